@@ -1,0 +1,110 @@
+package api
+
+import "time"
+
+// EvaluationStatus is where an evaluation stands.
+type EvaluationStatus string
+
+const (
+	EvalPending    EvaluationStatus = "pending"    // to be looked at
+	EvalBlocked    EvaluationStatus = "blocked"    // looked at, not everything fits; wakes when capacity is freed
+	EvalComplete   EvaluationStatus = "complete"   // everything it asked for is placed
+	EvalSuperseded EvaluationStatus = "superseded" // a newer evaluation of the job took its place
+	EvalFailed     EvaluationStatus = "failed"     // the scheduler failed on it; Message says how
+)
+
+// Open reports whether the evaluation still waits for something. A job has at most one open evaluation.
+func (s EvaluationStatus) Open() bool { return s == EvalPending || s == EvalBlocked }
+
+// Causes of evaluations: why a job is looked at.
+const (
+	CauseRegister   = "job-register"
+	CauseStop       = "job-stop"
+	CauseAllocStop  = "alloc-stop"
+	CauseNodeDown   = "node-down"
+	CauseNodeUp     = "node-up"
+	CauseAllocEnded = "alloc-ended"  // an instance ended or was lost
+	CauseUpdate     = "update"       // the next slot of a rolling change
+	CauseRestore    = "restore"      // after a snapshot restore
+	CauseQuarantine = "port-expired" // reserved
+)
+
+// Evaluation is a reason to look at a job again. It is a row, not a message.
+type Evaluation struct {
+	ID           ID
+	Job          string
+	Type         JobType
+	Priority     int
+	Cause        string
+	Node         string `json:",omitempty"` // that caused it
+	Stop         []ID   `json:",omitempty"` // allocations a person asked to stop and replace
+	Status       EvaluationStatus
+	Message      string        `json:",omitempty"`
+	JobVersion   uint64        // the job's version when it was last looked at
+	Placed       int           // placements committed for it
+	Stopped      int           // stops committed for it
+	Explanations []Explanation `json:",omitempty"` // one for each task that is not wholly placed
+	SeenIndex    uint64        // the base index of the plan that last looked at it
+	Rejections   int           // plans in a row of which the commit kept nothing
+	At           time.Time     // created, the leader's clock
+	ModifiedAt   time.Time
+	CreateIndex  uint64
+	ModifyIndex  uint64
+}
+
+// EvaluationView is an evaluation as people read it, with IDs as text.
+type EvaluationView struct {
+	ID           string
+	Job          string
+	Type         JobType
+	Priority     int
+	Cause        string
+	Node         string `json:",omitempty"`
+	Status       EvaluationStatus
+	Message      string `json:",omitempty"`
+	JobVersion   uint64
+	Placed       int
+	Stopped      int
+	Explanations []Explanation `json:",omitempty"`
+	At           time.Time
+	ModifiedAt   time.Time
+	CreateIndex  uint64
+	ModifyIndex  uint64
+}
+
+// View returns what people read of the evaluation.
+func (e *Evaluation) View(text IDText) *EvaluationView {
+	return &EvaluationView{
+		ID: text.Format(e.ID), Job: e.Job, Type: e.Type, Priority: e.Priority, Cause: e.Cause, Node: e.Node, Status: e.Status,
+		Message: e.Message, JobVersion: e.JobVersion, Placed: e.Placed, Stopped: e.Stopped, Explanations: e.Explanations,
+		At: e.At, ModifiedAt: e.ModifiedAt, CreateIndex: e.CreateIndex, ModifyIndex: e.ModifyIndex,
+	}
+}
+
+// Explanation says why instances of a task are not placed: how many nodes each filter turned away, what it wanted and
+// what it saw. Each node is counted once, at the first filter it fails, so the counts add up to Nodes.
+type Explanation struct {
+	Task    string
+	Wanted  int           // instances to place
+	Placed  int           // of these, placed
+	Nodes   int           // nodes looked at
+	Filters []FilterCount `json:",omitempty"` // most nodes first
+	Nearest *NearestMiss  `json:",omitempty"`
+	Note    string        `json:",omitempty"` // what is not a matter of nodes: "rolling: waits for web[0]", "no client has joined"
+}
+
+// FilterCount is how many nodes one filter turned away.
+type FilterCount struct {
+	Filter string // "ready", "datacenter", "driver docker", "constraint attr.class = edge", "memory", "port 80" ...
+	Nodes  int
+	Wanted string // "256 MiB"
+	Seen   string // "96 MiB to 128 MiB free", or the commonest value seen
+}
+
+// NearestMiss is the node that came closest: it passed the most filters, and lacked the least in the one it failed.
+type NearestMiss struct {
+	Node   string // name
+	Filter string
+	Wanted string
+	Seen   string
+}

@@ -1,0 +1,118 @@
+package api
+
+import "time"
+
+// JobType says how a job's tasks end.
+type JobType string
+
+const (
+	JobService  JobType = "service"  // runs until stopped; an exit, even with 0, is a failure
+	JobBatch    JobType = "batch"    // runs to completion; exit 0 completes a slot for good
+	JobSystem   JobType = "system"   // one on every feasible node (refused for now)
+	JobSysbatch JobType = "sysbatch" // once on every feasible node (refused for now)
+)
+
+// Scheduling algorithms: what a job's Scheduler field and a server's configuration may name.
+const (
+	AlgorithmBinpack    = "binpack"
+	AlgorithmSpread     = "spread"
+	AlgorithmEPVM       = "epvm"
+	AlgorithmGreedy     = "greedy"
+	AlgorithmRoundRobin = "roundrobin"
+)
+
+// Algorithms lists the scheduling algorithms, the default first.
+func Algorithms() []string {
+	return []string{AlgorithmBinpack, AlgorithmSpread, AlgorithmEPVM, AlgorithmGreedy, AlgorithmRoundRobin}
+}
+
+// Limits on a job (DESIGN section 5): enough for every real one, small enough that none can hurt a server.
+const (
+	MaxSourceBytes     = 1 << 20 // HCL text or JSON body of one submission
+	MaxTaskInstances   = 100_000 // count of one task
+	MaxJobTasks        = 256     // tasks in one job
+	MaxNameLength      = 63      // job, task and port names: a DNS label
+	MinPriority        = 1
+	MaxPriority        = 100
+	DefaultPriority    = 50
+	DefaultDatacenter  = "dc1"
+	MinDynamicPort     = 20000 // dynamic host ports, inclusive
+	MaxDynamicPort     = 32000 // inclusive
+	MaxExplanationSize = 4 << 10
+)
+
+// Job is what was asked for: one or more tasks submitted together. The first group of fields is the user's; the rest is
+// written by the state when the job is accepted. One Job value is one version and never changes after that.
+type Job struct {
+	Name        string
+	Type        JobType
+	Datacenters []string // empty: any
+	Priority    int
+	Meta        map[string]string `json:",omitempty"`
+	Scheduler   string            `json:",omitempty"` // algorithm; empty: the servers' default
+	Tasks       []*Task           // sorted by name
+
+	Version     uint64    // grows by one a change, never restarts, not even after a purge
+	Stopped     bool      // asked to stop: every instance is to go
+	SubmittedAt time.Time // the leader's clock
+	Source      *Source   `json:",omitempty"` // what it was parsed from; nil when it came as JSON
+	CreateIndex uint64
+	ModifyIndex uint64 // of the job row: raised by a new version, a count change and a stop, by nothing else
+}
+
+// Task returns the task with that name, nil if there is none.
+func (j *Job) Task(name string) *Task {
+	for _, t := range j.Tasks {
+		if t.Name == name {
+			return t
+		}
+	}
+	return nil
+}
+
+// Bare reports whether the job is a bare task: one task that carries the job's own name.
+func (j *Job) Bare() bool { return len(j.Tasks) == 1 && j.Tasks[0].Name == j.Name }
+
+// Source is the text a job came from, kept with its version. Variables that were declared sensitive are left out.
+type Source struct {
+	FileName  string
+	HCL       string
+	Variables map[string]string `json:",omitempty"`
+}
+
+// JobSummary is a row of a job list.
+type JobSummary struct {
+	Name        string
+	Type        JobType
+	Priority    int
+	Version     uint64
+	Status      string // see JobStatus
+	Stopped     bool
+	Desired     int // instances asked for, over all tasks
+	Counts      PhaseCounts
+	SubmittedAt time.Time
+	CreateIndex uint64
+	ModifyIndex uint64
+}
+
+// Job statuses, derived: never stored.
+const (
+	JobPending  = "pending"  // something is still to be placed or started
+	JobRunning  = "running"  // every instance asked for runs, or has completed
+	JobDegraded = "degraded" // some instances failed
+	JobComplete = "complete" // a batch job whose slots have all completed
+	JobDead     = "stopped"  // stopped by a person and nothing is left
+)
+
+// PhaseCounts counts a job's current instances by phase. Queued counts slots that hold no allocation.
+type PhaseCounts struct {
+	Queued, Pending, Preparing, Running, Complete, Failed, Lost int
+}
+
+// JobStatus is everything `task status NAME` needs, in one answer.
+type JobStatus struct {
+	Job         *Job
+	Summary     JobSummary
+	Allocations []*Allocation // by task, slot, then newest first
+	Evaluation  *Evaluation   // the newest one
+}

@@ -1,0 +1,97 @@
+package api
+
+import (
+	"strings"
+	"time"
+)
+
+// NodeStatus is what the servers believe of a node.
+type NodeStatus string
+
+const (
+	NodeInitializing NodeStatus = "initializing" // registered; its inventory is being put right, nothing is placed on it
+	NodeReady        NodeStatus = "ready"
+	NodeDown         NodeStatus = "down" // gone: its allocations are lost
+)
+
+// Node is a machine that runs a client. The client writes the first group of fields when it registers; the state writes
+// the rest. Load and last contact are not here: they are never replicated (see NodeLoad).
+type Node struct {
+	ID         string // 32 hex digits, minted by the client and kept in its data directory
+	Name       string
+	Datacenter string
+	Address    string            // where its instances' ports are reached
+	HTTPAddr   string            // its agent's HTTP API
+	Version    string            // of Cube
+	Attributes map[string]string // what was found on the machine: kernel.name, cpu.arch, driver.docker.version ...
+	Meta       map[string]string `json:",omitempty"` // what its configuration says
+	Resources  Resources         // what instances may use: the machine less what is reserved
+	Drivers    map[string]DriverInfo
+	// Incarnation tells two lives of one node apart: it differs each time the agent starts.
+	Incarnation uint64
+
+	Status       NodeStatus
+	StatusReason string `json:",omitempty"`
+	Ineligible   bool   // a person said: place nothing new here
+	StatusAt     time.Time
+	CreateIndex  uint64
+	ModifyIndex  uint64
+}
+
+// DriverInfo is what a node can say of one of its drivers.
+type DriverInfo struct {
+	Detected   bool              // it exists on the machine
+	Healthy    bool              // it can start instances now
+	Reason     string            `json:",omitempty"` // why not, and what to do
+	Attributes map[string]string `json:",omitempty"`
+}
+
+// Ready reports whether new instances may be placed on the node.
+func (n *Node) Ready() bool { return n.Status == NodeReady && !n.Ineligible }
+
+// Attribute looks up a dotted name as constraints and ${} use it: node.id, node.name, node.datacenter, node.address,
+// attr.KEY, meta.KEY. ok is false when the node does not have it.
+func (n *Node) Attribute(name string) (value string, ok bool) {
+	root, key, _ := strings.Cut(name, ".")
+	switch root {
+	case "node":
+		switch key {
+		case "id":
+			return n.ID, true
+		case "name":
+			return n.Name, true
+		case "datacenter":
+			return n.Datacenter, true
+		case "address":
+			return n.Address, true
+		}
+	case "attr":
+		value, ok = n.Attributes[key]
+	case "meta":
+		value, ok = n.Meta[key]
+	}
+	return value, ok
+}
+
+// NodeLoad is what a node measures of itself. It lives in the leader's memory only: it ranks, it never decides.
+type NodeLoad struct {
+	CPU          int64 // thousandths of a core in use by the whole machine
+	CPUTotal     int64 // thousandths of a core the machine has
+	Memory       int64 // MiB in use (total less available)
+	MemoryTotal  int64
+	Disk         int64 // MiB in use on the file system of the data directory
+	DiskTotal    int64
+	Load1, Load5 float64
+	Uptime       time.Duration
+}
+
+// NodeView is a node as people see it: the replicated row with what the leader knows beside it.
+type NodeView struct {
+	Node
+	Held        Resources // reserved by its allocations
+	Running     int       // instances running
+	Allocations int       // allocations that are not terminal
+	Load        *NodeLoad `json:",omitempty"`
+	LastContact time.Time // zero: not heard of since this leader took over
+	Connected   bool      // it has a session with some server
+}

@@ -1,0 +1,57 @@
+package api
+
+// Plan is the scheduler's answer to a batch of evaluations. It names what it was made from, so that the commit can
+// re-check the facts and reject one by one what no longer holds.
+type Plan struct {
+	BaseIndex uint64 // index of the snapshot it was made from
+	Jobs      []JobPlan
+}
+
+// Empty reports whether committing the plan would change nothing but evaluation rows.
+func (p *Plan) Empty() bool {
+	for i := range p.Jobs {
+		if len(p.Jobs[i].Placements) > 0 || len(p.Jobs[i].Stops) > 0 || len(p.Jobs[i].InPlace) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// JobPlan is the answer to one evaluation.
+type JobPlan struct {
+	Evaluation     ID
+	Job            string
+	JobModifyIndex uint64           // of the job row planned on; a placement falls with it. 0: the job is gone
+	Status         EvaluationStatus // what the evaluation becomes if everything is accepted
+	Message        string
+	Explanations   []Explanation
+	Placements     []Placement
+	Stops          []Stop
+	InPlace        []ID // allocations that take the job's current version as they are
+}
+
+// Placement puts one instance on a node.
+type Placement struct {
+	Task     string
+	Slot     uint32
+	Version  uint64
+	Node     string // node ID
+	Replaces ID     // the allocation it succeeds; 0 for none. If that allocation is live, its Stop is in the same JobPlan and both stand or fall together
+	Held     Resources
+	Ports    []PortBinding
+}
+
+// Stop asks for an allocation to end. Its room is freed when its client says that it is gone.
+type Stop struct {
+	Allocation ID
+	Reason     string
+}
+
+// Rejection says why the commit did not accept a placement.
+type Rejection struct {
+	Job    string
+	Task   string
+	Slot   uint32
+	Node   string
+	Reason string
+}

@@ -1,0 +1,15 @@
+package api
+
+import (
+	"context"
+	"io"
+)
+
+// Worker is what servers ask of a node, over the session that the node keeps open.
+type Worker interface {
+	// Ping answers at once; it proves that the process behind the session lives.
+	Ping(ctx context.Context) error
+	Logs(ctx context.Context, allocation ID, r LogRequest) (io.ReadCloser, error)
+	// Stats measures now.
+	Stats(ctx context.Context) (*NodeLoad, error)
+}

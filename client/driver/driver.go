@@ -1,0 +1,116 @@
+// Package driver says how an instance is run, whatever runs it. The implementations are docker, raw_exec and fake, each
+// in a package of its own; drivertest holds the contract that all of them pass.
+package driver
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"cube/api"
+)
+
+// Owner marks what belongs to one client. Several clients may share an engine, so every list filters by both.
+type Owner struct {
+	ClusterID string
+	NodeID    string
+}
+
+// Key names one run of one allocation: each restart is a new instance with the next Restarts.
+type Key struct {
+	Allocation api.ID
+	Restarts   uint32
+}
+
+// Config is everything a driver needs to start an instance. Every ${} is filled in already.
+type Config struct {
+	Owner   Owner
+	Key     Key
+	Text    string // the allocation's ID as people see it, for names and labels
+	Job     string
+	Task    string
+	Slot    uint32
+	Version uint64
+	Image   string
+	Command string
+	Args    []string
+	Env     map[string]string // CUBE_* and the task's own
+	User    string
+	WorkDir string
+	Address string // of the node: ports are published on it
+	Ports   []api.PortBinding
+	Held    api.Resources
+	Options map[string]any // the task's config block, already checked by CheckOptions
+	Dir     string         // a directory on the node that is this allocation's own; it exists
+}
+
+// Handle is how a driver finds an instance again after the agent has started anew. It is kept in the client's state file
+// and must survive a round trip through it.
+type Handle struct {
+	Key  Key
+	Data string // the driver's own: a container ID, a PID with its start time
+}
+
+// Instance is an instance that a driver found.
+type Instance struct {
+	Handle    Handle
+	Job, Task string
+	Version   uint64
+	Running   bool
+	StartedAt time.Time
+	Exit      *Exit // set when it is not running and its end is known
+}
+
+// Exit is how an instance ended.
+type Exit struct {
+	Code       int
+	Signal     int // the signal that ended it, 0 for none
+	OOM        bool
+	Message    string // one line more, where the driver knows one
+	FinishedAt time.Time
+}
+
+// Progress tells how far a start has come, for people: "pulling redis:7: 12 of 40 MiB".
+type Progress func(message string)
+
+// StartError is a start that failed for a reason worth telling apart.
+type StartError struct {
+	Failure   api.Failure // FailureStart or FailurePortTaken
+	Port      int         // the host port, with FailurePortTaken
+	Permanent bool        // trying again can not help until the task or the machine changes; it is tried again all the same, slowly
+	Err       error
+}
+
+func (e *StartError) Error() string { return e.Err.Error() }
+func (e *StartError) Unwrap() error { return e.Err }
+
+// Driver runs instances. All methods are safe for concurrent use; calls for different keys do not wait for each other.
+// Every method honours its context, and none blocks for ever when what it drives hangs: a deadline of the driver's own
+// stands behind each call to it.
+type Driver interface {
+	// Name is what a task's driver field says.
+	Name() string
+	// Fingerprint says whether and how the driver works on this machine. It does not fail: trouble is in the answer.
+	Fingerprint(ctx context.Context) api.DriverInfo
+	// CheckOptions validates a task's config block, without I/O.
+	CheckOptions(options map[string]any) error
+	// Start starts an instance and returns when it runs. It is idempotent: if the instance of that key exists it is
+	// adopted when its marks (cluster, node, allocation, job, task, version) agree, and replaced when they do not. A
+	// failed Start leaves nothing behind.
+	Start(ctx context.Context, c *Config, progress Progress) (Handle, time.Time, error)
+	// Stop asks the instance to end with the signal, and kills it after the timeout. It returns once the instance has
+	// ended, and nil also if it had ended before or is gone.
+	Stop(ctx context.Context, h Handle, signal string, timeout time.Duration) error
+	// Remove deletes what is left of an ended instance, after keeping the tail of its output where Logs finds it.
+	// Removing what is gone is no error.
+	Remove(ctx context.Context, h Handle) error
+	// List returns all of the owner's instances, running or ended.
+	List(ctx context.Context) ([]Instance, error)
+	// Watch calls ended for each instance of the owner that ends, at least once each, until ctx is done; it costs no
+	// goroutine an instance. What ended before Watch began is reported too. ended must not block.
+	Watch(ctx context.Context, ended func(Handle, Exit)) error
+	// Logs streams the output of an allocation's instances, the kept tails of former ones first.
+	Logs(ctx context.Context, allocation api.ID, r api.LogRequest) (io.ReadCloser, error)
+	// Close releases what the driver holds. Instances go on running.
+	Close() error
+}
