@@ -87,6 +87,7 @@ type AllocationStatus struct {
 	Failure    Failure
 	ExitCode   int32
 	Signal     uint8  // the signal that ended it, 0 for none
+	Port       uint16 // with FailurePortTaken: the host port to quarantine
 	Message    string // one line for people: what it waits for, or why it ended; at most 512 bytes
 	StartedAt  int64  // Unix milliseconds, the node's clock; of the latest start
 	FinishedAt int64  // of the latest end
