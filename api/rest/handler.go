@@ -1,0 +1,229 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/hashicorp/go-hclog"
+
+	"cube/api"
+)
+
+// Headers of the API.
+const (
+	HeaderIndex     = "X-Cube-Index"      // on every read: what to wait on
+	HeaderStale     = "X-Cube-Stale"      // "true" when the answer was not verified with a leader
+	HeaderRequestID = "X-Cube-Request-ID" // on writes: makes them idempotent
+	HeaderWho       = "X-Cube-Who"        // on writes: for the record
+)
+
+const (
+	maxJSONBody     = 2 << 20 // a source of 1 MiB, escaped
+	maxSnapshotBody = 8 << 30 // bounds a runaway upload; it is spooled to disk, not held in memory
+	maxRequestID    = 64
+)
+
+// handler serves an api.Cluster.
+type handler struct {
+	cluster api.Cluster
+	logger  hclog.Logger
+}
+
+// NewHandler returns the HTTP API of a cluster: every route under /v1 but /v1/metrics, which is the agent's.
+func NewHandler(c api.Cluster, logger hclog.Logger) http.Handler {
+	h := &handler{cluster: c, logger: logger}
+	r := chi.NewRouter()
+	r.Use(h.guard)
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, api.Errorf(api.CodeNotFound, "there is no %s %s", r.Method, r.URL.Path))
+	})
+	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		writeStatus(w, http.StatusMethodNotAllowed, api.Errorf(api.CodeInvalid, "%s does not take %s", r.URL.Path, r.Method))
+	})
+	r.Route("/v1", func(r chi.Router) {
+		h.jobRoutes(r)
+		h.nodeRoutes(r)
+		h.allocationRoutes(r)
+		h.evaluationRoutes(r)
+		h.operatorRoutes(r)
+	})
+	// A page in an operator's browser must not be able to write through it.
+	return http.NewCrossOriginProtection().Handler(r)
+}
+
+// Local reports whether a request is answered by the agent it reached, whoever leads: facts about that agent itself.
+func Local(r *http.Request) bool {
+	switch r.URL.Path {
+	case "/v1/health", "/v1/leader", "/v1/members", "/v1/metrics", "/v1/validate", "/v1/operator/leave":
+		return true
+	}
+	return r.Method == http.MethodGet && isStale(r)
+}
+
+func isStale(r *http.Request) bool {
+	q := r.URL.Query()
+	return q.Has("stale") && q.Get("stale") != "false"
+}
+
+// guard turns a panic of one request into its failure, and sets what every answer carries.
+func (h *handler) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(v)
+			}
+			h.logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+			writeError(w, api.Errorf(api.CodeInternal, "%s %s failed: %v", r.Method, r.URL.Path, v))
+		}()
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// read makes a handler of one read of the cluster.
+func read[T any](f func(ctx context.Context, r *http.Request, q api.Query) (T, api.ReadMeta, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		q, err := parseQuery(r.URL.Query())
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		v, meta, err := f(r.Context(), r, q)
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		w.Header().Set(HeaderIndex, strconv.FormatUint(meta.Index, 10))
+		if meta.Stale {
+			w.Header().Set(HeaderStale, "true")
+		}
+		writeJSON(w, http.StatusOK, v)
+	}
+}
+
+// list is read for lists: an empty one is [], never null.
+func list[T any](f func(ctx context.Context, r *http.Request, q api.Query) ([]T, api.ReadMeta, error)) http.HandlerFunc {
+	return read(func(ctx context.Context, r *http.Request, q api.Query) ([]T, api.ReadMeta, error) {
+		v, meta, err := f(ctx, r, q)
+		if v == nil {
+			v = []T{}
+		}
+		return v, meta, err
+	})
+}
+
+// write makes a handler of one write of the cluster.
+func write[T any](f func(ctx context.Context, r *http.Request, m api.WriteMeta) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		m := api.WriteMeta{RequestID: r.Header.Get(HeaderRequestID), Who: r.Header.Get(HeaderWho)}
+		if len(m.RequestID) > maxRequestID || len(m.Who) > maxRequestID {
+			writeError(w, api.Errorf(api.CodeInvalid, "%s and %s take at most %d bytes", HeaderRequestID, HeaderWho, maxRequestID))
+			return
+		}
+		v, err := f(r.Context(), r, m)
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, v)
+	}
+}
+
+func parseQuery(v url.Values) (api.Query, error) {
+	q := api.Query{Prefix: v.Get("prefix"), Stale: v.Has("stale") && v.Get("stale") != "false"}
+	if s := v.Get("index"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			return q, api.Errorf(api.CodeInvalid, "index=%.40q is not a number", s)
+		}
+		q.Index = n
+	}
+	if s := v.Get("wait"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return q, api.Errorf(api.CodeInvalid, "wait=%.40q is not a duration such as 30s", s)
+		}
+		q.Wait = min(d, api.MaxWait)
+	}
+	return q, nil
+}
+
+// param returns a path parameter as its sender wrote it.
+func param(r *http.Request, name string) string {
+	v := chi.URLParam(r, name)
+	if u, err := url.PathUnescape(v); err == nil {
+		return u
+	}
+	return v
+}
+
+// readJSON decodes a request's body into v: one JSON value, no unknown fields, no more than maxJSONBody.
+func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	if r.ContentLength > maxJSONBody {
+		return api.Errorf(api.CodeTooLarge, "the body has %d bytes; at most %d are taken", r.ContentLength, maxJSONBody)
+	}
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJSONBody))
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil {
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("more follows the JSON value")
+		}
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return api.Errorf(api.CodeTooLarge, "the body has more than %d bytes", maxJSONBody)
+	case errors.Is(err, io.EOF):
+		return api.Errorf(api.CodeInvalid, "the body is empty; JSON is expected")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return api.Errorf(api.CodeInvalid, "the body ends in the middle of its JSON")
+	}
+	return api.Errorf(api.CodeInvalid, "the body is not the JSON expected: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		writeError(w, fmt.Errorf("encode the answer: %w", err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(b, '\n')) // the peer may be gone; there is nobody left to tell
+}
+
+// WriteError answers a request with err, as every route does.
+func WriteError(w http.ResponseWriter, err error) { writeError(w, err) }
+
+func writeError(w http.ResponseWriter, err error) {
+	code := api.CodeOf(err)
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		code = api.CodeUnavailable
+	}
+	e := &api.Error{Code: code, Message: err.Error()}
+	writeStatus(w, code.HTTPStatus(), e)
+}
+
+func writeStatus(w http.ResponseWriter, status int, e *api.Error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(e) // as in writeJSON
+}

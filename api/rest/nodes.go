@@ -1,0 +1,59 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"cube/api"
+)
+
+// eligibility is the body of POST /v1/nodes/ID/eligibility. Absent and false differ.
+type eligibility struct{ Eligible *bool }
+
+func (h *handler) nodeRoutes(r chi.Router) {
+	r.Get("/nodes", list(func(ctx context.Context, r *http.Request, q api.Query) ([]*api.NodeView, api.ReadMeta, error) {
+		return h.cluster.ListNodes(ctx, q)
+	}))
+	r.Get("/nodes/{id}", read(func(ctx context.Context, r *http.Request, q api.Query) (*api.NodeView, api.ReadMeta, error) {
+		return h.cluster.Node(ctx, param(r, "id"), q)
+	}))
+	r.Get("/nodes/{id}/allocations", list(func(ctx context.Context, r *http.Request, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
+		return h.cluster.NodeAllocations(ctx, param(r, "id"), q)
+	}))
+	r.Post("/nodes/{id}/eligibility", h.setEligibility)
+}
+
+func (h *handler) setEligibility(w http.ResponseWriter, r *http.Request) {
+	write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (*api.NodeView, error) {
+		var body eligibility
+		if err := readJSON(w, r, &body); err != nil {
+			return nil, err
+		}
+		if body.Eligible == nil {
+			return nil, api.Errorf(api.CodeInvalid, `the body lacks Eligible; send {"Eligible": true} or {"Eligible": false}`)
+		}
+		return h.cluster.SetNodeEligibility(ctx, param(r, "id"), *body.Eligible, m)
+	})(w, r)
+}
+
+// ListNodes implements api.Nodes.
+func (c *Client) ListNodes(ctx context.Context, q api.Query) ([]*api.NodeView, api.ReadMeta, error) {
+	return get[[]*api.NodeView](ctx, c, path("nodes"), q)
+}
+
+// Node implements api.Nodes.
+func (c *Client) Node(ctx context.Context, id string, q api.Query) (*api.NodeView, api.ReadMeta, error) {
+	return get[*api.NodeView](ctx, c, path("nodes", id), q)
+}
+
+// NodeAllocations implements api.Nodes.
+func (c *Client) NodeAllocations(ctx context.Context, id string, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
+	return get[[]*api.Allocation](ctx, c, path("nodes", id, "allocations"), q)
+}
+
+// SetNodeEligibility implements api.Nodes.
+func (c *Client) SetNodeEligibility(ctx context.Context, id string, eligible bool, w api.WriteMeta) (*api.NodeView, error) {
+	return post[*api.NodeView](ctx, c, path("nodes", id, "eligibility"), eligibility{Eligible: &eligible}, w)
+}

@@ -1,0 +1,73 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/go-chi/chi/v5"
+
+	"cube/api"
+)
+
+const (
+	pathPing  = "/v1/worker/ping"
+	pathStats = "/v1/worker/stats"
+	pathLogs  = "/v1/worker/logs/" // then the allocation's ID as a number
+)
+
+// NewWorkerHandler serves what servers ask of a node, on the node's end of its session.
+func NewWorkerHandler(worker api.Worker) http.Handler {
+	r := chi.NewRouter()
+	r.Post(pathPing, exchange(func(ctx context.Context, _ *struct{}) (*struct{}, error) {
+		return &struct{}{}, worker.Ping(ctx)
+	}))
+	r.Post(pathStats, exchange(func(ctx context.Context, _ *struct{}) (*api.NodeLoad, error) {
+		return worker.Stats(ctx)
+	}))
+	r.Get(pathLogs+"{id}", func(w http.ResponseWriter, r *http.Request) {
+		id, err := strconv.ParseUint(chi.URLParam(r, "id"), 10, 64)
+		if err != nil {
+			writeError(w, api.Errorf(api.CodeInvalid, "%.40q is not an allocation's number", chi.URLParam(r, "id")))
+			return
+		}
+		serveLogs(w, r, func(ctx context.Context, req api.LogRequest) (io.ReadCloser, error) {
+			return worker.Logs(ctx, api.ID(id), req)
+		})
+	})
+	return r
+}
+
+// worker is api.Worker over a node's session.
+type worker struct{ machine }
+
+// NewWorker returns the node behind a session's transport.
+func NewWorker(rt http.RoundTripper) api.Worker { return worker{machine{&http.Client{Transport: rt}}} }
+
+func (w worker) Ping(ctx context.Context) error {
+	_, err := call[struct{}, struct{}](ctx, w.machine, pathPing, &struct{}{})
+	return err
+}
+
+func (w worker) Stats(ctx context.Context) (*api.NodeLoad, error) {
+	return call[struct{}, api.NodeLoad](ctx, w.machine, pathStats, &struct{}{})
+}
+
+func (w worker) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) (io.ReadCloser, error) {
+	url := "http://cube" + pathLogs + strconv.FormatUint(uint64(allocation), 10) + logQuery(r)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, fmt.Errorf("make the request for logs: %w", err)
+	}
+	resp, err := w.http.Do(req)
+	if err != nil {
+		return nil, api.Errorf(api.CodeUnavailable, "the node does not answer: %w", err)
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		return nil, answerError(resp, "the node")
+	}
+	return resp.Body, nil
+}
