@@ -1,0 +1,100 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"cube/agent/server/raftnode"
+	"cube/api"
+)
+
+// Config is what a server is made of. The fields without "optional" must be set.
+type Config struct {
+	ID         string // Raft ID, for the life of the data directory
+	Name       string // what people see
+	Datacenter string // optional, for people
+	Version    string // of Cube
+	DataDir    string // its own: raft.db, snapshots, marker, lock
+
+	Listener  net.Listener                                             // sessions and Raft; Run closes it
+	Dial      func(ctx context.Context, addr string) (net.Conn, error) // to other servers
+	Advertise string                                                   // host:port at which others reach Listener
+
+	Joining         bool // -join was given: never bootstraps by itself, unless with others by BootstrapExpect
+	BootstrapExpect int  // optional: how many new servers bootstrap together
+	Dev             bool // alone for good: faster Raft timing, refuses joins
+
+	Membership Membership
+	// NewWorker returns the node behind a session's transport, NewPeer and NewCluster the server behind one.
+	NewWorker  func(http.RoundTripper) api.Worker
+	NewPeer    func(http.RoundTripper) api.Peer
+	NewCluster func(http.RoundTripper) api.Cluster
+	EncodeJob  func(*api.Job) ([]byte, error) // for JobSpec.Body
+
+	Algorithm       string        // optional: of jobs that name none; binpack
+	RaftMultiplier  int           // optional: stretches Raft's timing, 1
+	NodeGrace       time.Duration // optional: DefaultNodeGrace
+	DisconnectAfter time.Duration // optional: DefaultDisconnectAfter
+	Logger          hclog.Logger
+}
+
+// Membership is what a server needs of gossip.
+type Membership interface {
+	// Members returns everyone known, the server itself included.
+	Members() []api.Member
+	// Events tells that something changed. The server is its only reader; it must not be closed before Run returns.
+	Events() <-chan api.MemberEvent
+	// Update changes what the server says of itself.
+	Update(func(self *api.Member))
+}
+
+const (
+	// DefaultNodeGrace is how long a node whose session ended and whom gossip calls failed may take to come back: an
+	// agent that is restarted does so in less.
+	DefaultNodeGrace = 5 * time.Second
+	// DefaultDisconnectAfter is how long a node may be silent while gossip still sees it, or while nobody observed it.
+	DefaultDisconnectAfter = 30 * time.Second
+)
+
+// complete fills in defaults and says what is missing.
+func (c *Config) complete() error {
+	switch {
+	case c.ID == "" || c.DataDir == "" || c.Advertise == "":
+		return api.Errorf(api.CodeInvalid, "a server needs an ID, a data directory and an address to advertise")
+	case c.Listener == nil || c.Dial == nil || c.Membership == nil:
+		return api.Errorf(api.CodeInvalid, "a server needs a listener, a dialler and gossip")
+	case c.NewWorker == nil || c.NewPeer == nil || c.NewCluster == nil || c.EncodeJob == nil:
+		return api.Errorf(api.CodeInvalid, "a server needs the means to talk to nodes and other servers")
+	case c.Dev && (c.Joining || c.BootstrapExpect > 1):
+		return api.Errorf(api.CodeInvalid, "a -dev server is alone: leave out -join and -bootstrap-expect, or leave out -dev")
+	case c.BootstrapExpect < 0:
+		return api.Errorf(api.CodeInvalid, "-bootstrap-expect %d is not a number of servers", c.BootstrapExpect)
+	}
+	if c.Name == "" {
+		c.Name = c.ID
+	}
+	if c.Algorithm == "" {
+		c.Algorithm = api.AlgorithmBinpack
+	}
+	if c.NodeGrace == 0 {
+		c.NodeGrace = DefaultNodeGrace
+	}
+	if c.DisconnectAfter == 0 {
+		c.DisconnectAfter = DefaultDisconnectAfter
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	return nil
+}
+
+func (c *Config) timing() raftnode.Timing {
+	if c.Dev {
+		return raftnode.DevTiming()
+	}
+	return raftnode.LANTiming(c.RaftMultiplier)
+}

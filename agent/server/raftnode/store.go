@@ -1,0 +1,276 @@
+package raftnode
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+
+	"cube/api"
+)
+
+const (
+	// logCacheSize is how many recent entries followers are served from memory; raft's own benchmark value.
+	logCacheSize = 512
+	// retainSnapshots keeps one to fall back on when the newest is damaged.
+	retainSnapshots = 2
+	// writeLimit is how long one write to raft.db may take. A disk that hangs longer makes a leader that keeps its
+	// lease but commits nothing (hashicorp/raft #503, #612, #614): the process is better gone.
+	writeLimit = 5 * time.Second
+)
+
+// serverKey holds the server's ID inside raft.db, so that a file copied from another server is told.
+var serverKey = []byte("cube.server")
+
+// store is an open data directory.
+type store struct {
+	dir    string
+	lock   *os.File
+	bolt   *raftboltdb.BoltStore
+	snaps  *raft.FileSnapshotStore
+	marker marker
+	used   bool // it held Raft state when it was opened
+}
+
+// openStore locks and opens the data directory of the server id and refuses one whose state was lost or is another
+// server's. id may be "" to take whoever the directory belongs to; then it must have state.
+func openStore(dir, id string, logger hclog.Logger) (s *store, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the data directory: %w", err)
+	}
+	s = &store{dir: dir}
+	if s.lock, err = lockDir(dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	m, err := readMarker(dir)
+	if err != nil {
+		return nil, err
+	}
+	if id == "" {
+		if m == nil {
+			return nil, api.Errorf(api.CodeNotFound, "%s is not the data directory of a server: it has no %s", dir, markerFile)
+		}
+		id = m.ServerID
+	}
+	if m != nil && m.ServerID != id {
+		return nil, api.Errorf(api.CodeConflict, "%s belongs to server %s, not to this one (%s): use that server's identity, or another -data-dir", dir, m.ServerID, id)
+	}
+	path := filepath.Join(dir, raftFile)
+	if err := checkRaftFile(path, m); err != nil {
+		return nil, err
+	}
+	if s.bolt, err = openBolt(path); err != nil {
+		return nil, err
+	}
+	if s.snaps, err = raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, logger); err != nil {
+		return nil, fmt.Errorf("opening the snapshots in %s: %w", dir, err)
+	}
+	if s.used, err = raft.HasExistingState(s.bolt, s.bolt, s.snaps); err != nil {
+		return nil, damaged(path, err)
+	}
+	return s, s.identify(id, m)
+}
+
+// identify checks that what was opened is what the marker speaks of, or makes a new directory this server's own.
+func (s *store) identify(id string, m *marker) error {
+	path := filepath.Join(s.dir, raftFile)
+	owner, err := s.bolt.Get(serverKey)
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return damaged(path, err)
+	}
+	switch {
+	case len(owner) > 0 && string(owner) != id:
+		return api.Errorf(api.CodeConflict, "%s is the log of server %s, not of this one (%s): put the right file back, or remove %s whole and join again",
+			path, owner, id, s.dir)
+	case m == nil && s.used:
+		return api.Errorf(api.CodeConflict, "%s holds state but %s is missing beside it: put it back, or remove %s whole and join again", path, markerFile, s.dir)
+	case m == nil:
+		if err := s.bolt.Set(serverKey, []byte(id)); err != nil {
+			return fmt.Errorf("writing the server's ID to %s: %w", path, err)
+		}
+		s.marker = marker{Format: formatVersion, ServerID: id}
+		return s.marker.write(s.dir)
+	case len(owner) == 0:
+		return lost(path, "it was emptied or replaced", s.dir)
+	}
+	reach, err := s.lastIndex()
+	if err != nil {
+		return damaged(path, err)
+	}
+	if reach < m.Index {
+		return lost(path, fmt.Sprintf("it ends at index %d but this server had applied %d", reach, m.Index), s.dir)
+	}
+	s.marker = *m
+	return nil
+}
+
+// lastIndex is how far the log and the snapshots together reach.
+func (s *store) lastIndex() (uint64, error) {
+	last, err := s.bolt.LastIndex()
+	if err != nil {
+		return 0, err
+	}
+	snaps, err := s.snaps.List()
+	if err != nil {
+		return 0, err
+	}
+	if len(snaps) > 0 {
+		last = max(last, snaps[0].Index)
+	}
+	return last, nil
+}
+
+// mark raises the marker to an applied index.
+func (s *store) mark(clusterID string, index uint64) error {
+	if s.marker.ClusterID == clusterID && s.marker.Index == index {
+		return nil
+	}
+	s.marker.ClusterID, s.marker.Index = clusterID, index
+	return s.marker.write(s.dir)
+}
+
+// close releases everything that is open; the lock last.
+func (s *store) close() error {
+	var err error
+	if s.bolt != nil {
+		err = s.bolt.Close()
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+// checkRaftFile tells a raft.db that was emptied or cut short before bbolt maps it: touching a page beyond the end of
+// the file would kill the process, and an empty file would become a new server that has forgotten its votes.
+func checkRaftFile(path string, m *marker) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && m == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return lost(path, "it is missing", filepath.Dir(path))
+	case err != nil:
+		return fmt.Errorf("looking at the Raft log: %w", err)
+	case info.Size() == 0 && m == nil:
+		return nil
+	case info.Size() == 0:
+		return lost(path, "it is empty", filepath.Dir(path))
+	}
+	want, err := boltSize(path)
+	if err != nil {
+		return damaged(path, err)
+	}
+	if info.Size() < want {
+		return lost(path, fmt.Sprintf("it has %d of %d bytes", info.Size(), want), filepath.Dir(path))
+	}
+	return nil
+}
+
+// boltSize returns how long the database says it is. Opened read-only bbolt reads its two meta pages and nothing else.
+func boltSize(path string) (size int64, err error) {
+	defer recoverFault(&err)
+	defer guardFaults()()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	if err != nil {
+		return 0, err
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		size = tx.Size()
+		return nil
+	})
+	return size, errors.Join(err, db.Close())
+}
+
+// openBolt opens raft.db. NoFreelistSync keeps a commit from rewriting the list of free pages, which grows with the log;
+// it is rebuilt at the start by a scan of the file.
+func openBolt(path string) (b *raftboltdb.BoltStore, err error) {
+	defer func() {
+		if err != nil {
+			err = damaged(path, err)
+		}
+	}()
+	defer recoverFault(&err)
+	defer guardFaults()()
+	return raftboltdb.New(raftboltdb.Options{
+		Path:                    path,
+		MsgpackUseNewTimeFormat: true,
+		BoltOptions: &bbolt.Options{
+			Timeout:        time.Second,
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+		},
+	})
+}
+
+// recoverFault turns bbolt's panics on damaged pages, and faults in its memory map, into an error of the caller.
+func recoverFault(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%v", p)
+	}
+}
+
+// guardFaults makes a fault in a memory map a panic, which recoverFault catches, instead of the end of the process. The
+// returned function puts the setting of this goroutine back.
+func guardFaults() (restore func()) {
+	old := debug.SetPanicOnFault(true)
+	return func() { debug.SetPanicOnFault(old) }
+}
+
+func lost(path, what, dir string) error {
+	return api.Errorf(api.CodeConflict, "%s has lost state: %s; a server that forgets must not vote: restore %s from a copy, or remove it whole and start with -join",
+		path, what, dir)
+}
+
+func damaged(path string, err error) error {
+	return api.Errorf(api.CodeConflict, "%s is damaged (%w): restore the data directory from a copy, or remove it whole and start with -join", path, err)
+}
+
+// watchedStore is raft.db with a watchdog: a write that takes longer than limit calls hung, while the write goes on
+// hanging.
+type watchedStore struct {
+	*raftboltdb.BoltStore
+	limit time.Duration
+	hung  func(error)
+}
+
+func (w *watchedStore) watch(what string) (stop func() bool) {
+	t := time.AfterFunc(w.limit, func() {
+		w.hung(api.Errorf(api.CodeUnavailable, "the disk hangs: %s has not returned for %s; this server stops so that another can lead", what, w.limit))
+	})
+	return t.Stop
+}
+
+func (w *watchedStore) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log{l}) }
+
+func (w *watchedStore) StoreLogs(logs []*raft.Log) error {
+	defer w.watch("a write to the Raft log")()
+	return w.BoltStore.StoreLogs(logs)
+}
+
+func (w *watchedStore) DeleteRange(first, last uint64) error {
+	// Compaction deletes 64 MiB of entries at once and may well take seconds; appends wait for it, so it counts too, but
+	// with patience.
+	defer (&watchedStore{limit: 6 * w.limit, hung: w.hung}).watch("a deletion from the Raft log")()
+	return w.BoltStore.DeleteRange(first, last)
+}
+
+func (w *watchedStore) Set(key, value []byte) error {
+	defer w.watch("a write to the Raft store")()
+	return w.BoltStore.Set(key, value)
+}
+
+func (w *watchedStore) SetUint64(key []byte, value uint64) error {
+	defer w.watch("a write to the Raft store")()
+	return w.BoltStore.SetUint64(key, value)
+}
