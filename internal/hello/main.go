@@ -1,0 +1,202 @@
+// Command hello is the program of the examples and of the tests: a small HTTP server that can also print, hang, eat
+// memory and end as it is told. It is built statically, so that an image of it needs nothing else.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// portVariable is where Cube says on which port the port labelled "http" is expected.
+const portVariable = "CUBE_PORT_http"
+
+// pageSize is the smallest page of the machines we run on: touching a byte of each makes memory resident.
+const pageSize = 4096
+
+type options struct {
+	listen     string
+	exitAfter  time.Duration
+	exitCode   int
+	lines      int
+	ignoreTerm bool
+	memory     int
+	show       bool
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is main with its surroundings as arguments. The number is the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	o := options{}
+	f := flag.NewFlagSet("hello", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.listen, "listen", "", "`address` to serve HTTP on; none for not at all; by default the port in "+portVariable+", else :8080")
+	f.DurationVar(&o.exitAfter, "exit-after", -1, "end after so long; negative: never")
+	f.IntVar(&o.exitCode, "exit-code", 0, "exit code to end with")
+	f.IntVar(&o.lines, "lines", 0, "print so many lines to each of stdout and stderr at the beginning")
+	f.BoolVar(&o.ignoreTerm, "ignore-term", false, "go on after SIGTERM")
+	f.IntVar(&o.memory, "memory", 0, "hold so many MiB of memory")
+	f.BoolVar(&o.show, "show", false, "print arguments, environment, directory and user as one line of JSON")
+	if err := f.Parse(args); err != nil {
+		return 2
+	}
+
+	// Subscribed before the first line is printed: whoever has seen output may send a signal.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+
+	if o.show {
+		if err := json.NewEncoder(stdout).Encode(look(f.Args())); err != nil {
+			fmt.Fprintf(stderr, "hello: print the surroundings: %v\n", err)
+			return 1
+		}
+	}
+	for i := 1; i <= o.lines; i++ {
+		fmt.Fprintf(stdout, "out %d\n", i)
+		fmt.Fprintf(stderr, "err %d\n", i)
+	}
+	held := hold(o.memory)
+	defer func() { _ = len(held) }()
+	return o.serve(signals, stdout, stderr)
+}
+
+// serve answers until a signal, the time or a request ends it.
+func (o *options) serve(signals <-chan os.Signal, stdout, stderr io.Writer) int {
+	exit := make(chan int, 1)
+	server := &http.Server{Handler: handler(exit), ReadHeaderTimeout: 10 * time.Second}
+	if address := o.address(); address != "none" {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			fmt.Fprintf(stderr, "hello: %v\n", err)
+			return 1
+		}
+		fmt.Fprintf(stdout, "listening on %s\n", l.Addr())
+		go func() {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				fmt.Fprintf(stderr, "hello: %v\n", err)
+				exit <- 1
+			}
+		}()
+	}
+	var over <-chan time.Time
+	if o.exitAfter >= 0 {
+		over = time.After(o.exitAfter)
+	}
+	for {
+		code := o.exitCode
+		select {
+		case s := <-signals:
+			if o.ignoreTerm && s == syscall.SIGTERM {
+				fmt.Fprintln(stdout, "ignoring terminated")
+				continue
+			}
+			fmt.Fprintf(stdout, "ending: %s\n", s)
+		case <-over:
+		case code = <-exit:
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			fmt.Fprintf(stderr, "hello: shut down: %v\n", err)
+		}
+		return code
+	}
+}
+
+func (o *options) address() string {
+	if o.listen != "" {
+		return o.listen
+	}
+	if port := os.Getenv(portVariable); port != "" {
+		return ":" + port
+	}
+	return ":8080"
+}
+
+// handler answers / with who it is, /healthz, /env with the surroundings as JSON, and /exit?code=N by ending.
+func handler(exit chan<- int) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "an unknown host"
+		}
+		fmt.Fprintf(w, "hello from %s on %s\n", name(), host)
+		for _, v := range os.Environ() {
+			if strings.HasPrefix(v, "CUBE_") {
+				fmt.Fprintln(w, v)
+			}
+		}
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(look(nil)); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
+	mux.HandleFunc("/exit", func(w http.ResponseWriter, r *http.Request) {
+		code, err := strconv.Atoi(r.FormValue("code"))
+		if err != nil && r.FormValue("code") != "" {
+			http.Error(w, "code is not a number", http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintf(w, "ending with %d\n", code)
+		select {
+		case exit <- code:
+		default: // it is ending already
+		}
+	})
+	return mux
+}
+
+// name is what people call this instance, where Cube says so.
+func name() string {
+	if n := os.Getenv("CUBE_ALLOC_NAME"); n != "" {
+		return n
+	}
+	return "hello"
+}
+
+// surroundings is what an instance sees of itself.
+type surroundings struct {
+	Args []string
+	Env  map[string]string
+	Dir  string
+	UID  int
+}
+
+func look(args []string) surroundings {
+	s := surroundings{Args: args, Env: map[string]string{}, UID: os.Getuid()}
+	for _, v := range os.Environ() {
+		k, value, _ := strings.Cut(v, "=")
+		s.Env[k] = value
+	}
+	if dir, err := os.Getwd(); err == nil {
+		s.Dir = dir
+	}
+	return s
+}
+
+// hold takes memory and touches every page of it, so that it counts.
+func hold(mib int) []byte {
+	b := make([]byte, mib<<20)
+	for i := 0; i < len(b); i += pageSize {
+		b[i] = 1
+	}
+	return b
+}
