@@ -1,0 +1,274 @@
+package fsm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"cube/api"
+)
+
+// Kind numbers what a command does. Numbers are written to the Raft log for ever: new ones are appended, and what one
+// means never changes.
+type Kind uint8
+
+const (
+	kindInitCluster    Kind = 1
+	kindRegisterJobs   Kind = 2
+	kindStopJob        Kind = 3
+	kindStopAllocation Kind = 4
+	kindRegisterNode   Kind = 5
+	kindNodeReady      Kind = 6
+	kindNodesDown      Kind = 7
+	kindSetEligibility Kind = 8
+	kindCommitPlan     Kind = 9
+	kindUpdateStatuses Kind = 10
+	kindReap           Kind = 11
+	kindRaiseRules     Kind = 12
+	kindRaiseEpoch     Kind = 13
+)
+
+var kindNames = [...]string{"", "init-cluster", "register-jobs", "stop-job", "stop-allocation", "register-node", "node-ready",
+	"nodes-down", "set-eligibility", "commit-plan", "update-statuses", "reap", "raise-rules", "raise-epoch"}
+
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && k > 0 {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// RulesVersion is the newest version of Apply's checks that this binary has. A leader raises the cluster's version
+// (RaiseRules) only when every voter supports it.
+const RulesVersion uint16 = 1
+
+// envelopeVersion is the newest layout of an encoded command that this binary reads.
+const envelopeVersion = 1
+
+// Why Decode refuses. Whatever the reason, a committed entry that cannot be decoded stops the server: skipping it would
+// make this server's state differ from the others'.
+var (
+	ErrDamaged     = errors.New("damaged")
+	ErrUnknownKind = errors.New("of a kind this version of Cube does not know")
+	ErrNewer       = errors.New("written by a newer version of Cube")
+)
+
+// Command is one entry of the log: what is to change, who asked for it, when and why.
+type Command struct {
+	Kind      Kind   // follows from Body: Encode and Decode fill it in
+	Rules     uint16 // version of the checks to apply; 0 means the state's own
+	RequestID string // of a public mutation, for idempotence; "" otherwise
+	At        int64  // Unix nanoseconds, the leader's clock
+	Who       string // the person or the server's loop
+	Why       string // the cause, for the record
+	Body      Body
+}
+
+// Body is what a command asks for: one of the types of this package that have its name.
+type Body interface{ kind() Kind }
+
+// InitCluster gives the cluster its ID. It is the first entry of a cluster's life; a second one is refused.
+type InitCluster struct{ ClusterID string }
+
+// RegisterJobs takes over jobs, parsed and validated, all or none. A job whose specification is the one in force gets no
+// new version, unless it is stopped: then it starts again.
+type RegisterJobs struct{ Jobs []*api.Job }
+
+// StopJob asks for every instance of a job to go.
+type StopJob struct{ Name string }
+
+// StopAllocation asks for one allocation to be stopped, and replaced if its job still wants it.
+type StopAllocation struct{ ID api.ID }
+
+// RegisterNode takes over what a node says of itself. Ready says that nothing on it is to be put right first.
+type RegisterNode struct {
+	Node  *api.Node
+	Ready bool
+}
+
+// NodeReady says that a node's inventory is put right. It is refused for another incarnation than the registered one.
+type NodeReady struct {
+	Node        string
+	Incarnation uint64
+}
+
+// NodesDown declares nodes gone, and with them their allocations lost.
+type NodesDown struct {
+	Nodes  []string
+	Reason string
+}
+
+// SetEligibility says whether new instances may be placed on a node.
+type SetEligibility struct {
+	Node       string
+	Ineligible bool
+}
+
+// CommitPlan commits what of a plan still holds.
+type CommitPlan struct{ Plan *api.Plan }
+
+// UpdateStatuses takes over what nodes report, many nodes in one entry.
+type UpdateStatuses struct{ Reports []NodeReport }
+
+// NodeReport is what one node says of its allocations.
+type NodeReport struct {
+	Node     string
+	Statuses []api.AllocationStatus
+}
+
+// Reap forgets what retention no longer asks to keep: see Snapshot.Garbage. What may not be forgotten (any more) is
+// passed over in silence. An empty Reap only moves the state's time on.
+type Reap struct {
+	Allocations []api.ID `json:",omitempty"`
+	Evaluations []api.ID `json:",omitempty"`
+	Jobs        []string `json:",omitempty"` // stopped, with no allocations left; never chosen by Garbage
+	Nodes       []string `json:",omitempty"`
+}
+
+// RaiseRules raises the version of Apply's checks.
+type RaiseRules struct{ Version uint16 }
+
+// RaiseEpoch is committed after a snapshot restore: IDs that were given out after the snapshot was taken are not given
+// out again, nodes see a new epoch, and every job is looked at anew.
+type RaiseEpoch struct{}
+
+func (*InitCluster) kind() Kind    { return kindInitCluster }
+func (*RegisterJobs) kind() Kind   { return kindRegisterJobs }
+func (*StopJob) kind() Kind        { return kindStopJob }
+func (*StopAllocation) kind() Kind { return kindStopAllocation }
+func (*RegisterNode) kind() Kind   { return kindRegisterNode }
+func (*NodeReady) kind() Kind      { return kindNodeReady }
+func (*NodesDown) kind() Kind      { return kindNodesDown }
+func (*SetEligibility) kind() Kind { return kindSetEligibility }
+func (*CommitPlan) kind() Kind     { return kindCommitPlan }
+func (*UpdateStatuses) kind() Kind { return kindUpdateStatuses }
+func (*Reap) kind() Kind           { return kindReap }
+func (*RaiseRules) kind() Kind     { return kindRaiseRules }
+func (*RaiseEpoch) kind() Kind     { return kindRaiseEpoch }
+
+// newBody returns an empty body of the kind, nil for a kind this binary does not know.
+func newBody(k Kind) Body {
+	switch k {
+	case kindInitCluster:
+		return &InitCluster{}
+	case kindRegisterJobs:
+		return &RegisterJobs{}
+	case kindStopJob:
+		return &StopJob{}
+	case kindStopAllocation:
+		return &StopAllocation{}
+	case kindRegisterNode:
+		return &RegisterNode{}
+	case kindNodeReady:
+		return &NodeReady{}
+	case kindNodesDown:
+		return &NodesDown{}
+	case kindSetEligibility:
+		return &SetEligibility{}
+	case kindCommitPlan:
+		return &CommitPlan{}
+	case kindUpdateStatuses:
+		return &UpdateStatuses{}
+	case kindReap:
+		return &Reap{}
+	case kindRaiseRules:
+		return &RaiseRules{}
+	case kindRaiseEpoch:
+		return &RaiseEpoch{}
+	}
+	return nil
+}
+
+// prefixSize is the fixed beginning of an encoded command: kind, envelope version, rules version, CRC. Its layout is the
+// same in every envelope version, so that damage is told apart from novelty.
+const prefixSize = 1 + 1 + 2 + 4
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Encode returns the bytes for the log: kind, envelope version, rules version and a CRC32C of all the rest, then request
+// ID, time, who, why and the body. Plans and statuses have a layout of their own (codec.go); the other bodies are JSON.
+func (c *Command) Encode() ([]byte, error) {
+	if c.Body == nil {
+		return nil, api.Errorf(api.CodeInternal, "encode a command: it has no body")
+	}
+	c.Kind = c.Body.kind()
+	body, err := encodeBody(c.Body)
+	if err != nil {
+		return nil, api.Errorf(api.CodeInternal, "encode %s: %w", c.Kind, err)
+	}
+	w := writer{b: make([]byte, 0, prefixSize+64+len(c.RequestID)+len(c.Who)+len(c.Why)+len(body))}
+	w.u8(uint8(c.Kind))
+	w.u8(envelopeVersion)
+	w.u16(c.Rules)
+	w.u32(0) // the CRC's place
+	w.string(c.RequestID)
+	w.varint(c.At)
+	w.string(c.Who)
+	w.string(c.Why)
+	w.bytes(body)
+	putU32(w.b[4:], envelopeCRC(w.b))
+	return w.b, nil
+}
+
+func envelopeCRC(b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(b[:4], castagnoli), castagnoli, b[prefixSize:])
+}
+
+// Decode reads what Encode wrote. The error wraps ErrDamaged, ErrUnknownKind or ErrNewer. The command shares no memory
+// with b.
+func Decode(b []byte) (*Command, error) {
+	if len(b) < prefixSize {
+		return nil, fmt.Errorf("a log entry of %d bytes is %w", len(b), ErrDamaged)
+	}
+	r := reader{b: b}
+	kind, version, rules := Kind(r.u8()), r.u8(), r.u16()
+	if r.u32() != envelopeCRC(b) {
+		return nil, fmt.Errorf("a log entry of %s is %w: its checksum does not match", kind, ErrDamaged)
+	}
+	if version > envelopeVersion || rules > RulesVersion {
+		return nil, fmt.Errorf("a log entry of %s is %w: envelope %d, rules %d; this binary reads envelopes up to %d and rules up to %d",
+			kind, ErrNewer, version, rules, envelopeVersion, RulesVersion)
+	}
+	body := newBody(kind)
+	if body == nil {
+		return nil, fmt.Errorf("a log entry (%s) is %w", kind, ErrUnknownKind)
+	}
+	c := &Command{Kind: kind, Rules: rules, RequestID: r.string(), At: r.varint(), Who: r.string(), Why: r.string(), Body: body}
+	raw := r.bytes()
+	if r.err == nil && r.left() > 0 {
+		r.fail("%d bytes too many", r.left())
+	}
+	if r.err == nil {
+		r.err = decodeBody(raw, body)
+	}
+	if r.err != nil {
+		return nil, fmt.Errorf("a log entry of %s is %w: %w", kind, ErrDamaged, r.err)
+	}
+	if raise, ok := body.(*RaiseRules); ok && raise.Version > RulesVersion {
+		return nil, fmt.Errorf("a log entry raises the rules to version %d: it is %w", raise.Version, ErrNewer)
+	}
+	return c, nil
+}
+
+func encodeBody(b Body) ([]byte, error) {
+	switch b := b.(type) {
+	case *CommitPlan:
+		return encodePlan(b.Plan)
+	case *UpdateStatuses:
+		return encodeReports(b.Reports), nil
+	}
+	return json.Marshal(b)
+}
+
+func decodeBody(raw []byte, b Body) (err error) {
+	switch b := b.(type) {
+	case *CommitPlan:
+		b.Plan, err = decodePlan(raw)
+		return err
+	case *UpdateStatuses:
+		b.Reports, err = decodeReports(raw)
+		return err
+	}
+	return decodeJSON(raw, b)
+}
