@@ -20,6 +20,7 @@ const (
 // Member is an agent as gossip knows it. Gossip is a hint: nothing is stopped or removed on its word alone.
 type Member struct {
 	ID         string // of the role: a server's Raft ID or a client's node ID
+	NodeID     string // of the client in the same agent, where a server has one; a client's own ID
 	Name       string // what people see
 	Role       Role
 	Status     MemberStatus

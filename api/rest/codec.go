@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 
@@ -22,7 +23,8 @@ const contentType = "application/x-msgpack"
 // mutable state; making one is a few stores.
 func handle() *codec.MsgpackHandle {
 	h := &codec.MsgpackHandle{WriteExt: true}
-	h.TimeNotBuiltin = false
+	h.MapType = reflect.TypeFor[map[string]any]() // a task's config block, as JSON would give it
+	h.RawToString = true
 	return h
 }
 
@@ -34,9 +36,11 @@ func encode(v any) ([]byte, error) {
 
 func decode(b []byte, v any) error { return codec.NewDecoderBytes(b, handle()).Decode(v) }
 
-// EncodeJob encodes a job for JobSpec.Body.
+// EncodeJob encodes a job for JobSpec.Body: all that running it takes, so without the text it was parsed from.
 func EncodeJob(j *api.Job) ([]byte, error) {
-	b, err := encode(j)
+	lean := *j
+	lean.Source = nil
+	b, err := encode(&lean)
 	if err != nil {
 		return nil, fmt.Errorf("encode job %q: %w", j.Name, err)
 	}

@@ -25,6 +25,7 @@ const (
 	HeaderStale     = "X-Cube-Stale"      // "true" when the answer was not verified with a leader
 	HeaderRequestID = "X-Cube-Request-ID" // on writes: makes them idempotent
 	HeaderWho       = "X-Cube-Who"        // on writes: for the record
+	HeaderCode      = "X-Cube-Code"       // on errors: the api.Code, for those who forward
 )
 
 const (
@@ -224,6 +225,7 @@ func writeError(w http.ResponseWriter, err error) {
 
 func writeStatus(w http.ResponseWriter, status int, e *api.Error) {
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set(HeaderCode, string(e.Code))
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(e) // as in writeJSON
 }

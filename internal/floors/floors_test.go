@@ -1,0 +1,140 @@
+package floors
+
+import (
+	"go/ast"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// floor says what a package may import of this module, and what it must not import at all.
+type floor struct {
+	pkg    string
+	ours   []string          // of this module; a trailing /... stands for everything below
+	banned map[string]string // import path or prefix ending in / -> reason
+}
+
+const (
+	noIO    = "a pure package does no I/O: its answers depend on its arguments alone"
+	noChain = "the arrow points the other way: whoever drives it imports it"
+)
+
+// floors is the table of the house, from the ground up. A package that stands in no row is not checked; the last test
+// here fails for it.
+func floors() []floor {
+	pure := map[string]string{"net": noIO, "net/http": noIO, "os": noIO, "os/exec": noIO, "math/rand": "chance enters at one door", "math/rand/v2": "chance enters at one door",
+		"crypto/rand": "chance enters at one door", "log": noIO, "github.com/hashicorp/raft": "raft drives the state machine, never the other way round"}
+	noRaft := map[string]string{"github.com/hashicorp/raft": "only servers vote", "github.com/hashicorp/memberlist": "gossip has one home"}
+	docker := "github.com/docker/docker/"
+	return []floor{
+		{".", []string{"command"}, nil},
+		{"api", nil, pure},
+		{"fsm", []string{"api"}, pure},
+		{"scheduler", []string{"api"}, pure},
+		{"jobspec", []string{"api"}, pure},
+		{"api/rest", []string{"api"}, noRaft},
+		{"client/driver", []string{"api"}, map[string]string{docker: "the engine's vocabulary stays in its driver"}},
+		{"client/driver/drivertest", []string{"api", "client/driver"}, map[string]string{docker: "the contract knows no engine"}},
+		{"client/driver/docker", []string{"api", "client/driver"}, noRaft},
+		{"client/driver/raw_exec", []string{"api", "client/driver"}, noRaft},
+		{"client/driver/fake", []string{"api", "client/driver"}, noRaft},
+		{"client", []string{"api", "client/driver"}, map[string]string{"github.com/hashicorp/raft": "only servers vote", "github.com/hashicorp/memberlist": "gossip has one home", docker: "drivers know engines, clients know drivers"}},
+		{"internal/session", []string{"api"}, noRaft},
+		{"internal/memnet", nil, nil},
+		{"internal/version", nil, nil},
+		{"agent/gossip", []string{"api"}, map[string]string{"github.com/hashicorp/raft": "gossip is a hint, not a vote"}},
+		{"agent/server/raftnode", []string{"api", "fsm", "internal/session"}, map[string]string{"github.com/hashicorp/memberlist": "gossip has one home"}},
+		{"agent/server", []string{"api", "fsm", "scheduler", "jobspec", "agent/server/raftnode", "internal/session"},
+			map[string]string{"github.com/hashicorp/memberlist": "gossip has one home", docker: "servers decide, clients run"}},
+		{"agent", []string{"api", "api/rest", "agent/server", "agent/gossip", "client", "client/driver", "client/driver/docker", "client/driver/raw_exec", "internal/session", "internal/version"}, nil},
+		{"command", []string{"agent", "api", "api/rest", "jobspec", "internal/version"}, map[string]string{"github.com/hashicorp/raft": "people speak api"}},
+		{"internal/hello", nil, nil},
+		{"internal/hello/helloimage", nil, nil},
+		{"internal/hello/image", []string{"internal/hello/helloimage"}, nil},
+		{"internal/cubetest", []string{"agent", "api", "api/rest", "fsm", "client", "client/driver", "client/driver/fake", "internal/memnet"}, nil},
+		{"internal/floors", nil, nil},
+		{"internal/e2e", []string{"api", "api/rest", "internal/hello/helloimage"}, nil},
+		{"internal/bench", []string{"agent", "api", "api/rest", "client", "client/driver", "client/driver/fake", "fsm", "scheduler", "internal/session", "internal/hello/helloimage"}, nil},
+	}
+}
+
+func TestImportsGoDown(t *testing.T) {
+	rows := map[string]floor{}
+	for _, f := range floors() {
+		rows[f.pkg] = f
+	}
+	for _, s := range tree(t) {
+		if s.test {
+			continue // a test may look at the neighbours
+		}
+		row, ok := rows[s.pkg]
+		if !ok {
+			t.Errorf("%s: package %s stands on no floor; add a row to floors() with what it may import", s.path, s.pkg)
+			continue
+		}
+		for _, imp := range s.imports {
+			if ours, ok := strings.CutPrefix(imp, "cube/"); ok && !slices.Contains(row.ours, ours) {
+				t.Errorf("%s imports %s, which package %s may not: see floors()", s.path, imp, s.pkg)
+			}
+			for ban, reason := range row.banned {
+				if imp == ban || strings.HasSuffix(ban, "/") && strings.HasPrefix(imp, ban) {
+					t.Errorf("%s imports %s: %s", s.path, imp, reason)
+				}
+			}
+		}
+	}
+}
+
+// TestPurePackagesReadNoClock finds uses of the clock in packages whose answers must depend on their arguments alone.
+func TestPurePackagesReadNoClock(t *testing.T) {
+	clock := []string{"Now", "Since", "Until", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick", "Sleep"}
+	for _, s := range tree(t) {
+		if s.test || !slices.Contains([]string{"api", "fsm", "scheduler", "jobspec"}, s.pkg) {
+			continue
+		}
+		calls(s, func(pkg, name string, line int) {
+			if pkg == "time" && slices.Contains(clock, name) {
+				t.Errorf("%s:%d: time.%s in a pure package; time comes in as an argument, from the leader's stamp", s.path, line, name)
+			}
+		})
+	}
+}
+
+// TestTestsWaitForFacts finds sleeps in tests outside synctest bubbles, where they hide races.
+func TestTestsWaitForFacts(t *testing.T) {
+	for _, s := range tree(t) {
+		if !s.test || slices.Contains(s.imports, "testing/synctest") {
+			continue
+		}
+		calls(s, func(pkg, name string, line int) {
+			if pkg == "time" && name == "Sleep" {
+				t.Errorf("%s:%d: time.Sleep in a test outside a bubble; wait for the fact itself", s.path, line)
+			}
+		})
+	}
+}
+
+// TestNoInit finds init functions: nothing happens before main says so.
+func TestNoInit(t *testing.T) {
+	for _, s := range tree(t) {
+		for _, d := range s.file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" {
+				t.Errorf("%s:%d: init function", s.path, s.fset.Position(f.Pos()).Line)
+			}
+		}
+	}
+}
+
+// calls reports each pkg.Name selector of a file.
+func calls(s source, report func(pkg, name string, line int)) {
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := sel.X.(*ast.Ident); ok {
+			report(x.Name, sel.Sel.Name, s.fset.Position(sel.Pos()).Line)
+		}
+		return true
+	})
+}
