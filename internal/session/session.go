@@ -133,7 +133,7 @@ func (s *Session) Err() error {
 		return api.Errorf(api.CodeUnavailable, "%s closed the session", s.conn.RemoteAddr())
 	case errors.Is(why, os.ErrDeadlineExceeded):
 		return api.Errorf(api.CodeUnavailable, "nothing heard from %s for %s", s.conn.RemoteAddr(), silence)
-	case why != nil:
+	case why != nil && !errors.Is(why, net.ErrClosed):
 		return api.Errorf(api.CodeUnavailable, "the session with %s broke: %w", s.conn.RemoteAddr(), why)
 	}
 	return api.Errorf(api.CodeUnavailable, "the session with %s broke", s.conn.RemoteAddr())
