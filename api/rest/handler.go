@@ -59,7 +59,11 @@ func NewHandler(c api.Cluster, logger hclog.Logger) http.Handler {
 		h.operatorRoutes(r)
 	})
 	// A page in an operator's browser must not be able to write through it.
-	return http.NewCrossOriginProtection().Handler(r)
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, api.Errorf(api.CodeForbidden, "a page of another site may not write here"))
+	}))
+	return protection.Handler(r)
 }
 
 // Local reports whether a request is answered by the agent it reached, whoever leads: facts about that agent itself.
