@@ -66,6 +66,9 @@ func (t *Transport) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error)
 	if a == nil {
 		return nil, 0, fmt.Errorf("%q is not an IP address", ip)
 	}
+	if port == 0 {
+		port = int(t.addr.Port())
+	}
 	return a, port, nil
 }
 

@@ -1,0 +1,175 @@
+package gossip
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-msgpack/v2/codec"
+	"github.com/hashicorp/memberlist"
+)
+
+// guard stands between the network and memberlist 0.6, which trusts what comes over a stream more than it should: a
+// state exchange with a short version list makes it panic, and a user message of absurd length makes it allocate that
+// much. The guard reads what opens a stream before memberlist does and lets through only what this pool sends. It also
+// ends dials when the pool is closed.
+type guard struct {
+	memberlist.NodeAwareTransport
+	streams chan net.Conn
+	ctx     context.Context // ends when Shutdown begins: dials end with it
+	cancel  context.CancelFunc
+	once    sync.Once
+	closed  chan struct{} // the network is closed
+	done    sync.WaitGroup
+}
+
+// Message types of memberlist's wire protocol that open a stream of this pool, and the first byte of an answer.
+const (
+	msgPing     = 0
+	msgAck      = 2
+	msgPushPull = 6
+	msgError    = 13
+)
+
+const (
+	maxStates     = 100_000  // members in a state exchange
+	maxStateBytes = 64 << 20 // of a state exchange: 100,000 members with full metadata
+	versionFields = 6        // of a member's version list
+)
+
+func newGuard(under memberlist.NodeAwareTransport) *guard {
+	ctx, cancel := context.WithCancel(context.Background())
+	g := &guard{NodeAwareTransport: under, streams: make(chan net.Conn), ctx: ctx, cancel: cancel, closed: make(chan struct{})}
+	g.done.Add(1)
+	go g.forward()
+	return g
+}
+
+// forward is the goroutine that wraps arriving streams. It takes them until the network is closed, since the network
+// waits for that.
+func (g *guard) forward() {
+	defer g.done.Done()
+	for {
+		select {
+		case conn := <-g.NodeAwareTransport.StreamCh():
+			select {
+			case g.streams <- &vetted{Conn: conn}:
+			case <-g.ctx.Done():
+				conn.Close()
+			}
+		case <-g.closed:
+			return
+		}
+	}
+}
+
+// StreamCh is where streams arrive.
+func (g *guard) StreamCh() <-chan net.Conn { return g.streams }
+
+// DialTimeout is DialAddressTimeout.
+func (g *guard) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	return g.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
+}
+
+// DialAddressTimeout connects; the answer that comes back is vetted too.
+func (g *guard) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	conn, err := g.dial(a, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return &vetted{Conn: conn}, nil
+}
+
+func (g *guard) dial(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	if _, real := g.NodeAwareTransport.(*memberlist.NetTransport); real {
+		d := net.Dialer{Timeout: timeout}
+		return d.DialContext(g.ctx, "tcp", a.Addr)
+	}
+	return g.NodeAwareTransport.DialAddressTimeout(a, timeout)
+}
+
+// Shutdown ends dials and closes the network.
+func (g *guard) Shutdown() (err error) {
+	g.once.Do(func() {
+		g.cancel()
+		err = g.NodeAwareTransport.Shutdown()
+		close(g.closed)
+		g.done.Wait()
+	})
+	return err
+}
+
+// vetted is a stream whose first message has been looked at before a byte of it is given out.
+type vetted struct {
+	net.Conn
+	once sync.Once
+	r    io.Reader
+	err  error
+}
+
+func (v *vetted) Read(b []byte) (int, error) {
+	v.once.Do(func() { v.r, v.err = vet(v.Conn) })
+	if v.err != nil {
+		return 0, v.err
+	}
+	return v.r.Read(b)
+}
+
+// vet reads the first message as far as it can be dangerous, and returns a reader of everything.
+func vet(conn io.Reader) (io.Reader, error) {
+	r := bufio.NewReader(conn)
+	kind, err := r.Peek(1)
+	if err != nil {
+		return nil, err
+	}
+	switch kind[0] {
+	case msgPing, msgAck, msgError:
+		return r, nil
+	case msgPushPull:
+		var seen bytes.Buffer
+		if err := vetStates(io.TeeReader(io.LimitReader(r, maxStateBytes), &seen)); err != nil {
+			return nil, fmt.Errorf("gossip state exchange: %w", err)
+		}
+		return io.MultiReader(&seen, r), nil
+	}
+	return nil, fmt.Errorf("gossip message of type %d on a stream", kind[0])
+}
+
+func vetStates(r io.Reader) (err error) {
+	defer func() {
+		if x := recover(); x != nil { // the decoder's answer to some garbage
+			err = fmt.Errorf("damaged: %v", x)
+		}
+	}()
+	var kind [1]byte
+	if _, err := io.ReadFull(r, kind[:]); err != nil {
+		return err
+	}
+	dec := codec.NewDecoder(r, &codec.MsgpackHandle{})
+	var header struct {
+		Nodes        int
+		UserStateLen int
+	}
+	if err := dec.Decode(&header); err != nil {
+		return err
+	}
+	if header.Nodes < 0 || header.Nodes > maxStates || header.UserStateLen != 0 {
+		return fmt.Errorf("%d members and %d bytes of other state", header.Nodes, header.UserStateLen)
+	}
+	for range header.Nodes {
+		var state struct{ Vsn []uint8 }
+		if err := dec.Decode(&state); err != nil {
+			return err
+		}
+		if len(state.Vsn) < versionFields {
+			return errors.New("a member without versions")
+		}
+	}
+	return nil
+}
