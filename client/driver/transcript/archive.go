@@ -1,0 +1,198 @@
+package transcript
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cube/api"
+	"cube/client/driver"
+)
+
+// Keep bounds what is kept of an instance that is removed.
+const (
+	KeepBytes = 256 << 10 // of each stream: enough for the stack trace that explains the end, and what led there
+	keepRuns  = 3         // an instance that ends every few minutes for weeks must not fill the disk
+)
+
+// Archive finds the directories of allocations by their IDs, also after the agent has started anew, and keeps in them
+// the tails of what removed instances printed. It holds a symbolic link for each allocation; whoever deletes an
+// allocation's directory need not know of it. Its methods are safe for concurrent use.
+type Archive struct{ dir string }
+
+// OpenArchive opens the archive in dir, and makes it if needed. Links to directories that are gone are deleted.
+func OpenArchive(dir string) (*Archive, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("find the directory %s: %w", dir, err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of allocations: %w", err)
+	}
+	a := &Archive{dir: dir}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read the directory of allocations: %w", err)
+	}
+	for _, e := range entries {
+		link := filepath.Join(dir, e.Name())
+		if _, err := os.Stat(link); errors.Is(err, fs.ErrNotExist) && e.Type()&fs.ModeSymlink != 0 {
+			if err := os.Remove(link); err != nil {
+				return nil, fmt.Errorf("delete the link of an allocation that is gone: %w", err)
+			}
+		}
+	}
+	return a, nil
+}
+
+func (a *Archive) link(id api.ID) string {
+	return filepath.Join(a.dir, strconv.FormatUint(uint64(id), 16))
+}
+
+// Place says where an allocation's directory is.
+func (a *Archive) Place(id api.ID, dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("find the allocation's directory: %w", err)
+	}
+	link := a.link(id)
+	if have, err := os.Readlink(link); err == nil && have == dir {
+		return nil
+	} else if err == nil {
+		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("move an allocation's directory: %w", err)
+		}
+	}
+	if err := os.Symlink(dir, link); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("remember an allocation's directory: %w", err)
+	}
+	return nil
+}
+
+// Dir returns an allocation's directory. ok is false when there is none, or no more.
+func (a *Archive) Dir(id api.ID) (dir string, ok bool) {
+	dir, err := os.Readlink(a.link(id))
+	if err != nil {
+		return "", false
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return "", false
+	}
+	return dir, true
+}
+
+// Allocations returns the IDs of all that have a directory.
+func (a *Archive) Allocations() ([]api.ID, error) {
+	entries, err := os.ReadDir(a.dir)
+	if err != nil {
+		return nil, fmt.Errorf("read the directory of allocations: %w", err)
+	}
+	var ids []api.ID
+	for _, e := range entries {
+		id, err := strconv.ParseUint(e.Name(), 16, 64)
+		if err != nil {
+			continue // not ours
+		}
+		if _, ok := a.Dir(api.ID(id)); ok {
+			ids = append(ids, api.ID(id))
+		}
+	}
+	return ids, nil
+}
+
+const keptPrefix, keptSuffix = "kept-", ".log"
+
+// Keep writes the tail of an instance that is about to be removed. Where the allocation's directory is gone there is
+// nobody to ask for it, and nothing is kept.
+func (a *Archive) Keep(k driver.Key, t *Tail) error {
+	dir, ok := a.Dir(k.Allocation)
+	if !ok {
+		return nil
+	}
+	var text []byte
+	for _, r := range t.Records() {
+		text = r.Append(text)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("%s%010d%s", keptPrefix, k.Restarts, keptSuffix))
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return fmt.Errorf("keep the instance's last output: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("keep the instance's last output: %w", err)
+	}
+	all, err := kept(dir)
+	if err != nil {
+		return err
+	}
+	for len(all) > keepRuns {
+		if err := os.Remove(all[0]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("delete the output of an old run: %w", err)
+		}
+		all = all[1:]
+	}
+	return nil
+}
+
+// kept returns the files of kept output, oldest run first.
+func kept(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("look for kept output: %w", err)
+	}
+	var all []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), keptPrefix) && strings.HasSuffix(e.Name(), keptSuffix) {
+			all = append(all, filepath.Join(dir, e.Name()))
+		}
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+// EachKept calls each with the kept records of an allocation's removed instances, oldest first. The texts are valid
+// during the call.
+func (a *Archive) EachKept(id api.ID, each func(Record) error) error {
+	dir, ok := a.Dir(id)
+	if !ok {
+		return nil
+	}
+	all, err := kept(dir)
+	if err != nil {
+		return err
+	}
+	for _, path := range all {
+		if err := readFile(path, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readFile(path string, each func(Record) error) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // an older run's, deleted meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("open kept output: %w", err)
+	}
+	defer f.Close()
+	for r := NewReader(f); ; {
+		record, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := each(record); err != nil {
+			return err
+		}
+	}
+}
