@@ -153,6 +153,20 @@ func (n *Network) Restart(ip string) {
 	n.settle()
 }
 
+// Close crashes every host with Reset: whoever still waits for the network is told that it is over. Libraries leave
+// connections open when they shut down (raft's NetworkTransport does), and a bubble ends only when all its goroutines do.
+func (n *Network) Close() {
+	n.mu.Lock()
+	var ips []string
+	for ip := range n.hosts {
+		ips = append(ips, ip)
+	}
+	n.mu.Unlock()
+	for _, ip := range ips {
+		n.Crash(ip, Reset)
+	}
+}
+
 // blocked reports whether what from sends does not arrive at to. The caller holds n.mu.
 func (n *Network) blocked(from, to *Host) bool {
 	return from.down == Blackhole || to.down == Blackhole ||
