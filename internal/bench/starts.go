@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"cube/api"
+	"cube/internal/hello/helloimage"
+)
+
+// engine speaks as much of the Docker API as a bare start takes, so that Cube is compared with the API and not with a
+// client of it.
+type engine struct{ http *http.Client }
+
+func newEngine() *engine {
+	socket := strings.TrimPrefix(os.Getenv("DOCKER_HOST"), "unix://")
+	if socket == "" {
+		socket = "/var/run/docker.sock"
+	}
+	return &engine{&http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}}}}
+}
+
+func (e *engine) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", path, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://docker"+path, bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("make the request %s: %w", path, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := e.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the Docker engine: %w", err)
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000)) // the status says enough without it
+		return nil, fmt.Errorf("%s %s: %s %s", method, path, resp.Status, text)
+	}
+	return resp, nil
+}
+
+// event is the start of a container, and when it was heard of.
+type event struct {
+	id, job string
+	at      time.Time
+}
+
+// events streams the starts of containers until ctx is done.
+func (e *engine) events(ctx context.Context) (<-chan event, error) {
+	filters := url.QueryEscape(`{"type":["container"],"event":["start"]}`)
+	resp, err := e.do(ctx, "GET", "/events?filters="+filters, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan event, 64)
+	go func() { // ends with ctx, which closes the body
+		defer close(out)
+		defer resp.Body.Close()
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			var m struct {
+				Actor struct {
+					ID         string
+					Attributes map[string]string
+				}
+			}
+			if json.Unmarshal(lines.Bytes(), &m) == nil {
+				out <- event{id: m.Actor.ID, job: m.Actor.Attributes["cube.job"], at: time.Now()}
+			}
+		}
+	}()
+	return out, nil
+}
+
+// bare creates and starts a container as Cube would, and removes it; it returns the time until the start was heard of.
+func (e *engine) bare(ctx context.Context, started <-chan event) (time.Duration, error) {
+	body := map[string]any{
+		"Image": helloimage.Tag, "Env": []string{"CUBE_PORT_http=8080"},
+		"ExposedPorts": map[string]any{"8080/tcp": struct{}{}},
+		"HostConfig": map[string]any{
+			"Memory": 128 << 20, "MemorySwap": 128 << 20, "CpuShares": 102,
+			"PortBindings": map[string]any{"8080/tcp": []any{map[string]string{"HostIp": "127.0.7.1", "HostPort": "19999"}}},
+		},
+	}
+	begin := time.Now()
+	resp, err := e.do(ctx, "POST", "/containers/create", body)
+	if err != nil {
+		return 0, err
+	}
+	var created struct{ ID string }
+	err = json.NewDecoder(resp.Body).Decode(&created)
+	resp.Body.Close()
+	if err != nil {
+		return 0, fmt.Errorf("read what create answers: %w", err)
+	}
+	if resp, err = e.do(ctx, "POST", "/containers/"+created.ID+"/start", nil); err != nil {
+		return 0, err
+	}
+	resp.Body.Close()
+	ev, err := wait(ctx, started, func(ev event) bool { return ev.id == created.ID })
+	if err != nil {
+		return 0, err
+	}
+	took := ev.at.Sub(begin)
+	resp, err = e.do(ctx, "DELETE", "/containers/"+created.ID+"?force=1", nil)
+	if err != nil {
+		return 0, err
+	}
+	return took, resp.Body.Close()
+}
+
+func wait(ctx context.Context, events <-chan event, match func(event) bool) (event, error) {
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	for {
+		select {
+		case ev, ok := <-events:
+			if !ok {
+				return event{}, fmt.Errorf("the engine's events ended")
+			}
+			if match(ev) {
+				return ev, nil
+			}
+		case <-deadline.C:
+			return event{}, fmt.Errorf("no container started within 30 s")
+		case <-ctx.Done():
+			return event{}, ctx.Err()
+		}
+	}
+}
+
+// through submits a task over the HTTP API and returns the times until its container started and until the API said that
+// it runs.
+func through(ctx context.Context, d *dev, n int, started <-chan event) (toStart, toShown time.Duration, err error) {
+	name := fmt.Sprintf("bench-%d", n)
+	source := fmt.Sprintf("task %q {\n  image = %q\n  port \"http\" {}\n}\n", name, helloimage.Tag)
+	begin := time.Now()
+	if _, err := d.api.RegisterJobs(ctx, api.Submission{Source: source, FileName: "bench.hcl"}, api.WriteMeta{}); err != nil {
+		return 0, 0, err
+	}
+	shown := make(chan error, 1)
+	var at time.Time
+	go func() { // ends when the instance runs, or with ctx
+		q := api.Query{}
+		for {
+			s, meta, err := d.api.Job(ctx, name, q)
+			if err != nil || s.Summary.Counts.Running == 1 {
+				at = time.Now()
+				shown <- err
+				return
+			}
+			q = api.Query{Index: meta.Index, Wait: 10 * time.Second}
+		}
+	}()
+	ev, err := wait(ctx, started, func(ev event) bool { return ev.job == name })
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := <-shown; err != nil {
+		return 0, 0, err
+	}
+	if _, err := d.api.StopJob(ctx, name, api.WriteMeta{}); err != nil {
+		return 0, 0, err
+	}
+	q := api.Query{}
+	for {
+		s, meta, err := d.api.Job(ctx, name, q)
+		if err != nil {
+			return 0, 0, err
+		}
+		if s.Summary.Status == api.JobDead {
+			return ev.at.Sub(begin), at.Sub(begin), nil
+		}
+		q = api.Query{Index: meta.Index, Wait: 10 * time.Second}
+	}
+}
+
+// starts alternates bare starts with Cube's, so that both see the same machine.
+func starts(ctx context.Context, d *dev, runs int, row func(what, measured, target string)) error {
+	if _, err := helloimage.Ensure(ctx); err != nil {
+		return err
+	}
+	e := newEngine()
+	started, err := e.events(ctx)
+	if err != nil {
+		return err
+	}
+	var bare, cube, shown, added []time.Duration
+	for n := range runs + 2 {
+		b, err := e.bare(ctx, started)
+		if err != nil {
+			return err
+		}
+		c, s, err := through(ctx, d, n, started)
+		if err != nil {
+			return err
+		}
+		if n < 2 {
+			continue // the first of each warm caches
+		}
+		bare, cube, shown, added = append(bare, b), append(cube, c), append(shown, s-c), append(added, c-b)
+	}
+	row("Docker API's own create and start, p50", percentile(bare, 50).Round(100*time.Microsecond).String(), "")
+	row("task submitted to container started, p50", percentile(cube, 50).Round(100*time.Microsecond).String(), "")
+	row("what Cube adds, p50 of the pairs", percentile(added, 50).Round(100*time.Microsecond).String(), "<= 15ms")
+	row("container started to shown running by the API, p50", percentile(shown, 50).Round(100*time.Microsecond).String(), "")
+	return nil
+}
+
+func percentile(d []time.Duration, p int) time.Duration {
+	s := slices.Sorted(slices.Values(d))
+	return s[(len(s)-1)*p/100]
+}
