@@ -1,0 +1,135 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"cube/api"
+)
+
+func newAllocStatus(m *Meta) *command {
+	var read readFlags
+	return &command{
+		meta: m, name: "alloc status", args: "[allocation]", max: 1, predict: predictAllocations,
+		synopsis: "Show instances, or one of them",
+		prose:    "Lists allocations: the instances of all tasks. With the ID of one, or the first characters of it, shows what it is to do, what it does, where, since when and why.",
+		example:  "$ cube alloc status\n$ cube alloc status 3afe8858",
+		flags:    read.declare,
+		run: func(ctx context.Context, s *session, args []string) error {
+			if err := read.check(); err != nil {
+				return err
+			}
+			cluster, err := s.cluster()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				return listAllocations(ctx, s, cluster, &read)
+			}
+			a, err := ask(ctx, s, &read, func(ctx context.Context, q api.Query) (*api.Allocation, api.ReadMeta, error) {
+				return cluster.Allocation(ctx, args[0], q)
+			})
+			if err != nil {
+				return failed(err, "reading allocation %q", args[0])
+			}
+			if done, err := read.emit(s, a); done {
+				return err
+			}
+			printAllocation(s, read.moments(s), a)
+			if unwell(a, s.Now()) {
+				printTails(ctx, s, cluster, []*api.Allocation{a})
+			}
+			return nil
+		},
+	}
+}
+
+func listAllocations(ctx context.Context, s *session, cluster api.Cluster, read *readFlags) error {
+	allocs, err := ask(ctx, s, read, cluster.ListAllocations)
+	if err != nil {
+		return failed(err, "listing the allocations")
+	}
+	if done, err := read.emit(s, allocs); done {
+		return err
+	}
+	f := read.moments(s)
+	t := newTable("ID", "Instance", "Node", "Version", "Desired", "Status", "Restarts", "Age")
+	t.colourColumn(5, s.style.state)
+	for _, a := range allocs {
+		t.add(f.id(a.ID), a.Name, a.NodeName, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt))
+	}
+	s.printTable(t)
+	return nil
+}
+
+func printAllocation(s *session, f moments, a *api.Allocation) {
+	var b block
+	b.add("ID", "%s", a.ID)
+	b.add("Instance", "%s", a.Name)
+	b.add("Job", "%s", a.Job)
+	b.add("Version", "%d", a.JobVersion)
+	b.add("Task", "%s", a.Task)
+	b.add("Node", "%s (%s)", a.NodeName, f.id(a.NodeID))
+	b.add("Evaluation", "%s", f.id(a.Evaluation))
+	b.add("Desired", "%s", a.Desired)
+	b.addIf("Reason", a.DesiredReason)
+	b.add("Status", "%s", a.Phase)
+	b.addIf("Message", a.Message)
+	b.add("Restarts", "%d", a.Restarts)
+	if a.ExitCode != nil {
+		b.add("Last Exit", "%s", lastExit(a))
+	}
+	b.add("Reserved", "CPU %s, memory %s, disk %s", api.FormatCPU(a.Resources.CPU), api.FormatMiB(a.Resources.Memory), api.FormatMiB(a.Resources.Disk))
+	b.addIf("Replaces", idIf(f, a.Replaces))
+	b.addIf("Replaced By", idIf(f, a.ReplacedBy))
+	b.add("Created", "%s", f.ago(a.CreatedAt))
+	b.add("Started", "%s", f.ago(a.StartedAt))
+	b.add("Finished", "%s", f.ago(a.FinishedAt))
+	s.print(b.render(s.style))
+	if len(a.Ports) == 0 {
+		return
+	}
+	s.section("Addresses")
+	t := newTable("Label", "Address", "To")
+	for _, p := range a.Ports {
+		t.add(p.Label, hostPort(a, p), strconv.Itoa(p.To))
+	}
+	s.printTable(t)
+}
+
+func idIf(f moments, id string) string {
+	if id == "" {
+		return ""
+	}
+	return f.id(id)
+}
+
+func lastExit(a *api.Allocation) string {
+	out := fmt.Sprintf("code %d", *a.ExitCode)
+	if a.Signal != 0 {
+		out += fmt.Sprintf(", signal %d", a.Signal)
+	}
+	if a.OOM {
+		out += ", out of memory"
+	}
+	return out
+}
+
+func hostPort(a *api.Allocation, p api.PortBinding) string {
+	return net.JoinHostPort(a.NodeAddress, strconv.Itoa(p.Host))
+}
+
+// addresses are where an instance is reached: one address bare, several with their labels.
+func addresses(a *api.Allocation) string {
+	if len(a.Ports) == 1 {
+		return hostPort(a, a.Ports[0])
+	}
+	var all []string
+	for _, p := range a.Ports {
+		all = append(all, p.Label+"="+hostPort(a, p))
+	}
+	return strings.Join(all, ",")
+}

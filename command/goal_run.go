@@ -1,0 +1,309 @@
+package command
+
+import (
+	"fmt"
+	"time"
+
+	"cube/api"
+)
+
+const (
+	// stableFor is how long a service's instance must run before it counts: most that die young do so within it.
+	stableFor = 3 * time.Second
+	// stuckFor is how long nothing must have moved before what looks hopeless is called so: time for the scheduler to
+	// think again and for a client that joins.
+	stuckFor = 5 * time.Second
+	// startTries is how many failed starts are enough to say that an instance does not start.
+	startTries = 3
+)
+
+// runGoal is reached when every instance of one version of a job runs, or has completed.
+type runGoal struct {
+	name      string
+	version   uint64
+	unchanged bool // the version was in force before: what runs at the first look has proved itself
+
+	status  *api.JobStatus
+	gone    error                // the job cannot be read any more
+	noNodes bool                 // the monitor found that no client has joined
+	seen    map[string]*sighting // by allocation
+	movedAt time.Time            // when something last got further
+	first   bool                 // nothing has been looked at yet
+}
+
+// sighting is what a goal remembers of an allocation between two looks.
+type sighting struct {
+	phase    api.Phase
+	restarts int
+	message  string
+	since    time.Time // phase and restarts are what they are; zero: since before we looked
+}
+
+func newRunGoal(r api.RegisteredJob, now time.Time) *runGoal {
+	return &runGoal{name: r.Name, version: r.Version, unchanged: !r.Changed, seen: map[string]*sighting{}, movedAt: now, first: true}
+}
+
+func (g *runGoal) look(status *api.JobStatus, err error, now time.Time) {
+	if err != nil {
+		if !unreachable(err) {
+			g.gone = err
+		}
+		return
+	}
+	g.status = status
+	for _, a := range status.Allocations {
+		old := g.seen[a.ID]
+		if old == nil {
+			since := now
+			if g.first && g.unchanged {
+				since = time.Time{}
+			}
+			g.seen[a.ID] = &sighting{phase: a.Phase, restarts: a.Restarts, message: a.Message, since: since}
+			g.movedAt = now
+			continue
+		}
+		further := a.Phase != old.phase || a.Restarts != old.restarts
+		// A restart is no progress, nor is anything an instance does that keeps being started again.
+		if a.Restarts == 0 && (further || a.Message != old.message) {
+			g.movedAt = now
+		}
+		if further {
+			old.since = now
+		}
+		old.phase, old.restarts, old.message = a.Phase, a.Restarts, a.Message
+	}
+	g.first = false
+}
+
+// slotState is how one slot of the version stands.
+type slotState int
+
+const (
+	slotGoing     slotState = iota // on its way, as far as can be told
+	slotDependent                  // an older version holds it; it waits for others in a rolling update
+	slotUnstable                   // runs, but not yet for long enough
+	slotWell
+	slotHopeless
+)
+
+// slot is one instance that there is to be.
+type slot struct {
+	name   string
+	key    slotKey
+	alloc  *api.Allocation // of this version, or else what holds the slot; nil: nothing
+	state  slotState
+	stable time.Time // with slotUnstable: when it counts
+}
+
+// slots returns every slot of the job in order.
+func (g *runGoal) slots(now time.Time) []slot {
+	holders := map[slotKey]*api.Allocation{}
+	for _, a := range g.status.Allocations {
+		// Newest first: the first of this version is the holder; failing that, the first of any.
+		old := holders[slotOf(a)]
+		if old == nil || old.JobVersion < g.version && a.JobVersion >= g.version {
+			holders[slotOf(a)] = a
+		}
+	}
+	var out []slot
+	for _, t := range g.status.Job.Tasks {
+		for n := range t.Count {
+			s := slot{name: api.InstanceName(g.name, t.Name, uint32(n)), key: slotKey{t.Name, n}}
+			s.alloc = holders[s.key]
+			g.judge(&s, t, now)
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (g *runGoal) judge(s *slot, t *api.Task, now time.Time) {
+	batch := g.status.Job.Type == api.JobBatch
+	a := s.alloc
+	switch {
+	case a == nil || a.JobVersion < g.version && a.Phase.Terminal():
+		s.state = g.vacant(t.Name, batch)
+	case a.JobVersion < g.version:
+		s.state = slotDependent
+	case a.Phase == api.PhaseComplete && batch:
+		s.state = slotWell
+	case a.Phase == api.PhaseFailed:
+		s.state = slotHopeless
+	case a.Desired == api.DesiredStop:
+		s.state = slotGoing
+	case a.Phase == api.PhaseRunning:
+		since := g.seen[a.ID].since
+		s.stable = since.Add(stableFor)
+		if s.state = slotUnstable; batch || since.IsZero() || !now.Before(s.stable) {
+			s.state = slotWell
+		}
+	case g.doesNotStart(a, t, now):
+		s.state = slotHopeless
+	}
+}
+
+// vacant judges a slot that nothing holds.
+func (g *runGoal) vacant(task string, batch bool) slotState {
+	e := g.status.Evaluation
+	if e == nil || e.JobVersion < g.version {
+		return slotGoing
+	}
+	for i := range e.Explanations {
+		if x := &e.Explanations[i]; e.Status == api.EvalBlocked && x.Task == task && x.Placed < x.Wanted {
+			return slotHopeless
+		}
+	}
+	if batch && !e.Status.Open() {
+		return slotWell // it completed before, and what ran has been forgotten since
+	}
+	return slotGoing
+}
+
+// doesNotStart reports whether an instance has never started and will not soon: it was tried often enough, or its client
+// waits longer for the next try than the restart policy alone would have it, which it does when it knows that trying soon
+// is of no use.
+func (g *runGoal) doesNotStart(a *api.Allocation, t *api.Task, now time.Time) bool {
+	if !a.StartedAt.IsZero() || a.Restarts == 0 {
+		return false
+	}
+	if a.Restarts >= startTries {
+		return true
+	}
+	delay := t.Restart.Delay << (a.Restarts - 1)
+	return a.Phase == api.PhasePending && now.Sub(g.seen[a.ID].since) > delay+time.Second
+}
+
+func (g *runGoal) verdict(now time.Time) verdict {
+	switch {
+	case g.gone != nil:
+		return verdict{outcome: stuck, summary: fmt.Sprintf("job %q can no longer be read", g.name), reasons: []string{printable(g.gone.Error())}}
+	case g.status == nil:
+		return verdict{}
+	}
+	job, e := g.status.Job, g.status.Evaluation
+	switch {
+	case job.Version > g.version:
+		return verdict{outcome: stuck, summary: fmt.Sprintf("version %d of job %q was submitted meanwhile", job.Version, g.name)}
+	case job.Stopped:
+		return verdict{outcome: stuck, summary: fmt.Sprintf("job %q was stopped meanwhile", g.name)}
+	case job.Version < g.version:
+		return verdict{} // a server that is behind answered
+	case g.status.Summary.Status == api.JobComplete:
+		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d is complete", g.name, g.version)}
+	case e != nil && e.Status == api.EvalFailed:
+		return verdict{outcome: stuck, summary: fmt.Sprintf("the scheduler failed on job %q", g.name), reasons: []string{printable(e.Message)}}
+	}
+	return g.count(g.slots(now), now)
+}
+
+// count adds up the slots.
+func (g *runGoal) count(slots []slot, now time.Time) verdict {
+	var well, hopeless, going int
+	var wake time.Time
+	for _, s := range slots {
+		switch s.state {
+		case slotWell:
+			well++
+		case slotHopeless:
+			hopeless++
+		case slotUnstable:
+			if wake.IsZero() || s.stable.Before(wake) {
+				wake = s.stable
+			}
+		case slotGoing:
+			going++
+			if s.alloc != nil && s.alloc.Restarts > 0 {
+				wake = earlier(wake, now.Add(time.Second)) // its next start may be overdue then
+			}
+		}
+	}
+	switch {
+	case well == len(slots):
+		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d: %d of %d instances running%s", g.name, g.version, well, len(slots), g.orComplete())}
+	case g.noNodes:
+		return verdict{outcome: stuck, summary: "no client has joined the cluster"}
+	case hopeless > 0 && going == 0 && wake.IsZero():
+		if until := g.movedAt.Add(stuckFor); now.Before(until) {
+			return verdict{wake: until}
+		}
+		return verdict{outcome: stuck, summary: g.running(well, len(slots)) + ", and the rest cannot be placed or started", reasons: g.reasons(slots)}
+	}
+	return verdict{wake: wake}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// reasons says what keeps the slots that are not well.
+func (g *runGoal) reasons(slots []slot) []string {
+	var out []string
+	if e := g.status.Evaluation; e != nil {
+		out = explainAll(e.Explanations)
+	}
+	said := map[string]bool{}
+	for _, s := range slots {
+		if s.state == slotWell || s.alloc == nil || s.alloc.Message == "" || said[s.alloc.Message] {
+			continue
+		}
+		said[s.alloc.Message] = true // a hundred instances of one wrong image say it once
+		out = append(out, printable(s.name+": "+s.alloc.Message))
+	}
+	return out
+}
+
+// late is what there is to say when patience is over.
+func (g *runGoal) late(now time.Time) verdict {
+	if g.status == nil {
+		return verdict{outcome: stuck, summary: fmt.Sprintf("nothing is known of job %q", g.name)}
+	}
+	slots := g.slots(now)
+	well := 0
+	for _, s := range slots {
+		if s.state == slotWell {
+			well++
+		}
+	}
+	return verdict{outcome: stuck, summary: g.running(well, len(slots)), reasons: g.reasons(slots)}
+}
+
+func (g *runGoal) running(well, all int) string {
+	return fmt.Sprintf("job %q version %d has %d of %d instances running%s", g.name, g.version, well, all, g.orComplete())
+}
+
+func (g *runGoal) orComplete() string {
+	if g.status.Job.Type == api.JobBatch {
+		return " or complete"
+	}
+	return ""
+}
+
+func (g *runGoal) lines() []instanceLine {
+	if g.status == nil || g.status.Job.Version != g.version {
+		return nil
+	}
+	var out []instanceLine
+	for _, s := range g.slots(time.Time{}) {
+		line := instanceLine{name: s.name, phase: "not placed"}
+		if a := s.alloc; a != nil {
+			line = lineOf(a)
+			if a.JobVersion < g.version {
+				line.note = fmt.Sprintf("still version %d", a.JobVersion)
+			}
+		}
+		line.settled = line.phase == "running" && line.note == "" || line.phase == "complete"
+		out = append(out, line)
+	}
+	return out
+}
+
+func lineOf(a *api.Allocation) instanceLine {
+	line := instanceLine{name: a.Name, id: a.ID, node: a.NodeName, phase: a.Phase.String(), restarts: a.Restarts}
+	if a.Phase != api.PhaseRunning {
+		line.note = a.Message
+	}
+	return line
+}

@@ -1,0 +1,62 @@
+package command
+
+import (
+	"context"
+
+	"cube/api"
+)
+
+// resolveNode turns what a person typed into a node ID that servers understand: they take any unique prefix of an ID;
+// the node's name, when just one node has it, is found here.
+func resolveNode(ctx context.Context, cluster api.Cluster, typed string, q api.Query) (string, error) {
+	node, _, err := cluster.Node(ctx, typed, q)
+	if err == nil {
+		return node.ID, nil
+	}
+	if code := api.CodeOf(err); code != api.CodeNotFound && code != api.CodeInvalid {
+		return "", err
+	}
+	nodes, _, listErr := cluster.ListNodes(ctx, api.Query{Stale: q.Stale})
+	if listErr != nil {
+		return "", err
+	}
+	found := ""
+	for _, n := range nodes {
+		if n.Name != typed {
+			continue
+		}
+		if found != "" {
+			return "", api.Errorf(api.CodeAmbiguous, "several nodes are named %q; give an ID of 'cube node status'", typed)
+		}
+		found = n.ID
+	}
+	if found == "" {
+		return "", err
+	}
+	return found, nil
+}
+
+// eligibility is the word for whether new instances may be placed on the node.
+func eligibility(n *api.NodeView) string {
+	if n.Ineligible {
+		return "ineligible"
+	}
+	return "eligible"
+}
+
+// troubles lists what keeps a node from doing its work, one sentence each.
+func troubles(n *api.NodeView) []string {
+	var out []string
+	if n.StatusReason != "" && n.Status != api.NodeReady {
+		out = append(out, string(n.Status)+": "+n.StatusReason)
+	}
+	for _, name := range sortedKeys(n.Drivers) {
+		d := n.Drivers[name]
+		// A driver that was never installed is no trouble, but docker is what every task asks for by default.
+		if d.Healthy || d.Reason == "" || !d.Detected && name != api.DefaultDriver {
+			continue
+		}
+		out = append(out, "driver "+name+": "+d.Reason)
+	}
+	return out
+}

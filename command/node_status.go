@@ -1,0 +1,165 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"cube/api"
+)
+
+func newNodeStatus(m *Meta) *command {
+	var read readFlags
+	return &command{
+		meta: m, name: "node status", args: "[node]", max: 1, predict: predictNodes,
+		synopsis: "Show the nodes, or one of them",
+		prose: `Lists the machines that run tasks, with the CPU, memory and disk that instances have reserved of what there is, and when a server last heard of each. Under the list stands what keeps a node from doing its work, such as a Docker engine that does not answer.
+
+With a node's ID (or the first characters of it) or its name, shows that node: its drivers, its attributes, which constraints can ask for, what it measures of itself, and its allocations.`,
+		example: "$ cube node status\n$ cube node status 5e7e850c",
+		flags:   read.declare,
+		run: func(ctx context.Context, s *session, args []string) error {
+			if err := read.check(); err != nil {
+				return err
+			}
+			cluster, err := s.cluster()
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				return nodeDetail(ctx, s, cluster, &read, args[0])
+			}
+			nodes, err := ask(ctx, s, &read, cluster.ListNodes)
+			if err != nil {
+				return failed(err, "listing the nodes")
+			}
+			if done, err := read.emit(s, nodes); done {
+				return err
+			}
+			printNodes(s, read.moments(s), nodes)
+			return nil
+		},
+	}
+}
+
+func printNodes(s *session, f moments, nodes []*api.NodeView) {
+	if len(nodes) == 0 {
+		s.print("No nodes: no client has joined. On each machine that is to run tasks: cube agent -client -join <server>\n")
+		return
+	}
+	t := newTable("ID", "Name", "DC", "Status", "Eligibility", "CPU", "Memory", "Disk", "Running", "Version", "Last Contact")
+	t.colourColumn(3, s.style.state)
+	t.colourColumn(4, s.style.state)
+	var notes []string
+	for _, n := range nodes {
+		t.add(f.id(n.ID), n.Name, n.Datacenter, string(n.Status), eligibility(n), cpuShare(n.Held.CPU, n.Resources.CPU),
+			mibShare(n.Held.Memory, n.Resources.Memory), mibShare(n.Held.Disk, n.Resources.Disk), strconv.Itoa(n.Running), n.Version, f.ago(n.LastContact))
+		for _, trouble := range troubles(n) {
+			notes = append(notes, printable(n.Name+": "+trouble))
+		}
+	}
+	s.printTable(t)
+	if len(notes) > 0 {
+		s.print("\n")
+	}
+	for _, note := range notes {
+		s.print(note + "\n")
+	}
+}
+
+// nodeReport is what -json and -t show of one node.
+type nodeReport struct {
+	*api.NodeView
+	Instances []*api.Allocation
+}
+
+func nodeDetail(ctx context.Context, s *session, cluster api.Cluster, read *readFlags, typed string) error {
+	node, err := ask(ctx, s, read, func(ctx context.Context, q api.Query) (*api.NodeView, api.ReadMeta, error) {
+		id, err := resolveNode(ctx, cluster, typed, q)
+		if err != nil {
+			return nil, api.ReadMeta{}, err
+		}
+		return cluster.Node(ctx, id, q)
+	})
+	if err != nil {
+		return failed(err, "reading node %q", typed)
+	}
+	allocs, err := ask(ctx, s, read, func(ctx context.Context, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
+		return cluster.NodeAllocations(ctx, node.ID, q)
+	})
+	if err != nil {
+		return failed(err, "reading the allocations of node %q", typed)
+	}
+	if done, err := read.emit(s, nodeReport{node, allocs}); done {
+		return err
+	}
+	f := read.moments(s)
+	printNode(s, f, node)
+	s.section("Allocations")
+	t := newTable("ID", "Instance", "Version", "Desired", "Status", "Restarts", "Age", "Address")
+	t.colourColumn(4, s.style.state)
+	for _, a := range allocs {
+		t.add(f.id(a.ID), a.Name, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt), addresses(a))
+	}
+	s.printTable(t)
+	return nil
+}
+
+func printNode(s *session, f moments, n *api.NodeView) {
+	var b block
+	b.add("ID", "%s", n.ID)
+	b.add("Name", "%s", n.Name)
+	b.add("Datacenter", "%s", n.Datacenter)
+	b.add("Address", "%s", n.Address)
+	b.add("Status", "%s", n.Status)
+	b.addIf("Reason", n.StatusReason)
+	b.add("Since", "%s", f.ago(n.StatusAt))
+	b.add("Eligibility", "%s", eligibility(n))
+	b.add("Connected", "%v", n.Connected)
+	b.add("Last Contact", "%s", f.ago(n.LastContact))
+	b.add("Version", "%s", n.Version)
+	b.add("Running", "%d", n.Running)
+	s.print(b.render(s.style))
+
+	s.section("Resources")
+	t := newTable("", "Reserved", "Total", "In Use")
+	load := n.Load
+	if load == nil {
+		load = &api.NodeLoad{}
+	}
+	measured := func(used, total int64, share func(used, total int64) string) string {
+		if total == 0 {
+			return ""
+		}
+		return share(used, total)
+	}
+	t.add("CPU", api.FormatCPU(n.Held.CPU), api.FormatCPU(n.Resources.CPU), measured(load.CPU, load.CPUTotal, cpuShare))
+	t.add("Memory", api.FormatMiB(n.Held.Memory), api.FormatMiB(n.Resources.Memory), measured(load.Memory, load.MemoryTotal, mibShare))
+	t.add("Disk", api.FormatMiB(n.Held.Disk), api.FormatMiB(n.Resources.Disk), measured(load.Disk, load.DiskTotal, mibShare))
+	s.printTable(t)
+	if n.Load != nil {
+		fmt.Fprintf(s.Stdout, "\nLoad average %.2f over 1 min, %.2f over 5 min; up %s\n", load.Load1, load.Load5, duration(load.Uptime))
+	}
+
+	s.section("Drivers")
+	t = newTable("Driver", "Detected", "Healthy", "Reason")
+	for _, name := range sortedKeys(n.Drivers) {
+		d := n.Drivers[name]
+		t.add(name, strconv.FormatBool(d.Detected), strconv.FormatBool(d.Healthy), d.Reason)
+	}
+	s.print(t.render(s.style, 0)) // a reason is not shortened: it says what to do
+	printPairs(s, "Attributes", n.Attributes)
+	printPairs(s, "Meta", n.Meta)
+}
+
+func printPairs(s *session, title string, pairs map[string]string) {
+	if len(pairs) == 0 {
+		return
+	}
+	s.section(title)
+	var b block
+	for _, k := range sortedKeys(pairs) {
+		b.add(printable(k), "%s", pairs[k])
+	}
+	s.print(b.render(style{}))
+}

@@ -1,0 +1,133 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"strconv"
+
+	"cube/api"
+)
+
+func newRaftListPeers(m *Meta) *command {
+	var read readFlags
+	return &command{
+		meta: m, name: "operator raft list-peers",
+		synopsis: "List the servers that agree through Raft",
+		prose:    "Lists the servers of the Raft configuration: who leads, who votes, and when each was last heard of.",
+		example:  "$ cube operator raft list-peers",
+		flags:    read.declare,
+		run: func(ctx context.Context, s *session, _ []string) error {
+			if err := read.check(); err != nil {
+				return err
+			}
+			cluster, err := s.cluster()
+			if err != nil {
+				return err
+			}
+			peers, err := cluster.RaftPeers(ctx)
+			if err != nil {
+				return failed(err, "listing the Raft peers")
+			}
+			if done, err := read.emit(s, peers); done {
+				return err
+			}
+			t := newTable("Name", "ID", "Address", "State", "Voter", "Last Seen")
+			for _, p := range peers {
+				state := "follower"
+				if p.Leader {
+					state = "leader"
+				}
+				t.add(p.Name, read.moments(s).id(p.ID), p.Address, state, strconv.FormatBool(p.Voter), p.LastSeen)
+			}
+			s.printTable(t)
+			return nil
+		},
+	}
+}
+
+func newRaftRemovePeer(m *Meta) *command {
+	return &command{
+		meta: m, name: "operator raft remove-peer", args: "<server>", min: 1, max: 1,
+		synopsis: "Remove a dead server from the voters",
+		prose:    "Removes a server that is gone for good from the Raft configuration, so that it no longer counts for a majority. Takes its ID, or the first characters of it, or its name. A server that lives is better told to leave: 'cube server leave'.",
+		example:  "$ cube operator raft remove-peer 8c1d22e0",
+		run: func(ctx context.Context, s *session, args []string) error {
+			cluster, err := s.cluster()
+			if err != nil {
+				return err
+			}
+			peers, err := cluster.RaftPeers(ctx)
+			if err != nil {
+				return failed(err, "listing the Raft peers")
+			}
+			id, err := resolvePeer(peers, args[0])
+			if err != nil {
+				return failed(err, "removing server %q", args[0])
+			}
+			_, err = write(ctx, s, func(ctx context.Context, w api.WriteMeta) (struct{}, error) {
+				return struct{}{}, cluster.RemovePeer(ctx, id, w)
+			})
+			if err != nil {
+				return failed(err, "removing server %q", args[0])
+			}
+			fmt.Fprintf(s.Stdout, "Server %s no longer votes\n", printable(id))
+			return nil
+		},
+	}
+}
+
+// resolvePeer finds the one server that typed means: a whole ID first, then a prefix of an ID or a name.
+func resolvePeer(peers []api.RaftPeer, typed string) (string, error) {
+	var found []string
+	for _, p := range peers {
+		if p.ID == typed {
+			return p.ID, nil
+		}
+		if p.Name == typed || len(typed) < len(p.ID) && p.ID[:len(typed)] == typed {
+			found = append(found, p.ID)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", api.Errorf(api.CodeNotFound, "no server of the Raft configuration has this ID or name; see 'cube operator raft list-peers'")
+	case 1:
+		return found[0], nil
+	}
+	return "", api.Errorf(api.CodeAmbiguous, "%d servers are meant by it; give a whole ID of 'cube operator raft list-peers -verbose'", len(found))
+}
+
+func newRaftRecover(m *Meta) *command {
+	var dataDir string
+	var yes bool
+	return &command{
+		meta: m, name: "operator raft recover", offline: true,
+		synopsis: "Make a stopped server the only voter",
+		prose: `For the day when most servers are lost for good. Stop the one server that is to carry on, run this on its machine, start it again, and let new servers join it. What the lost servers had agreed on and this one had not yet heard of is gone.
+
+It works on the files of a stopped agent and asks nobody.`,
+		example: "$ cube operator raft recover -data-dir /var/lib/cube",
+		flags: func(f *flag.FlagSet) {
+			f.StringVar(&dataDir, "data-dir", "", "The `directory` of the agent's data.")
+			f.BoolVar(&yes, "yes", false, "Do not ask.")
+		},
+		run: func(_ context.Context, s *session, _ []string) error {
+			switch {
+			case dataDir == "":
+				return failed(errors.New("the flag -data-dir is missing"), "reading the arguments")
+			case s.Recover == nil:
+				return failed(errors.New("this binary holds no server"), "recovering %q", dataDir)
+			}
+			if err := s.confirm(yes, "Are all other servers of this cluster lost for good?"); err != nil {
+				return failed(err, "recovering %q", dataDir)
+			}
+			done, err := s.Recover(dataDir)
+			if err != nil {
+				return failed(err, "recovering %q", dataDir)
+			}
+			fmt.Fprintln(s.Stdout, printableLines(done))
+			return nil
+		},
+	}
+}

@@ -1,0 +1,181 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"cube/api"
+)
+
+func newTaskStatus(m *Meta) *command {
+	var read readFlags
+	return &command{
+		meta: m, name: "task status", args: "[name]", max: 1, predict: predictJobs,
+		synopsis: "Show the jobs, or one with its instances",
+		prose: `Lists the jobs. With the name of one, or job/task for one task of it, shows each instance: what it is to do, what it does, where, for how long, and how often it was started again; under an instance stand those it replaces. Below the table stand the reasons for what is not well and the last lines that failing instances wrote.
+
+Without a leader, shows what a server last knew and says so.`,
+		example: "$ cube task status\n$ cube task status web",
+		flags:   read.declare,
+		run: func(ctx context.Context, s *session, args []string) error {
+			if err := read.check(); err != nil {
+				return err
+			}
+			cluster, err := s.cluster()
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				return jobDetail(ctx, s, cluster, &read, args[0])
+			}
+			jobs, err := ask(ctx, s, &read, cluster.ListJobs)
+			if err != nil {
+				return failed(err, "listing the jobs")
+			}
+			if done, err := read.emit(s, jobs); done {
+				return err
+			}
+			printJobs(s, read.moments(s), jobs)
+			return nil
+		},
+	}
+}
+
+func printJobs(s *session, f moments, jobs []*api.JobSummary) {
+	if len(jobs) == 0 {
+		s.print("No jobs. 'cube task init' writes an example, 'cube task run' runs it\n")
+		return
+	}
+	t := newTable("Name", "Type", "Priority", "Status", "Running", "Submitted")
+	t.colourColumn(3, s.style.state)
+	for _, j := range jobs {
+		t.add(j.Name, string(j.Type), strconv.Itoa(j.Priority), j.Status, runningOf(j), f.ago(j.SubmittedAt))
+	}
+	s.printTable(t)
+}
+
+// runningOf is how many instances run of how many there are to be. What a batch job has completed counts as run.
+func runningOf(j *api.JobSummary) string {
+	running := j.Counts.Running
+	if j.Type == api.JobBatch {
+		running += j.Counts.Complete
+	}
+	return fmt.Sprintf("%d/%d", running, j.Desired)
+}
+
+func jobDetail(ctx context.Context, s *session, cluster api.Cluster, read *readFlags, name string) error {
+	job, task := splitName(name)
+	status, err := ask(ctx, s, read, func(ctx context.Context, q api.Query) (*api.JobStatus, api.ReadMeta, error) {
+		status, meta, err := cluster.Job(ctx, job, q)
+		if err == nil {
+			status, err = onlyTask(status, task)
+		}
+		return status, meta, err
+	})
+	if err != nil {
+		return failed(err, "reading the status of %q", name)
+	}
+	if done, err := read.emit(s, status); done {
+		return err
+	}
+	f := read.moments(s)
+	printJob(s, f, status)
+	if failing := unwellOf(status.Allocations, s.Now()); len(failing) > 0 {
+		printTails(ctx, s, cluster, failing)
+	}
+	return nil
+}
+
+func printJob(s *session, f moments, status *api.JobStatus) {
+	j, sum := status.Job, &status.Summary
+	var b block
+	b.add("Name", "%s", j.Name)
+	b.add("Type", "%s", j.Type)
+	b.add("Status", "%s", sum.Status)
+	b.add("Version", "%d", j.Version)
+	b.add("Priority", "%d", j.Priority)
+	b.add("Datacenters", "%s", orAny(j.Datacenters))
+	b.add("Running", "%s", runningOf(sum))
+	b.add("Submitted", "%s", f.ago(j.SubmittedAt))
+	s.print(b.render(s.style))
+
+	if e := status.Evaluation; e != nil && !j.Stopped {
+		lines := explainAll(e.Explanations)
+		if e.Status == api.EvalFailed {
+			lines = append(lines, "The scheduler failed on it: "+printable(e.Message))
+		}
+		if len(lines) > 0 {
+			s.section("Not placed")
+			s.print(strings.Join(lines, "\n") + "\n")
+		}
+	}
+	for _, task := range tasksOf(status) {
+		s.section("Instances of " + printable(task))
+		printInstances(s, f, instancesOf(status.Allocations, task))
+	}
+}
+
+func orAny(names []string) string {
+	if len(names) == 0 {
+		return "any"
+	}
+	return strings.Join(names, ", ")
+}
+
+// tasksOf lists the tasks that have instances: those of the job, and those it once had whose instances are still there.
+func tasksOf(status *api.JobStatus) []string {
+	seen := map[string]bool{}
+	for _, a := range status.Allocations {
+		seen[a.Task] = true
+	}
+	return sortedKeys(seen)
+}
+
+func instancesOf(allocs []*api.Allocation, task string) []*api.Allocation {
+	var out []*api.Allocation
+	for _, a := range allocs {
+		if a.Task == task {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// printInstances prints one task's instances, the newest of each slot first and its predecessors set in under it, then
+// what the nodes say of those that are not well.
+func printInstances(s *session, f moments, allocs []*api.Allocation) {
+	t := newTable("Instance", "ID", "Node", "Version", "Desired", "Status", "Restarts", "Age", "Address")
+	t.colourColumn(5, s.style.state)
+	var notes []string
+	last := slotKey{slot: -1}
+	for _, a := range allocs {
+		name, head := a.Name, slotOf(a) != last
+		if !head {
+			name = ` \_ ` + name
+		}
+		last = slotOf(a)
+		t.add(name, f.id(a.ID), a.NodeName, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt), addresses(a))
+		if note := instanceNote(a); head && note != "" {
+			notes = append(notes, printable(a.Name+": "+note))
+		}
+	}
+	s.printTable(t)
+	for _, note := range notes {
+		s.print(note + "\n")
+	}
+}
+
+// instanceNote says what is to be said of an instance beside its row: why it is not running, or why it is to go.
+func instanceNote(a *api.Allocation) string {
+	switch {
+	case a.Phase == api.PhaseComplete:
+		return ""
+	case a.Desired == api.DesiredStop && a.DesiredReason != "":
+		return a.DesiredReason
+	case a.Message != "" && (a.Phase != api.PhaseRunning || a.Restarts > 0):
+		return a.Message
+	}
+	return ""
+}
