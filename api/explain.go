@@ -1,0 +1,86 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Lines says what the explanation means as one would say it to a colleague, such as
+//
+//	web: 2 of 6 not placed: 3 of 5 nodes lack memory (512 MiB wanted, 96 MiB to 128 MiB free, nearest n2); 2 are not ready (down)
+//
+// and, if there is a note besides, a second line with it. There are no lines if there is nothing to explain.
+func (e *Explanation) Lines() []string {
+	missing := e.Wanted - e.Placed
+	if missing <= 0 && e.Note == "" {
+		return nil
+	}
+	head := e.Task
+	if missing > 0 {
+		head = fmt.Sprintf("%s: %d of %d not placed", e.Task, missing, e.Wanted)
+	}
+	if len(e.Filters) == 0 {
+		if e.Note != "" {
+			head += ": " + e.Note
+		}
+		return []string{head}
+	}
+	reasons := make([]string, len(e.Filters))
+	for i := range e.Filters {
+		reasons[i] = e.reason(i)
+	}
+	lines := []string{head + ": " + strings.Join(reasons, "; ")}
+	if e.Note != "" {
+		lines = append(lines, e.Task+": "+e.Note)
+	}
+	return lines
+}
+
+// reason says how many nodes a filter turned away, and why. The first one names the whole.
+func (e *Explanation) reason(i int) string {
+	f := &e.Filters[i]
+	one := f.Nodes == 1
+	subject := fmt.Sprint(f.Nodes)
+	switch {
+	case i > 0:
+	case e.Nodes == 1:
+		subject = "the only node"
+	case f.Nodes == e.Nodes && e.Nodes == 2:
+		subject = "both nodes"
+	case f.Nodes == e.Nodes:
+		subject = fmt.Sprintf("all %d nodes", e.Nodes)
+	default:
+		subject = fmt.Sprintf("%d of %d nodes", f.Nodes, e.Nodes)
+	}
+	verb := func(singular, plural string) string {
+		if one {
+			return subject + " " + singular
+		}
+		return subject + " " + plural
+	}
+	amounts := fmt.Sprintf("%s wanted, %s", f.Wanted, f.Seen)
+	if !one && e.Nearest != nil && e.Nearest.Filter == f.Filter {
+		amounts += ", nearest " + e.Nearest.Node
+	}
+	kind, what, _ := strings.Cut(f.Filter, " ")
+	switch kind {
+	case "ready":
+		return fmt.Sprintf("%s not ready (%s)", verb("is", "are"), f.Seen)
+	case "datacenter":
+		return fmt.Sprintf("%s in another datacenter (%s wanted, %s seen)", verb("is", "are"), f.Wanted, f.Seen)
+	case "driver":
+		return fmt.Sprintf("%s run the %s driver (%s)", verb("cannot", "cannot"), what, f.Seen)
+	case "constraint":
+		if what == OpDistinctHosts {
+			return verb("has", "have") + " an instance already (distinct_hosts)"
+		}
+		return fmt.Sprintf("%s %s (seen: %s)", verb("fails", "fail"), what, f.Seen)
+	case "port":
+		return fmt.Sprintf("%s port %s in use (%s)", verb("has", "have"), what, f.Seen)
+	case "dynamic":
+		return fmt.Sprintf("%s too few dynamic ports left (%s)", verb("has", "have"), amounts)
+	case "cpu", "memory", "disk":
+		return fmt.Sprintf("%s %s (%s)", verb("lacks", "lack"), f.Filter, amounts)
+	}
+	return verb("is", "are") + " turned away by " + f.Filter
+}

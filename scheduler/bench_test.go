@@ -1,0 +1,69 @@
+package scheduler_test
+
+import (
+	"fmt"
+	"testing"
+
+	"cube/api"
+	"cube/scheduler"
+)
+
+// BenchmarkSchedule places jobs of 1,000 instances on 5,000 nodes, the view of the nodes included. ns/placement is the
+// figure to watch.
+func BenchmarkSchedule(b *testing.B) {
+	kinds := []struct {
+		name string
+		edit func(*api.Job)
+	}{
+		{"binpack", func(*api.Job) {}},
+		{"spread", func(j *api.Job) { j.Scheduler = api.AlgorithmSpread }},
+		{"epvm", func(j *api.Job) { j.Scheduler = api.AlgorithmEPVM }},
+		{"greedy", func(j *api.Job) { j.Scheduler = api.AlgorithmGreedy }},
+		{"roundrobin", func(j *api.Job) { j.Scheduler = api.AlgorithmRoundRobin }},
+		{"ports", func(j *api.Job) { j.Tasks[0].Ports = []api.Port{{Label: "a"}, {Label: "b", To: 80}} }},
+		{"constraints", func(j *api.Job) {
+			j.Tasks[0].Constraints = []api.Constraint{{Attribute: "attr.kernel.version", Operator: "version", Value: ">= 5.10"},
+				{Attribute: "meta.rack", Operator: "regexp", Value: "^r[0-7]"}}
+		}},
+		{"spread-rack", func(j *api.Job) { j.Tasks[0].Spreads = []api.Spread{{Attribute: "meta.rack", Weight: 50}} }},
+		{"spread-name", func(j *api.Job) { j.Tasks[0].Spreads = []api.Spread{{Attribute: "node.name", Weight: 50}} }},
+	}
+	for _, k := range kinds {
+		for _, size := range []struct{ jobs, count int }{{1, 1000}, {10, 1000}} {
+			b.Run(fmt.Sprintf("%s/%dx%d", k.name, size.jobs, size.count), func(b *testing.B) {
+				benchmark(b, size.jobs, size.count, k.edit)
+			})
+		}
+	}
+	b.Run("small-jobs/1000x1", func(b *testing.B) { benchmark(b, 1000, 1, func(*api.Job) {}) })
+	b.Run("no-room/100x1", func(b *testing.B) {
+		benchmark(b, 100, 1, func(j *api.Job) { j.Tasks[0].Resources.Memory = 1 << 20 })
+	})
+}
+
+func benchmark(b *testing.B, jobs, count int, edit func(*api.Job)) {
+	w := &scheduler.World{}
+	for i := range 5000 {
+		w.PutNode(&api.Node{ID: fmt.Sprintf("%032x", i*7919), Name: fmt.Sprintf("node-%d", i), Datacenter: "dc1", Status: api.NodeReady,
+			Attributes: map[string]string{"kernel.version": fmt.Sprintf("6.1.%d", i%7)}, Meta: map[string]string{"rack": fmt.Sprintf("r%d", i%40)},
+			Resources: api.Resources{CPU: 16000 + int64(i%3)*8000, Memory: 65536, Disk: 1 << 20},
+			Drivers:   map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+	}
+	var evals []*api.Evaluation
+	for i := range jobs {
+		t := api.DefaultTask("web")
+		t.Count = count
+		j := &api.Job{Name: fmt.Sprintf("web%d", i), Type: api.JobService, Datacenters: []string{"dc1"}, Version: 1, Tasks: []*api.Task{t}}
+		edit(j)
+		w.PutJob(j)
+		evals = append(evals, &api.Evaluation{ID: api.ID(i + 1), Job: j.Name, Priority: 50})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p := scheduler.Schedule(w, evals, scheduler.Options{})
+		if len(p.Jobs) != jobs || p.Jobs[0].Status == api.EvalFailed {
+			b.Fatalf("%d of %d jobs, the first %s: %s", len(p.Jobs), jobs, p.Jobs[0].Status, p.Jobs[0].Message)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*jobs*count), "ns/placement")
+}

@@ -1,0 +1,183 @@
+package scheduler
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cube/api"
+)
+
+// Bounds of an explanation, so that it stays under api.MaxExplanationSize however long attributes and reasons are.
+const (
+	maxFilters     = 8
+	maxFilterName  = 96
+	maxFilterValue = 112
+	maxValues      = 3 // different values that are named
+)
+
+// noteNoClient is what there is to say when there are no nodes at all.
+const noteNoClient = "no client has joined the cluster"
+
+// refusal is why a node cannot take an instance: the first filter that it fails. What a filter on an amount wants and sees
+// stays a number here, since a thousand nodes may say the same.
+type refusal struct {
+	rank      int // filters passed before
+	filter    string
+	wanted    string             // of a filter that is not about an amount
+	seen      string             // the same
+	ask, free int64              // of one that is
+	format    func(int64) string // writes amounts; nil if there are none
+}
+
+// short is the part of what is asked for that is missing.
+func (f *refusal) short() float64 {
+	if f.format == nil {
+		return 1
+	}
+	return float64(f.ask-f.free) / float64(f.ask)
+}
+
+// refusal says why the node cannot take an instance now; ok is false if it can.
+func (r *request) refusal(node int) (f refusal, ok bool) {
+	rank := 0
+	for _, filters := range [2][]filter{r.fixed, r.others} {
+		for i := range filters {
+			if f := &filters[i]; !f.passes(node) {
+				return refusal{rank: rank, filter: f.name, wanted: f.wanted, seen: f.seen(node)}, true
+			}
+			rank++
+		}
+	}
+	ask, free := r.task.Resources, r.view.free[node]
+	switch {
+	case ask.CPU > free.CPU:
+		return amountRefusal(rank, "cpu", ask.CPU, free.CPU, api.FormatCPU), true
+	case ask.Memory > free.Memory:
+		return amountRefusal(rank+1, "memory", ask.Memory, free.Memory, api.FormatMiB), true
+	case ask.Disk > free.Disk:
+		return amountRefusal(rank+2, "disk", ask.Disk, free.Disk, api.FormatMiB), true
+	}
+	ports := r.view.freeDynamicPorts(node, r.task.Ports, r.dynamic)
+	if ports >= r.dynamic {
+		return refusal{}, false
+	}
+	return amountRefusal(rank+3, "dynamic ports", int64(r.dynamic), int64(ports), formatCount), true
+}
+
+func amountRefusal(rank int, filter string, ask, free int64, format func(int64) string) refusal {
+	// A node can shrink under what it holds: less than nothing is nothing.
+	return refusal{rank: rank, filter: filter, ask: ask, free: max(free, 0), format: format}
+}
+
+func formatCount(n int64) string { return strconv.FormatInt(n, 10) }
+
+// refusals adds up the nodes that one filter turned away.
+type refusals struct {
+	refusal
+	nodes     int
+	low, high int64          // amounts
+	seen      map[string]int // nodes by what they have instead
+}
+
+func newRefusals(f refusal) *refusals {
+	return &refusals{refusal: f, low: f.free, high: f.free, seen: map[string]int{}}
+}
+
+func (s *refusals) add(f *refusal) {
+	s.nodes++
+	if f.format == nil {
+		s.seen[f.seen]++
+		return
+	}
+	s.low, s.high = min(s.low, f.free), max(s.high, f.free)
+}
+
+func (s *refusals) wantedText() string {
+	if s.format != nil {
+		return s.format(s.ask)
+	}
+	return s.wanted
+}
+
+// seenText is the range of the amounts, or the commonest values.
+func (s *refusals) seenText() string {
+	if s.format != nil {
+		low, high := s.format(s.low), s.format(s.high)
+		if low == high {
+			return low + " free"
+		}
+		if number, unit, _ := strings.Cut(low, " "); strings.HasSuffix(high, " "+unit) {
+			low = number // "96 to 128 MiB", not "96 MiB to 128 MiB"
+		}
+		return low + " to " + high + " free"
+	}
+	values := slices.Sorted(maps.Keys(s.seen))
+	slices.SortStableFunc(values, func(a, b string) int { return cmp.Compare(s.seen[b], s.seen[a]) })
+	if len(values) > maxValues {
+		values = append(values[:maxValues], "...")
+	}
+	return strings.Join(values, ", ")
+}
+
+// explain says of every node why it cannot take one more instance of the task.
+func (r *request) explain(e *api.Explanation) {
+	e.Nodes = len(r.view.nodes)
+	if e.Nodes == 0 {
+		e.Note = strings.TrimSuffix(noteNoClient+"; "+e.Note, "; ")
+		return
+	}
+	sums := map[int]*refusals{}
+	var ordered []*refusals
+	nearest, miss := -1, refusal{}
+	for node := range r.view.nodes {
+		f, ok := r.refusal(node)
+		if !ok {
+			continue // only if the filters disagree with each other, which the tests exclude
+		}
+		if nearest < 0 || f.rank > miss.rank || f.rank == miss.rank && f.short() < miss.short() {
+			nearest, miss = node, f
+		}
+		s := sums[f.rank]
+		if s == nil {
+			s = newRefusals(f)
+			sums[f.rank] = s
+			ordered = append(ordered, s)
+		}
+		s.add(&f)
+	}
+	slices.SortFunc(ordered, func(a, b *refusals) int {
+		return cmp.Or(cmp.Compare(b.nodes, a.nodes), cmp.Compare(a.rank, b.rank))
+	})
+	e.Filters = filterCounts(ordered)
+	if nearest >= 0 {
+		near := newRefusals(miss)
+		near.add(&miss)
+		c := near.count()
+		e.Nearest = &api.NearestMiss{Node: clip(r.view.nodes[nearest].Name, maxFilterName), Filter: c.Filter, Wanted: c.Wanted, Seen: c.Seen}
+	}
+}
+
+func (s *refusals) count() api.FilterCount {
+	return api.FilterCount{Filter: clip(s.filter, maxFilterName), Nodes: s.nodes, Wanted: clip(s.wantedText(), maxFilterValue),
+		Seen: clip(s.seenText(), maxFilterValue)}
+}
+
+// filterCounts writes down the filters that turned away most nodes. What is over the bound is added up, so that the
+// counts still say of every node where it went.
+func filterCounts(ordered []*refusals) []api.FilterCount {
+	var out []api.FilterCount
+	for i, s := range ordered {
+		if i >= maxFilters {
+			out[maxFilters].Nodes += s.nodes
+			continue
+		}
+		out = append(out, s.count())
+		if i == maxFilters-1 && len(ordered) > maxFilters {
+			out = append(out, api.FilterCount{Filter: "other filters"})
+		}
+	}
+	return out
+}

@@ -1,0 +1,196 @@
+package scheduler
+
+import "cube/api"
+
+// ranking is the nodes that can take an instance of a task, the best on top. Taking one changes the score of that node
+// only, so the ranking is a heap whose top is put right after each placement.
+//
+// Spreads break this: an instance on a node makes every node with the same value of the attribute worse. So the nodes are
+// grouped by their values: within a group all are worse by the same cost, which leaves their order alone. Each group is a
+// heap, and the groups are a heap by their best node less their cost. With one spread a placement changes the cost of its
+// own group only; with several, all groups are put in order anew.
+type ranking struct {
+	request *request
+	score   scoring
+	spreads []spreadTable
+	groups  []group
+	order   []int32 // heap of the groups that have nodes left
+	before  func(a, b int32) bool
+}
+
+// group is the nodes that share their values of the spread attributes.
+type group struct {
+	nodes  []candidate // heap
+	values []int32     // of each spread, into its table
+	cost   float64
+}
+
+// candidate is a node with its score. Equal scores are told apart by tie, the smaller first: by how many instances of the
+// job the node has, then by a hash of node and job, so that jobs begin at different nodes.
+type candidate struct {
+	score float64
+	tie   uint64
+	node  int32
+}
+
+func better(a, b candidate) bool {
+	if a.score != b.score {
+		return a.score > b.score
+	}
+	if a.tie != b.tie {
+		return a.tie < b.tie
+	}
+	return a.node < b.node
+}
+
+// newRanking ranks the nodes for a request whose counts are filled in. rows are the job's.
+func newRanking(r *request, score scoring, rows []api.AllocationRow) *ranking {
+	k := &ranking{request: r, score: score, spreads: newSpreadTables(r, rows)}
+	k.before = k.betterGroup
+	if len(k.spreads) == 0 {
+		k.groups = []group{{nodes: r.view.scratch[:0]}} // a batch ranks for one task at a time
+	}
+	places := map[string]int32{} // of groups, by their values
+	var key []byte
+	r.open.each(func(node int) {
+		if !r.fits(node) {
+			return
+		}
+		g := int32(0)
+		if len(k.spreads) > 0 {
+			key = k.groupKey(key[:0], node)
+			place, ok := places[string(key)]
+			if !ok {
+				place = int32(len(k.groups))
+				places[string(key)] = place
+				k.groups = append(k.groups, k.newGroup(node))
+			}
+			g = place
+		}
+		k.groups[g].nodes = append(k.groups[g].nodes, k.candidate(node))
+	})
+	for g := range k.groups {
+		if nodes := k.groups[g].nodes; len(nodes) > 0 {
+			heapify(nodes, better)
+			k.order = append(k.order, int32(g))
+		}
+	}
+	heapify(k.order, k.before)
+	return k
+}
+
+func (k *ranking) candidate(node int) candidate {
+	v := k.request.view
+	return candidate{k.score(node), uint64(v.counts.job[node])<<48 | mix64(v.hash[node]^k.request.seed)>>16, int32(node)}
+}
+
+func (k *ranking) groupKey(key []byte, node int) []byte {
+	for i := range k.spreads {
+		value := k.spreads[i].of[node]
+		key = append(key, byte(value), byte(value>>8), byte(value>>16), byte(value>>24))
+	}
+	return key
+}
+
+func (k *ranking) newGroup(node int) group {
+	g := group{values: make([]int32, len(k.spreads))}
+	for i := range k.spreads {
+		g.values[i] = k.spreads[i].of[node]
+	}
+	g.cost = k.cost(&g)
+	return g
+}
+
+func (k *ranking) cost(g *group) float64 {
+	cost := 0.0
+	for i, value := range g.values {
+		cost += k.spreads[i].cost(value)
+	}
+	return cost
+}
+
+func (k *ranking) betterGroup(a, b int32) bool {
+	x, y := k.groups[a].nodes[0], k.groups[b].nodes[0]
+	x.score -= k.groups[a].cost
+	y.score -= k.groups[b].cost
+	return better(x, y)
+}
+
+// next takes the best node, gives it an instance and binds the instance's ports. ok is false when no node can take one.
+func (k *ranking) next() (node int, ports []api.PortBinding, ok bool) {
+	r := k.request
+	for len(k.order) > 0 {
+		g := &k.groups[k.order[0]]
+		node = int(g.nodes[0].node)
+		if ports, ok = r.view.bind(node, r.task.Ports); !ok {
+			g.drop()
+			k.mendGroups()
+			continue
+		}
+		r.give(node, ports)
+		for i, value := range g.values {
+			k.spreads[i].counts[value]++
+		}
+		if r.fits(node) {
+			g.nodes[0] = k.candidate(node)
+			siftDown(g.nodes, 0, better)
+		} else {
+			g.drop()
+		}
+		k.mendGroups()
+		return node, ports, true
+	}
+	return 0, nil, false
+}
+
+// drop removes the group's best node.
+func (g *group) drop() {
+	last := len(g.nodes) - 1
+	g.nodes[0] = g.nodes[last]
+	g.nodes = g.nodes[:last]
+	siftDown(g.nodes, 0, better)
+}
+
+// mendGroups puts the groups in order after the first one changed.
+func (k *ranking) mendGroups() {
+	g := &k.groups[k.order[0]]
+	if len(g.nodes) == 0 {
+		last := len(k.order) - 1
+		k.order[0] = k.order[last]
+		k.order = k.order[:last]
+	} else {
+		g.cost = k.cost(g)
+	}
+	if len(k.spreads) < 2 {
+		siftDown(k.order, 0, k.before)
+		return
+	}
+	for _, i := range k.order {
+		k.groups[i].cost = k.cost(&k.groups[i])
+	}
+	heapify(k.order, k.before)
+}
+
+func heapify[T any](h []T, better func(a, b T) bool) {
+	for i := len(h)/2 - 1; i >= 0; i-- {
+		siftDown(h, i, better)
+	}
+}
+
+// siftDown moves the element at i down to where it belongs.
+func siftDown[T any](h []T, i int, better func(a, b T) bool) {
+	for {
+		best := 2*i + 1
+		if best >= len(h) {
+			return
+		}
+		if right := best + 1; right < len(h) && better(h[right], h[best]) {
+			best = right
+		}
+		if !better(h[best], h[i]) {
+			return
+		}
+		h[i], h[best] = h[best], h[i]
+		i = best
+	}
+}

@@ -1,0 +1,124 @@
+package scheduler
+
+import (
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"cube/api"
+)
+
+// TestRankingIsExact compares the heaps with what they stand for: scoring every node anew before each placement.
+func TestRankingIsExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := &World{}
+		for i := range rapid.IntRange(1, 12).Draw(t, "nodes") {
+			w.PutNode(drawNode(t, i))
+		}
+		task := api.DefaultTask("web")
+		task.Count = rapid.IntRange(1, 30).Draw(t, "count")
+		task.Resources = api.Resources{CPU: rapid.Int64Range(0, 900).Draw(t, "cpu"), Memory: rapid.Int64Range(1, 900).Draw(t, "memory")}
+		for _, attribute := range []string{"node.name", "meta.rack", "meta.class"} {
+			if rapid.Bool().Draw(t, "spread "+attribute) {
+				task.Spreads = append(task.Spreads, api.Spread{Attribute: attribute, Weight: rapid.IntRange(1, 100).Draw(t, "weight"),
+					Targets: []api.SpreadTarget{{Value: "a", Percent: rapid.IntRange(0, 100).Draw(t, "percent")}}})
+			}
+		}
+		if rapid.Bool().Draw(t, "affinity") {
+			task.Affinities = []api.Affinity{{Attribute: "meta.class", Operator: "=", Value: "b", Weight: rapid.IntRange(-100, 100).Draw(t, "wish")}}
+		}
+		if rapid.Bool().Draw(t, "distinct") {
+			task.Constraints = []api.Constraint{{Operator: api.OpDistinctHosts}}
+		}
+		job := &api.Job{Name: "web", Type: api.JobService, Tasks: []*api.Task{task},
+			Scheduler: rapid.SampledFrom(api.Algorithms()).Draw(t, "algorithm")}
+		o := Options{Load: func(id string) (api.NodeLoad, bool) {
+			return api.NodeLoad{CPU: int64(hashString(id) % 3000), CPUTotal: 4000, Memory: 100, MemoryTotal: 1000}, hashString(id)%3 > 0
+		}}
+
+		fast, slow := rankedRequest(w, job, o), rankedRequest(w, job, o)
+		for step := range task.Count + 1 {
+			node, _, ok := fast.next()
+			want, wantOK := slow.nextByScan()
+			if ok != wantOK || ok && node != want {
+				t.Fatalf("step %d: the heaps say node %d (%v), a scan says node %d (%v)", step, node, ok, want, wantOK)
+			}
+		}
+	})
+}
+
+func drawNode(t *rapid.T, i int) *api.Node {
+	n := &api.Node{ID: fmt.Sprintf("n%d", i), Name: fmt.Sprintf("n%d", i), Datacenter: "dc1", Status: api.NodeReady,
+		Meta: map[string]string{}, Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}},
+		Resources: api.Resources{CPU: rapid.Int64Range(0, 4000).Draw(t, "cpu"), Memory: rapid.Int64Range(0, 4000).Draw(t, "memory")}}
+	for _, key := range []string{"rack", "class"} {
+		if v := rapid.SampledFrom([]string{"a", "b", "c", ""}).Draw(t, key); v != "" {
+			n.Meta[key] = v
+		}
+	}
+	return n
+}
+
+func rankedRequest(w *World, job *api.Job, o Options) *ranking {
+	c := &change{batch: &batch{state: w, options: o, view: newView(w, o)}, job: job}
+	r := newRequest(c.view, job, job.Tasks[0])
+	r.count(nil, nil)
+	return newRanking(r, c.algorithm(r), nil)
+}
+
+// nextByScan does what next does, with the request and the spread tables of a ranking but none of its heaps.
+func (k *ranking) nextByScan() (node int, ok bool) {
+	r := k.request
+	var best candidate
+	r.open.each(func(i int) {
+		if !r.fits(i) {
+			return
+		}
+		c := k.candidate(i)
+		g := k.newGroup(i)
+		c.score -= g.cost
+		if !ok || better(c, best) {
+			best, ok = c, true
+		}
+	})
+	if !ok {
+		return 0, false
+	}
+	node = int(best.node)
+	r.give(node, nil)
+	for i := range k.spreads {
+		k.spreads[i].counts[k.spreads[i].of[node]]++
+	}
+	return node, true
+}
+
+// TestProcessorsMatterToEPVM: the term for CPU decides between nodes that are equal otherwise, whichever of them it is.
+func TestProcessorsMatterToEPVM(t *testing.T) {
+	for _, busy := range []string{"n0", "n1"} {
+		for _, measured := range []bool{false, true} {
+			w := &World{}
+			for _, id := range []string{"n0", "n1"} {
+				w.PutNode(&api.Node{ID: id, Name: id, Status: api.NodeReady, Resources: api.Resources{CPU: 4000, Memory: 4096},
+					Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+			}
+			o := Options{Algorithm: api.AlgorithmEPVM}
+			if measured {
+				o.Load = func(id string) (api.NodeLoad, bool) {
+					l := api.NodeLoad{CPUTotal: 4000, MemoryTotal: 4096}
+					if id == busy {
+						l.CPU = 1000
+					}
+					return l, true
+				}
+			} else {
+				w.PutAllocation(api.AllocationRow{Job: "other", Task: "other", Node: busy, Held: api.Resources{CPU: 1000}}, nil)
+			}
+			w.PutJob(&api.Job{Name: "web", Type: api.JobService, Tasks: []*api.Task{api.DefaultTask("web")}})
+			p := Schedule(w, []*api.Evaluation{{ID: 1, Job: "web"}}, o)
+			if got := p.Jobs[0].Placements[0].Node; got == busy {
+				t.Errorf("measured %v: placed on %s, whose processors are busier", measured, busy)
+			}
+		}
+	}
+}

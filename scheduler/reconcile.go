@@ -1,0 +1,324 @@
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"cube/api"
+)
+
+// Reasons of stops, as people read them.
+const (
+	reasonJobStopped  = "job stopped"
+	reasonTaskRemoved = "task removed"
+	reasonCount       = "count reduced"
+	reasonAsked       = "stopped on request, to be replaced"
+	reasonUpdate      = "replaced by a newer version"
+	reasonDuplicate   = "its slot has a newer holder"
+)
+
+// slotState is what has become of a slot, seen from the version in force.
+type slotState uint8
+
+const (
+	slotVacant   slotState = iota // nobody holds it, somebody should
+	slotStarting                  // its holder is of the version in force and does not run yet
+	slotRunning                   // its holder is of the version in force and runs
+	slotOutdated                  // its holder is of an older version and has to be replaced
+	slotStopping                  // its holder was told to stop and is not gone
+	slotFailed                    // its last holder failed for good
+	slotDone                      // it has completed (batch)
+)
+
+type slot struct {
+	number uint32
+	state  slotState
+	last   *api.AllocationRow // its holder, else the last one it had; nil if it never had one
+}
+
+// change works out the answer to one evaluation: it compares the job with its rows.
+type change struct {
+	*batch
+	job      *api.Job
+	asked    []api.ID // allocations a person asked to stop and replace
+	rows     []api.AllocationRow
+	answer   *api.JobPlan
+	messages []string
+	cut      bool // the plan is full; something was left for the next one
+}
+
+// take reserves room for one more change in the plan.
+func (c *change) take() bool {
+	if c.left == 0 {
+		c.cut = true
+		return false
+	}
+	c.left--
+	return true
+}
+
+func (c *change) stop(row *api.AllocationRow, reason string) {
+	if row.Live() && row.Desired == api.DesiredRun && c.take() {
+		c.answer.Stops = append(c.answer.Stops, api.Stop{Allocation: row.ID, Reason: reason})
+		row.Desired = api.DesiredStop // our copy: it does not count as an instance from here on
+	}
+}
+
+func (c *change) stopAll() {
+	for i := range c.rows {
+		c.stop(&c.rows[i], reasonJobStopped)
+	}
+}
+
+// stopUnwanted stops what the job no longer asks for, before anything else is looked at.
+func (c *change) stopUnwanted() {
+	for i := range c.rows {
+		row := &c.rows[i]
+		if t := c.job.Task(row.Task); t == nil {
+			c.stop(row, reasonTaskRemoved)
+		} else if int64(row.Slot) >= int64(t.Count) {
+			c.stop(row, reasonCount)
+		}
+	}
+}
+
+// task brings one task to what the job asks for: reconciles its slots, fills the vacant ones, and takes the next step of
+// a rolling update.
+func (c *change) task(t *api.Task) {
+	r := newRequest(c.view, c.job, t)
+	slots := c.slots(r)
+	if c.cut {
+		return
+	}
+	e := c.place(r, slots)
+	if c.cut {
+		return
+	}
+	if e != nil {
+		c.answer.Explanations = append(c.answer.Explanations, *e)
+	}
+	if waits := c.roll(t, slots); waits != "" {
+		c.answer.Status = api.EvalBlocked
+		c.messages = append(c.messages, "rolling update: "+waits)
+	}
+}
+
+// slots says what has become of each slot of the task, and stops or changes in place the holders for which that is all
+// there is to do. The rows come by slot.
+func (c *change) slots(r *request) []slot {
+	t := r.task
+	first, _ := slices.BinarySearchFunc(c.rows, t.Name, func(row api.AllocationRow, name string) int {
+		return cmp.Compare(row.Task, name)
+	})
+	rest := c.rows[first:]
+	out := make([]slot, t.Count)
+	for n := range out {
+		end := 0
+		for end < len(rest) && rest[end].Task == t.Name && rest[end].Slot == uint32(n) {
+			end++
+		}
+		out[n] = c.slot(r, uint32(n), rest[:end])
+		rest = rest[end:]
+	}
+	return out
+}
+
+// slot judges one slot by its rows, oldest first.
+func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot {
+	var holder, stopping, ended *api.AllocationRow
+	for i := range rows {
+		row := &rows[i]
+		switch {
+		case !row.Live():
+			ended = row
+		case row.Desired == api.DesiredStop:
+			stopping = row
+		default:
+			if holder != nil {
+				c.stop(holder, reasonDuplicate)
+			}
+			holder = row
+		}
+	}
+	switch {
+	case holder != nil:
+		return slot{number, c.holderState(r, holder), holder}
+	case stopping != nil:
+		return slot{number, slotStopping, stopping}
+	case c.job.Type == api.JobBatch && c.state.Completed(c.job.Name, r.task.Name, c.job.Version, number):
+		return slot{number, slotDone, ended}
+	case ended != nil:
+		return slot{number, c.endedState(ended), ended}
+	}
+	return slot{number: number}
+}
+
+func (c *change) holderState(r *request, row *api.AllocationRow) slotState {
+	if slices.Contains(c.asked, row.ID) {
+		c.stop(row, reasonAsked)
+		return slotStopping
+	}
+	if row.Version != c.job.Version {
+		if !c.same(r.task, row.Version) || !r.keeps(row.NodeOrdinal) {
+			return slotOutdated
+		}
+		if c.take() {
+			c.answer.InPlace = append(c.answer.InPlace, row.ID)
+		}
+	}
+	r.kept(row.NodeOrdinal)
+	if row.Phase == api.PhaseRunning {
+		return slotRunning
+	}
+	return slotStarting
+}
+
+// same reports whether an instance of the older version is just what the version in force asks for.
+func (c *change) same(t *api.Task, version uint64) bool {
+	old := c.state.JobVersion(c.job.Name, version)
+	if old == nil {
+		return false
+	}
+	before := old.Task(t.Name)
+	return before != nil && api.SameInstance(before, t)
+}
+
+// endedState judges a slot by the last holder it had.
+func (c *change) endedState(row *api.AllocationRow) slotState {
+	switch {
+	case row.Desired == api.DesiredStop || slices.Contains(c.asked, row.ID):
+		return slotVacant
+	case row.Phase == api.PhaseComplete && c.job.Type == api.JobBatch && row.Version == c.job.Version:
+		return slotDone
+	case row.Phase == api.PhaseFailed && row.Failure != api.FailurePortTaken && row.Version == c.job.Version:
+		return slotFailed
+	}
+	return slotVacant
+}
+
+// place fills the vacant slots, lowest first, and explains what it could not do; nil if there is nothing to explain. The
+// slots it fills become slotStarting.
+func (c *change) place(r *request, slots []slot) *api.Explanation {
+	wanted, vacant, failed := len(slots), 0, []uint32(nil)
+	for _, s := range slots {
+		switch s.state {
+		case slotVacant:
+			vacant++
+		case slotFailed:
+			failed = append(failed, s.number)
+		case slotDone:
+			wanted--
+		}
+	}
+	if vacant > 0 {
+		vacant -= c.fill(r, slots)
+	}
+	if c.cut || vacant+len(failed) == 0 {
+		return nil
+	}
+	e := &api.Explanation{Task: r.task.Name, Wanted: wanted, Placed: wanted - vacant - len(failed)}
+	if len(failed) > 0 {
+		e.Note = c.failedNote(r.task, failed)
+		c.messages = append(c.messages, e.Note)
+	}
+	if vacant > 0 {
+		c.answer.Status = api.EvalBlocked
+		c.messages = append(c.messages, fmt.Sprintf("%d of %d instances of %s are not placed", vacant, wanted, r.task.Name))
+		r.explain(e)
+	}
+	return e
+}
+
+// fill places vacant slots until none is left, no node can take one, or the plan is full.
+func (c *change) fill(r *request, slots []slot) (placed int) {
+	r.count(c.rows, c.answer.Placements)
+	ranking := newRanking(r, c.algorithm(r), c.rows)
+	for i := range slots {
+		s := &slots[i]
+		if s.state != slotVacant {
+			continue
+		}
+		if c.left == 0 {
+			c.cut = true
+			break
+		}
+		node, ports, ok := ranking.next()
+		if !ok {
+			break
+		}
+		c.take()
+		p := api.Placement{Task: r.task.Name, Slot: s.number, Version: c.job.Version, Node: c.view.nodes[node].ID,
+			Held: r.task.Resources, Ports: ports}
+		if s.last != nil {
+			p.Replaces = s.last.ID
+		}
+		c.answer.Placements = append(c.answer.Placements, p)
+		s.state = slotStarting
+		placed++
+	}
+	return placed
+}
+
+// failedNote says which slots failed for good: nothing places them again until the job is changed.
+func (c *change) failedNote(t *api.Task, failed []uint32) string {
+	if len(failed) == 0 {
+		return ""
+	}
+	name := api.InstanceName(c.job.Name, t.Name, failed[0])
+	if len(failed) == 1 {
+		return name + " failed and its restart policy is used up"
+	}
+	return fmt.Sprintf("%s and %d more failed and their restart policy is used up", name, len(failed)-1)
+}
+
+// roll takes the next step of a rolling update: it stops the lowest outdated slot once every other one is as it should
+// be. It returns what the update waits for, "" when there is none under way.
+//
+// A slot that was never held (the count grew in the same change) and finds no room does not hold the update up: nothing
+// is lost by going on, and the update may free the room.
+func (c *change) roll(t *api.Task, slots []slot) (waits string) {
+	next, blocker, leaving := -1, -1, false
+	for i := range slots {
+		switch s := &slots[i]; s.state {
+		case slotOutdated:
+			if next < 0 {
+				next = i
+			}
+			continue
+		case slotStopping:
+			leaving = leaving || s.last.Version != c.job.Version
+		case slotStarting, slotFailed:
+		case slotVacant:
+			if s.last == nil {
+				continue
+			}
+		default:
+			continue
+		}
+		if blocker < 0 {
+			blocker = i
+		}
+	}
+	switch {
+	case next < 0 && !leaving:
+		return "" // nothing is outdated, nor on its way out for being so
+	case blocker >= 0:
+		return c.waitsFor(t, &slots[blocker])
+	}
+	c.stop(slots[next].last, reasonUpdate)
+	return c.waitsFor(t, &slot{number: slots[next].number, state: slotStopping})
+}
+
+func (c *change) waitsFor(t *api.Task, s *slot) string {
+	name := api.InstanceName(c.job.Name, t.Name, s.number)
+	switch s.state {
+	case slotStopping:
+		return "waits for " + name + " to stop"
+	case slotStarting:
+		return "waits for " + name + " to run"
+	case slotVacant:
+		return "waits for " + name + " to be placed"
+	}
+	return "held up by " + name + ", which failed"
+}

@@ -1,0 +1,237 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"cube/api"
+)
+
+// request is one task's wish for nodes.
+type request struct {
+	view *view
+	job  *api.Job
+	task *api.Task
+	seed uint64 // of the order among nodes that are equally good
+
+	// A node is asked in this order: the fixed filters, which do not change within a batch and are kept as bitmaps; the
+	// others; resources; dynamic ports, which are looked at only on a node that is chosen.
+	fixed  []filter
+	others []filter
+	open   bitmap // nodes that pass every fixed filter
+	stays  bitmap // nodes that pass those of them that hold for an instance which is there already
+
+	dynamic  int    // dynamic ports asked for
+	distinct bool   // no two instances on one node
+	hosts    []bool // nodes that keep an instance; only if distinct
+
+	turns []int32 // rounds each node has had; only for roundrobin
+}
+
+// filter is one condition that a node must meet to be given an instance, and what to say of a node that does not.
+type filter struct {
+	name   string // "datacenter", "constraint attr.class = edge", "port 80"
+	wanted string
+	passes func(node int) bool
+	seen   func(node int) string // what the node has instead
+}
+
+func newRequest(v *view, job *api.Job, t *api.Task) *request {
+	r := &request{view: v, job: job, task: t, seed: hashString(job.Name), stays: newBitmap(len(v.nodes))}
+	for i := range r.stays {
+		r.stays[i] = ^uint64(0)
+	}
+	for i := len(v.nodes); i < 64*len(r.stays); i++ {
+		r.stays[i>>6] &^= 1 << (i & 63)
+	}
+	r.open = slices.Clone(r.stays)
+
+	r.askReady()
+	r.askDatacenter()
+	r.askDriver()
+	for _, c := range t.Constraints {
+		if c.Operator == api.OpDistinctHosts {
+			r.distinct = true
+		} else {
+			r.askConstraint(c)
+		}
+	}
+	if r.distinct {
+		r.hosts = make([]bool, len(v.nodes))
+		r.askDistinctHosts()
+	}
+	for _, p := range t.Ports {
+		if p.Static == 0 {
+			r.dynamic++
+		} else {
+			r.askPort(p.Static)
+		}
+	}
+	return r
+}
+
+// fix adds a filter that does not change within a batch. key names its condition among all jobs.
+func (r *request) fix(key, name, wanted string, test func(*api.Node) bool, seen func(*api.Node) string) bitmap {
+	set := r.view.set(key, test)
+	r.open.intersect(set)
+	r.fixed = append(r.fixed, filter{name, wanted, set.has, func(node int) string { return seen(r.view.nodes[node]) }})
+	return set
+}
+
+func (r *request) askReady() {
+	r.fix("ready", "ready", "ready", (*api.Node).Ready, func(n *api.Node) string {
+		if n.Status == api.NodeReady {
+			return "not eligible"
+		}
+		return string(n.Status)
+	})
+}
+
+func (r *request) askDatacenter() {
+	if len(r.job.Datacenters) == 0 {
+		return
+	}
+	wanted := strings.Join(r.job.Datacenters, ", ")
+	r.stays.intersect(r.fix("datacenter "+wanted, "datacenter", wanted,
+		func(n *api.Node) bool { return slices.Contains(r.job.Datacenters, n.Datacenter) },
+		func(n *api.Node) string { return n.Datacenter }))
+}
+
+func (r *request) askDriver() {
+	name := r.task.Driver
+	r.fix("driver "+name, "driver "+name, "detected and healthy",
+		func(n *api.Node) bool { return n.Drivers[name].Detected && n.Drivers[name].Healthy },
+		func(n *api.Node) string {
+			switch d := n.Drivers[name]; {
+			case d.Reason != "":
+				return d.Reason
+			case !d.Detected:
+				return "not found on the node"
+			}
+			return "not healthy"
+		})
+}
+
+// askConstraint adds a constraint. One that does not compile lets no node pass, and says so.
+func (r *request) askConstraint(c api.Constraint) {
+	name, wanted := c.Attribute+" "+c.Operator, c.Operator
+	if c.Value != "" {
+		name, wanted = name+" "+c.Value, wanted+" "+c.Value
+	}
+	var broken error
+	test := func(n *api.Node) bool { return false }
+	seen := func(n *api.Node) string {
+		if broken != nil {
+			return "the constraint is wrong: " + broken.Error()
+		}
+		if value, ok := n.Attribute(c.Attribute); ok {
+			return value
+		}
+		return "not set"
+	}
+	if match, err := newMatcher(c.Operator, c.Value); err != nil {
+		broken = err
+	} else {
+		test = attributeTest(c.Attribute, match)
+	}
+	r.stays.intersect(r.fix(conditionKey(c.Attribute, c.Operator, c.Value), "constraint "+name, wanted, test, seen))
+}
+
+func attributeTest(attribute string, match matcher) func(*api.Node) bool {
+	return func(n *api.Node) bool { return match(n.Attribute(attribute)) }
+}
+
+// conditionKey names a condition on an attribute; no two conditions share a key, whatever their texts hold.
+func conditionKey(attribute, operator, operand string) string {
+	return fmt.Sprintf("%q %s %q", attribute, operator, operand)
+}
+
+func (r *request) askDistinctHosts() {
+	r.others = append(r.others, filter{
+		name:   "constraint " + api.OpDistinctHosts,
+		wanted: "no instance of " + r.task.Name,
+		passes: func(node int) bool { return r.view.counts.live[node] == 0 },
+		seen:   func(int) string { return "has one" },
+	})
+}
+
+func (r *request) askPort(port int) {
+	r.others = append(r.others, filter{
+		name:   fmt.Sprintf("port %d", port),
+		wanted: "free",
+		passes: func(node int) bool { return r.view.portFree(node, port) },
+		seen: func(node int) string {
+			if r.view.state.Quarantined(node, port) {
+				return "taken by something outside Cube"
+			}
+			return "held by another instance"
+		},
+	})
+}
+
+// fits reports whether a node that passes the fixed filters can take one more instance, dynamic ports apart.
+func (r *request) fits(node int) bool {
+	if !r.task.Resources.Fits(r.view.free[node]) {
+		return false
+	}
+	for i := range r.others {
+		if !r.others[i].passes(node) {
+			return false
+		}
+	}
+	return true
+}
+
+// keeps reports whether an instance that is on the node may stay there.
+func (r *request) keeps(node int) bool {
+	return node >= 0 && r.stays.has(node) && !(r.distinct && r.hosts[node])
+}
+
+// kept notes that an instance stays on the node.
+func (r *request) kept(node int) {
+	if r.distinct && node >= 0 {
+		r.hosts[node] = true
+	}
+}
+
+// count fills the view's counts with what the task and its job have on each node: by the job's rows, and by what this
+// plan has placed of its other tasks.
+func (r *request) count(rows []api.AllocationRow, placed []api.Placement) {
+	c := r.view.counts
+	clear(c.task)
+	clear(c.job)
+	clear(c.live)
+	for i := range rows {
+		row := &rows[i]
+		if !row.Live() || row.NodeOrdinal < 0 {
+			continue
+		}
+		if row.Task == r.task.Name {
+			c.live[row.NodeOrdinal]++
+		}
+		if row.Desired == api.DesiredRun {
+			c.job[row.NodeOrdinal]++
+			if row.Task == r.task.Name {
+				c.task[row.NodeOrdinal]++
+			}
+		}
+	}
+	for i := range placed {
+		node := r.view.ordinal(placed[i].Node)
+		c.job[node]++
+	}
+}
+
+// give gives an instance to a node.
+func (r *request) give(node int, ports []api.PortBinding) {
+	v := r.view
+	v.give(node, r.task.Resources, ports)
+	v.counts.task[node]++
+	v.counts.job[node]++
+	v.counts.live[node]++
+	if r.turns != nil {
+		r.turns[node]++
+		v.lastRotated = node
+	}
+}

@@ -1,0 +1,227 @@
+package scheduler
+
+import (
+	"cmp"
+	"math"
+
+	"cube/api"
+)
+
+// How much wishes count, in units of the range of an algorithm's own score (0 to 1, or a part of it):
+//
+//	an affinity of weight 100   1, so it outweighs everything an algorithm finds between two nodes
+//	a spread of weight 50       1 for each instance that a value has: never more than one off, as long as there is room
+//	binpack's anti-affinity     1/2 times the part of the task's instances that a node has already
+const (
+	affinityUnit = 1.0 / 100
+	spreadUnit   = 1.0 / 50
+	selfAversion = 0.5
+)
+
+// scoring says how well an instance of the task would do on a node that can take it; more is better. It reads the view
+// as it is at the call.
+type scoring func(node int) float64
+
+// algorithm returns the scoring that the job, or else the batch, asks for, affinities included.
+func (c *change) algorithm(r *request) scoring {
+	var base scoring
+	switch cmp.Or(c.job.Scheduler, c.options.Algorithm, api.AlgorithmBinpack) {
+	case api.AlgorithmSpread:
+		base = r.spreadOut
+	case api.AlgorithmEPVM:
+		base = r.marginalCost()
+	case api.AlgorithmGreedy:
+		base = r.leastLoaded()
+	case api.AlgorithmRoundRobin:
+		base = r.nextInTurn(c.rows)
+	default:
+		base = r.bestFit
+	}
+	return r.withAffinities(base)
+}
+
+// bestFit prefers the node that is fullest afterwards, CPU and memory counting alike. It shies away from nodes that hold
+// much of the task already: of two instances the second goes elsewhere unless that node is 25 % emptier, of a thousand
+// nearly nothing is left of this.
+func (r *request) bestFit(node int) float64 {
+	v, ask := r.view, r.task.Resources
+	full := (v.cpu[node] + float64(ask.CPU)*v.perCPU[node] + v.memory[node] + float64(ask.Memory)*v.perMemory[node]) / 2
+	return full - selfAversion*float64(v.counts.task[node])/float64(max(r.task.Count, 1))
+}
+
+// spreadOut prefers the node with the fewest instances of the task, then of the job, then the emptiest. A job's other
+// instances are told apart up to fifteen a node.
+func (r *request) spreadOut(node int) float64 {
+	v := r.view
+	own := v.counts.task[node]
+	others := min(v.counts.job[node]-own, 15)
+	full := min((v.cpu[node]+v.memory[node])/2, 1)
+	return -float64(own) - (float64(others)+full*0.999)/16
+}
+
+// leastLoaded prefers the node whose processors have the least to do: as measured where that is known, with what this
+// plan adds, else as reserved.
+func (r *request) leastLoaded() scoring {
+	v := r.view
+	m := v.load()
+	return func(node int) float64 {
+		if used, ok := m.usedCPU(v, node); ok {
+			return 1 - used
+		}
+		return 1 - v.cpu[node]
+	}
+}
+
+// nextInTurn goes round the nodes in the order of their IDs. It begins behind the node that was used last: in this batch,
+// else by the job's newest allocation, else at a place that moves with the state's index. Each round a node has had
+// counts one.
+func (r *request) nextInTurn(rows []api.AllocationRow) scoring {
+	v := r.view
+	size := len(v.nodes)
+	last := v.lastRotated
+	if last < 0 && size > 0 {
+		last = int(v.base % uint64(size))
+		var newest *api.AllocationRow
+		for i := range rows {
+			if rows[i].NodeOrdinal >= 0 && (newest == nil || rows[i].ID > newest.ID) {
+				newest, last = &rows[i], rows[i].NodeOrdinal
+			}
+		}
+	}
+	r.turns = make([]int32, size)
+	return func(node int) float64 {
+		distance := (node - last - 1 + size) % size
+		return -float64(r.turns[node]) - float64(distance)/float64(size)
+	}
+}
+
+// withAffinities adds the task's affinities to a score.
+func (r *request) withAffinities(base scoring) scoring {
+	type wish struct {
+		nodes  bitmap
+		weight float64
+	}
+	var wishes []wish
+	for _, a := range r.task.Affinities {
+		match, err := newMatcher(a.Operator, a.Value)
+		if err != nil {
+			continue // a wish that cannot be read is one that no node meets
+		}
+		wishes = append(wishes, wish{r.view.set(conditionKey(a.Attribute, a.Operator, a.Value), attributeTest(a.Attribute, match)),
+			float64(a.Weight) * affinityUnit})
+	}
+	if len(wishes) == 0 {
+		return base
+	}
+	return func(node int) float64 {
+		score := base(node)
+		for _, w := range wishes {
+			if w.nodes.has(node) {
+				score += w.weight
+			}
+		}
+		return score
+	}
+}
+
+// measured is what the nodes say they use, as parts of what their machines have; negative where nothing is known.
+type measured struct {
+	cpu, memory       []float64
+	perCPU, perMemory []float64
+}
+
+// load asks for the measured load of every node, once a batch.
+func (v *view) load() *measured {
+	if v.measured != nil {
+		return v.measured
+	}
+	size := len(v.nodes)
+	floats := make([]float64, 4*size)
+	m := &measured{floats[:size], floats[size : 2*size], floats[2*size : 3*size], floats[3*size:]}
+	for i, n := range v.nodes {
+		m.cpu[i], m.memory[i] = -1, -1
+		if v.loadOf == nil {
+			continue
+		}
+		l, ok := v.loadOf(n.ID)
+		if ok && l.CPUTotal > 0 {
+			m.perCPU[i] = inverse(l.CPUTotal)
+			m.cpu[i] = float64(max(l.CPU, 0)) * m.perCPU[i]
+		}
+		if ok && l.MemoryTotal > 0 {
+			m.perMemory[i] = inverse(l.MemoryTotal)
+			m.memory[i] = float64(max(l.Memory, 0)) * m.perMemory[i]
+		}
+	}
+	v.measured = m
+	return m
+}
+
+// usedCPU is the part of a node's processors in use, as measured, with what this plan adds.
+func (m *measured) usedCPU(v *view, node int) (used float64, ok bool) {
+	return m.cpu[node] + float64(v.given[node].CPU)*m.perCPU[node], m.cpu[node] >= 0
+}
+
+// usedMemory is the same for memory.
+func (m *measured) usedMemory(v *view, node int) (used float64, ok bool) {
+	return m.memory[node] + float64(v.given[node].Memory)*m.perMemory[node], m.memory[node] >= 0
+}
+
+// opportunity is what the nodes' resources cost at their present use: n to the power of the part in use, n being the
+// number of nodes. It is kept in columns so that the power is worked out once a batch and once a placement.
+type opportunity struct {
+	log         float64 // of n
+	cpu, memory []float64
+}
+
+// marginalCost is E-PVM, after Amir, Awerbuch, Barak, Borgstrom and Keren, "An Opportunity Cost Approach for Job Assignment
+// in a Scalable Computing Cluster" (IEEE TPDS 11(7), 2000): unlike resources are made comparable by charging for each of
+// them n^u, u being the part in use, and an instance goes where it makes the sum over CPU and memory grow least. A
+// resource is in use as far as it is reserved or, if that is more, as far as it is measured to be used.
+//
+// The growth is n^u (n^a - 1), a being the part that the instance asks for. The score is its negative, as a part of the
+// most that two resources can cost.
+func (r *request) marginalCost() scoring {
+	v, ask := r.view, r.task.Resources
+	o := v.costs()
+	most := 2 * math.Expm1(o.log)
+	growCPU, growMemory := growth(o.log, ask.CPU), growth(o.log, ask.Memory)
+	return func(node int) float64 {
+		return -(o.cpu[node]*growCPU(v.perCPU[node]) + o.memory[node]*growMemory(v.perMemory[node])) / most
+	}
+}
+
+// growth returns n^a - 1 for an amount, given 1 / the capacity it is asked of. Nodes of one kind follow each other often
+// enough that remembering the last answer saves most of the work.
+func growth(log float64, amount int64) func(per float64) float64 {
+	lastPer, last := 0.0, 0.0
+	return func(per float64) float64 {
+		if per != lastPer {
+			lastPer, last = per, math.Expm1(float64(amount)*per*log)
+		}
+		return last
+	}
+}
+
+func (v *view) costs() *opportunity {
+	if v.opportunity == nil {
+		v.load()
+		size := len(v.nodes)
+		v.opportunity = &opportunity{math.Log(float64(max(size, 2))), make([]float64, size), make([]float64, size)}
+		for i := range v.nodes {
+			v.opportunity.reckon(v, i)
+		}
+	}
+	return v.opportunity
+}
+
+func (o *opportunity) reckon(v *view, node int) {
+	cpu, memory := v.cpu[node], v.memory[node]
+	if used, ok := v.measured.usedCPU(v, node); ok {
+		cpu = max(cpu, used)
+	}
+	if used, ok := v.measured.usedMemory(v, node); ok {
+		memory = max(memory, used)
+	}
+	o.cpu[node], o.memory[node] = math.Exp(cpu*o.log), math.Exp(memory*o.log)
+}

@@ -1,0 +1,245 @@
+package scheduler
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+
+	"cube/api"
+)
+
+// World is a State made of plain data, for tests and simulations: put things in, schedule, Apply the plan, Report what
+// the nodes make of it. The zero value is an empty world. It takes what it is given and checks nothing that the real
+// state checks. It is not safe for concurrent use; what it yields must not be changed.
+type World struct {
+	index    uint64
+	lastID   api.ID
+	nodes    []*api.Node                    // by ID
+	jobs     map[string][]*api.Job          // versions, the one in force last
+	rows     map[string][]api.AllocationRow // by job; in each by task, slot, ID
+	jobOf    map[api.ID]string
+	bindings map[api.ID][]api.PortBinding
+	held     map[string]api.Resources // by node
+	ports    map[worldPort]bool
+	blocked  map[worldPort]bool
+	done     map[worldSlot]bool
+}
+
+type worldPort struct {
+	node string
+	port int
+}
+
+type worldSlot struct {
+	job, task string
+	version   uint64
+	slot      uint32
+}
+
+var _ State = (*World)(nil)
+
+// set makes writing to a map that may not exist yet one line.
+func set[K comparable, V any](m *map[K]V, key K, value V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[key] = value
+}
+
+// PutNode adds a node, or replaces the one with its ID.
+func (w *World) PutNode(n *api.Node) {
+	w.index++
+	i, found := w.place(n.ID)
+	if found {
+		w.nodes[i] = n
+		return
+	}
+	w.nodes = slices.Insert(w.nodes, i, n)
+}
+
+// RemoveNode forgets a node. What ran on it stays in the rows.
+func (w *World) RemoveNode(id string) {
+	if i, found := w.place(id); found {
+		w.index++
+		w.nodes = slices.Delete(w.nodes, i, i+1)
+	}
+}
+
+func (w *World) place(id string) (int, bool) {
+	return slices.BinarySearchFunc(w.nodes, id, func(n *api.Node, id string) int { return cmp.Compare(n.ID, id) })
+}
+
+// PutJob puts a version of a job in force. A version with the same number is replaced.
+func (w *World) PutJob(j *api.Job) {
+	w.index++
+	versions := slices.DeleteFunc(slices.Clone(w.jobs[j.Name]), func(o *api.Job) bool { return o.Version == j.Version })
+	set(&w.jobs, j.Name, append(versions, j))
+}
+
+// RemoveJob forgets a job and its versions. Its allocations stay.
+func (w *World) RemoveJob(name string) {
+	w.index++
+	delete(w.jobs, name)
+}
+
+// PutAllocation adds an allocation with the ports it holds, or replaces the one with its ID. Without an ID it gets the
+// next one, which is returned.
+func (w *World) PutAllocation(row api.AllocationRow, ports []api.PortBinding) api.ID {
+	w.index++
+	if row.ID == 0 {
+		row.ID = w.lastID + 1
+		row.CreateIndex = w.index
+	}
+	row.ModifyIndex = w.index
+	w.lastID = max(w.lastID, row.ID)
+	if old, _, ok := w.Allocation(row.ID); ok {
+		w.hold(&old, -1, false)
+		rows := w.rows[old.Job]
+		w.rows[old.Job] = slices.DeleteFunc(rows, func(r api.AllocationRow) bool { return r.ID == old.ID })
+	}
+	rows := w.rows[row.Job]
+	i, _ := slices.BinarySearchFunc(rows, row, func(a, b api.AllocationRow) int {
+		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.ID, b.ID))
+	})
+	set(&w.rows, row.Job, slices.Insert(rows, i, row))
+	set(&w.jobOf, row.ID, row.Job)
+	set(&w.bindings, row.ID, ports)
+	w.hold(&row, 1, true)
+	return row.ID
+}
+
+// hold adds what a live allocation holds to its node, sign times, and marks its ports.
+func (w *World) hold(row *api.AllocationRow, sign int64, ports bool) {
+	if !row.Live() {
+		return
+	}
+	h := row.Held
+	set(&w.held, row.Node, w.held[row.Node].Add(api.Resources{CPU: sign * h.CPU, Memory: sign * h.Memory, Disk: sign * h.Disk}))
+	for _, p := range w.bindings[row.ID] {
+		set(&w.ports, worldPort{row.Node, p.Host}, ports)
+	}
+}
+
+// Allocation returns an allocation and the ports it was given.
+func (w *World) Allocation(id api.ID) (row api.AllocationRow, ports []api.PortBinding, ok bool) {
+	for _, r := range w.rows[w.jobOf[id]] {
+		if r.ID == id {
+			return r, w.bindings[id], true
+		}
+	}
+	return api.AllocationRow{}, nil, false
+}
+
+// Allocations yields every allocation of a job, ended or not, by task, slot, ID.
+func (w *World) Allocations(job string) iter.Seq[api.AllocationRow] {
+	return slices.Values(w.rows[job])
+}
+
+// Report is what a node says of an allocation. A batch instance that is complete without having been told to stop has
+// completed its slot.
+func (w *World) Report(id api.ID, phase api.Phase, failure api.Failure) {
+	row, ports, ok := w.Allocation(id)
+	if !ok || row.Phase.Terminal() {
+		return
+	}
+	row.Phase, row.Failure = phase, failure
+	w.PutAllocation(row, ports)
+	if j := w.Job(row.Job); j != nil && j.Type == api.JobBatch && phase == api.PhaseComplete && row.Desired == api.DesiredRun {
+		set(&w.done, worldSlot{row.Job, row.Task, row.Version, row.Slot}, true)
+	}
+}
+
+// Quarantine marks a host port as taken by something outside Cube.
+func (w *World) Quarantine(node string, port int) {
+	w.index++
+	set(&w.blocked, worldPort{node, port}, true)
+}
+
+// Apply does all that a plan says.
+func (w *World) Apply(p *api.Plan) {
+	for i := range p.Jobs {
+		j := &p.Jobs[i]
+		for _, s := range j.Stops {
+			w.change(s.Allocation, func(row *api.AllocationRow) { row.Desired = api.DesiredStop })
+		}
+		for _, id := range j.InPlace {
+			w.change(id, func(row *api.AllocationRow) { row.Version = w.Job(j.Job).Version })
+		}
+		for _, p := range j.Placements {
+			w.PutAllocation(api.AllocationRow{Job: j.Job, Task: p.Task, Slot: p.Slot, Version: p.Version, Node: p.Node,
+				Replaces: p.Replaces, Evaluation: j.Evaluation, Held: p.Held}, p.Ports)
+		}
+	}
+}
+
+func (w *World) change(id api.ID, f func(*api.AllocationRow)) {
+	if row, ports, ok := w.Allocation(id); ok {
+		f(&row)
+		w.PutAllocation(row, ports)
+	}
+}
+
+// Index implements State: every change raises it.
+func (w *World) Index() uint64 { return w.index }
+
+// Job implements State.
+func (w *World) Job(name string) *api.Job {
+	if versions := w.jobs[name]; len(versions) > 0 {
+		return versions[len(versions)-1]
+	}
+	return nil
+}
+
+// JobVersion implements State.
+func (w *World) JobVersion(name string, version uint64) *api.Job {
+	for _, j := range w.jobs[name] {
+		if j.Version == version {
+			return j
+		}
+	}
+	return nil
+}
+
+// Nodes implements State.
+func (w *World) Nodes() iter.Seq2[*api.Node, api.Resources] {
+	return func(yield func(*api.Node, api.Resources) bool) {
+		for _, n := range w.nodes {
+			if !yield(n, w.held[n.ID]) {
+				return
+			}
+		}
+	}
+}
+
+// JobRows implements State.
+func (w *World) JobRows(job string) iter.Seq[api.AllocationRow] {
+	return func(yield func(api.AllocationRow) bool) {
+		rows := w.rows[job]
+		for i, row := range rows {
+			newest := i+1 == len(rows) || rows[i+1].Task != row.Task || rows[i+1].Slot != row.Slot
+			if !newest && !row.Live() {
+				continue
+			}
+			row.NodeOrdinal = -1
+			if at, found := w.place(row.Node); found {
+				row.NodeOrdinal = at
+			}
+			if !yield(row) {
+				return
+			}
+		}
+	}
+}
+
+// Completed implements State.
+func (w *World) Completed(job, task string, version uint64, slot uint32) bool {
+	return w.done[worldSlot{job, task, version, slot}]
+}
+
+// PortHeld implements State.
+func (w *World) PortHeld(node int, port int) bool { return w.ports[worldPort{w.nodes[node].ID, port}] }
+
+// Quarantined implements State.
+func (w *World) Quarantined(node int, port int) bool {
+	return w.blocked[worldPort{w.nodes[node].ID, port}]
+}
