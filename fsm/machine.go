@@ -2,24 +2,218 @@ package fsm
 
 import (
 	"io"
-	"iter"
+	"sync"
 
 	"cube/api"
 )
 
-type Machine struct{}
+// Machine is the replicated state. Its methods are safe for concurrent use, but Apply and Restore are called by one
+// caller at a time, in the order of the log.
+type Machine struct {
+	mu       sync.Mutex // guards state and snapshot
+	state    *state
+	snapshot *Snapshot // of the state as it is, once somebody has asked for it; nil after each change
+	watches  watches
+}
 
-func New() *Machine                                      { return &Machine{} }
-func (m *Machine) Apply(index uint64, c *Command) Result { panic("being written") }
-func (m *Machine) Snapshot() *Snapshot                   { panic("being written") }
-func (m *Machine) Restore(r io.Reader) error             { panic("being written") }
-func (m *Machine) Watch(k WatchKey) <-chan struct{}      { panic("being written") }
+// New returns the state of a cluster before its first entry.
+func New() *Machine {
+	return &Machine{state: newState(), watches: watches{waiting: map[WatchKey]chan struct{}{}}}
+}
+
+// Result is what a command did.
+type Result struct {
+	Index      uint64
+	Err        error           // *api.Error: refused, and nothing changed
+	Registered []RegisteredJob // RegisterJobs
+	Evaluation api.ID          // StopJob, StopAllocation: the job's open one, 0 for none
+	Rejections []api.Rejection // CommitPlan
+	Accepted   int             // CommitPlan: placements
+	Unknown    []api.ID        // UpdateStatuses: not the reporting node's
+	Replayed   bool            // the request ID was seen before: this is the first result, and nothing changed
+}
+
+// Apply takes over one entry. Index is its place in the log, greater than that of any entry before. A command that
+// cannot be done is refused in Result.Err and changes nothing but the state's index and time.
+//
+// The command should be what Decode returned, even where it was made in the same process: JSON knows fewer kinds of
+// numbers than Go, and the state must not depend on which server it was made on. Apply keeps parts of the command; the
+// caller does not change it afterwards.
+func (m *Machine) Apply(index uint64, c *Command) Result {
+	m.mu.Lock()
+	m.snapshot = nil
+	result := m.state.apply(index, c)
+	changed := m.state.changes
+	m.state.changes = changed[:0]
+	m.watches.wake(changed) // under the lock: the next Apply writes into the same array
+	m.mu.Unlock()
+	return result
+}
+
+// Snapshot returns the state as it is after the latest Apply: immutable, consistent, and made in constant time.
+func (m *Machine) Snapshot() *Snapshot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.snapshot == nil {
+		m.snapshot = &Snapshot{tables: m.state.tables.copy()}
+	}
+	return m.snapshot
+}
+
+// Restore replaces the whole state by one that Persist wrote, and wakes every watcher. On an error nothing has changed.
+// The state's index becomes that of the snapshot; the log must go on from there or later (see Inspect).
+func (m *Machine) Restore(r io.Reader) error {
+	restored, err := restore(r)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.state, m.snapshot = restored, nil
+	m.mu.Unlock()
+	m.watches.wakeAll()
+	return nil
+}
+
+// state is the writer's side: the tables, and what only the writer needs.
+type state struct {
+	tables
+	handles map[string]uint32   // the names' numbers: the other direction of tables.names
+	replies map[string]*request // the remembered requests by ID
+	changes []WatchKey          // what the entry being applied has changed
+}
+
+func newState() *state {
+	return &state{tables: newTables(), handles: map[string]uint32{}, replies: map[string]*request{}}
+}
+
+// apply brings the time up to date, then does what the command asks for.
+func (s *state) apply(index uint64, c *Command) Result {
+	if index <= s.index {
+		return refused(index, api.Errorf(api.CodeConflict, "log entry %d is applied already: the state is at %d", index, s.index))
+	}
+	s.index = index
+	s.now = max(s.now, c.At)
+	s.changed[TableAny] = index
+	s.expireQuarantines()
+	replay, hash, err := s.recall(c)
+	if err != nil {
+		return refused(index, err)
+	}
+	if replay != nil {
+		return *replay
+	}
+	result := s.dispatch(c)
+	if result.Err == nil {
+		s.remember(c, hash, result)
+	}
+	return result
+}
+
+func (s *state) dispatch(c *Command) Result {
+	switch b := c.Body.(type) {
+	case *InitCluster:
+		return s.initCluster(b)
+	case *RegisterJobs:
+		return s.registerJobs(b)
+	case *StopJob:
+		return s.stopJob(b)
+	case *StopAllocation:
+		return s.stopAllocation(b)
+	case *RegisterNode:
+		return s.registerNode(b)
+	case *NodeReady:
+		return s.nodeReady(b)
+	case *NodesDown:
+		return s.nodesDown(b)
+	case *SetEligibility:
+		return s.setEligibility(b)
+	case *CommitPlan:
+		return s.commitPlan(b)
+	case *UpdateStatuses:
+		return s.updateStatuses(b)
+	case *Reap:
+		return s.reap(b)
+	case *RaiseRules:
+		return s.raiseRules(b)
+	case *RaiseEpoch:
+		return s.raiseEpoch()
+	}
+	return refused(s.index, api.Errorf(api.CodeInternal, "apply: a command without a body"))
+}
+
+func (s *state) initCluster(b *InitCluster) Result {
+	if s.clusterID != "" {
+		return refused(s.index, api.Errorf(api.CodeConflict, "the cluster has an ID already: %s", s.clusterID))
+	}
+	if b.ClusterID == "" {
+		return refused(s.index, api.Errorf(api.CodeInvalid, "a cluster's ID must not be empty"))
+	}
+	s.clusterID, s.text = b.ClusterID, api.NewIDText(b.ClusterID)
+	return s.done()
+}
+
+func (s *state) raiseRules(b *RaiseRules) Result {
+	if b.Version < s.rules {
+		return refused(s.index, api.Errorf(api.CodeInvalid, "the rules are at version %d and do not go back to %d", s.rules, b.Version))
+	}
+	if b.Version > RulesVersion { // Decode stops a server before this; in process there is a caller to tell
+		return refused(s.index, api.Errorf(api.CodeIncompatible, "rules version %d is newer than this binary's %d", b.Version, RulesVersion))
+	}
+	s.rules = b.Version
+	return s.done()
+}
+
+// raiseEpoch makes IDs differ from all that the cluster gave out after the restored snapshot was taken.
+func (s *state) raiseEpoch() Result {
+	s.epoch++
+	s.counter = 0
+	for _, j := range s.jobs.all() {
+		current := j.current()
+		if current == nil || current.Stopped && s.tally(j.handle).live == 0 {
+			continue
+		}
+		s.look(j, api.CauseRestore, "", nil)
+	}
+	return s.done()
+}
+
+// mint returns the next ID. An epoch holds four billion; the next one begins when they are used up.
+func (s *state) mint() api.ID {
+	if s.counter == ^uint32(0) {
+		s.epoch++
+		s.counter = 0
+	}
+	s.counter++
+	return api.MakeID(s.epoch, s.counter)
+}
+
+// intern returns the handle of a name. Handles number names in the order in which this process met them, so they differ
+// between servers: nothing that is replicated may depend on their values or their order.
+func (s *state) intern(name string) uint32 {
+	if h, ok := s.handles[name]; ok {
+		return h
+	}
+	h := uint32(len(s.names))
+	s.names = append(s.names, name) // snapshots hold the same array and look at its beginning only
+	s.handles[name] = h
+	return h
+}
+
+// touch records that a row and its table have changed with the entry being applied.
+func (s *state) touch(k WatchKey) {
+	s.changed[k.Table] = s.index
+	s.changes = append(s.changes, k)
+}
+
+func (s *state) done() Result { return Result{Index: s.index} }
+
+func refused(index uint64, err error) Result { return Result{Index: index, Err: err} }
 
 // Table names what a WatchKey is about.
 type Table uint8
 
 const (
-	TableAny             Table = iota // anything at all
+	TableAny             Table = iota // anything at all, every entry
 	TableJobs                         // Key: job name
 	TableNodes                        // Key: node ID
 	TableAllocations                  // ID: allocation
@@ -28,6 +222,7 @@ const (
 	TableJobAllocations               // Key: job name; a change of any allocation of it
 	TableJobEvaluations               // Key: job name; a change of any evaluation of it
 	TableRunnable                     // no key: there may be something for the scheduler
+	tableCount
 )
 
 // WatchKey names what to watch: a whole table (Key "" and ID 0) or one row of it.
@@ -37,81 +232,57 @@ type WatchKey struct {
 	ID    api.ID
 }
 
-// RegisteredJob is what became of one job of a RegisterJobs, in its order.
-type RegisteredJob struct {
-	Name       string
-	Version    uint64
-	Changed    bool
-	Evaluation api.ID // the job's open one; 0 when nothing changed and nothing is open
+// Watch returns a channel that is closed at the next change of what k names, deletion included. To miss nothing, take
+// the channel first and look at a Snapshot then. Watching what does not exist (yet) is allowed. Restore wakes everybody.
+func (m *Machine) Watch(k WatchKey) <-chan struct{} { return m.watches.channel(k) }
+
+// watches are the channels that somebody may wait on. A channel is made when it is first asked for and forgotten when it
+// is closed, so that what nobody waits for costs one failed look-up a change.
+type watches struct {
+	mu      sync.Mutex
+	waiting map[WatchKey]chan struct{}
 }
 
-// Result is what a command did.
-type Result struct {
-	Index      uint64
-	Err        error           // *api.Error: refused, and nothing changed
-	Registered []RegisteredJob // RegisterJobs
-	Evaluation api.ID          // StopJob, StopAllocation
-	Rejections []api.Rejection // CommitPlan
-	Accepted   int             // CommitPlan: placements
-	Unknown    []api.ID        // UpdateStatuses: not the reporting node's
-	Replayed   bool            // the request ID was seen before: this is the first result
+func (w *watches) channel(k WatchKey) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c, ok := w.waiting[k]
+	if !ok {
+		c = make(chan struct{})
+		w.waiting[k] = c
+	}
+	return c
 }
 
-type Snapshot struct{}
-
-// Header is what a persisted snapshot says of itself.
-type Header struct {
-	Format    uint16
-	Index     uint64
-	ClusterID string
-	Epoch     uint32
+// wake closes the channels of the changed rows and of their tables.
+func (w *watches) wake(changed []WatchKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closeOne(WatchKey{Table: TableAny})
+	var tables [tableCount]bool
+	for _, k := range changed {
+		if len(w.waiting) == 0 {
+			return
+		}
+		if !tables[k.Table] {
+			tables[k.Table] = true
+			w.closeOne(WatchKey{Table: k.Table})
+		}
+		w.closeOne(k)
+	}
 }
 
-func Verify(r io.Reader) error            { panic("being written") }
-func Inspect(r io.Reader) (Header, error) { panic("being written") }
-func Check(s *Snapshot) []error           { panic("being written") }
+func (w *watches) closeOne(k WatchKey) {
+	if c, ok := w.waiting[k]; ok {
+		close(c)
+		delete(w.waiting, k)
+	}
+}
 
-func (s *Snapshot) Index() uint64                                   { panic("being written") }
-func (s *Snapshot) ClusterID() string                               { panic("being written") }
-func (s *Snapshot) Epoch() uint32                                   { panic("being written") }
-func (s *Snapshot) Rules() uint16                                   { panic("being written") }
-func (s *Snapshot) Text() api.IDText                                { panic("being written") }
-func (s *Snapshot) Now() int64                                      { panic("being written") }
-func (s *Snapshot) Due() int64                                      { panic("being written") }
-func (s *Snapshot) TableIndex(k WatchKey) uint64                    { panic("being written") }
-func (s *Snapshot) Job(name string) *api.Job                        { panic("being written") }
-func (s *Snapshot) JobVersion(name string, version uint64) *api.Job { panic("being written") }
-func (s *Snapshot) Jobs() iter.Seq[*api.Job]                        { panic("being written") }
-func (s *Snapshot) Versions(job string) []*api.Job                  { panic("being written") }
-func (s *Snapshot) Summary(job string) api.JobSummary               { panic("being written") }
-func (s *Snapshot) Completed(job, task string, version uint64, slot uint32) bool {
-	panic("being written")
+func (w *watches) wakeAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for k := range w.waiting { // the order does not matter: all are closed
+		w.closeOne(k)
+	}
 }
-func (s *Snapshot) Nodes() iter.Seq2[*api.Node, api.Resources] { panic("being written") }
-func (s *Snapshot) Node(id string) *api.Node                   { panic("being written") }
-func (s *Snapshot) NodeHeld(id string) (held api.Resources, live, running int) {
-	panic("being written")
-}
-func (s *Snapshot) FindNodes(prefix string) []*api.Node                       { panic("being written") }
-func (s *Snapshot) PortHeld(node int, port int) bool                          { panic("being written") }
-func (s *Snapshot) Quarantined(node int, port int) bool                       { panic("being written") }
-func (s *Snapshot) Row(id api.ID) (api.AllocationRow, bool)                   { panic("being written") }
-func (s *Snapshot) Allocation(id api.ID) (*api.Allocation, bool)              { panic("being written") }
-func (s *Snapshot) AllocationStatusOf(id api.ID) (api.AllocationStatus, bool) { panic("being written") }
-func (s *Snapshot) Ports(id api.ID) []api.PortBinding                         { panic("being written") }
-func (s *Snapshot) Rows() iter.Seq[api.AllocationRow]                         { panic("being written") }
-func (s *Snapshot) NodeRows(node string, since uint64) iter.Seq[api.AllocationRow] {
-	panic("being written")
-}
-func (s *Snapshot) JobRows(job string) iter.Seq[api.AllocationRow]    { panic("being written") }
-func (s *Snapshot) JobAllRows(job string) iter.Seq[api.AllocationRow] { panic("being written") }
-func (s *Snapshot) FindAllocations(prefix string) []api.ID            { panic("being written") }
-func (s *Snapshot) Evaluation(id api.ID) *api.Evaluation              { panic("being written") }
-func (s *Snapshot) Evaluations() iter.Seq[*api.Evaluation]            { panic("being written") }
-func (s *Snapshot) JobEvaluations(job string) []*api.Evaluation       { panic("being written") }
-func (s *Snapshot) FindEvaluations(prefix string) []api.ID            { panic("being written") }
-func (s *Snapshot) Runnable(limit int) []*api.Evaluation              { panic("being written") }
-func (s *Snapshot) Open(job string) *api.Evaluation                   { panic("being written") }
-func (s *Snapshot) Garbage(limit int) *Reap                           { panic("being written") }
-func (s *Snapshot) Persist(w io.Writer) error                         { panic("being written") }
-func (s *Snapshot) Fingerprint() [32]byte                             { panic("being written") }

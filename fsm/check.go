@@ -1,0 +1,270 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/tidwall/btree"
+
+	"cube/api"
+)
+
+// Check walks a snapshot and returns every invariant that it breaks; none for a sound state. It costs a visit to each
+// row: it is for tests, for a restored snapshot and for an operator in doubt.
+func Check(s *Snapshot) []error {
+	c := &checker{s: s, nodes: map[uint32]*nodeSum{}}
+	c.allocations()
+	c.slots()
+	c.nodeRows()
+	c.ports()
+	c.jobRows()
+	c.evaluations()
+	c.requests()
+	return c.errs
+}
+
+type checker struct {
+	s     *Snapshot
+	errs  []error
+	nodes map[uint32]*nodeSum // looked up, never ranged over
+}
+
+// nodeSum is what the allocations say of a node.
+type nodeSum struct {
+	held          api.Resources
+	live, running int32
+	ports         int
+}
+
+func (c *checker) that(ok bool, format string, args ...any) {
+	if !ok {
+		c.errs = append(c.errs, fmt.Errorf(format, args...))
+	}
+}
+
+// minted reports whether an ID is one that the state has given out.
+func (c *checker) minted(id api.ID) bool {
+	return id != 0 && id <= api.MakeID(c.s.epoch, c.s.counter)
+}
+
+func (c *checker) allocations() {
+	t := &c.s.allocations
+	c.that(t.bySlot.Len() == t.rows.Len(), "the slot index has %d entries for %d allocations", t.bySlot.Len(), t.rows.Len())
+	c.that(t.byNode.Len() == t.rows.Len(), "the node index has %d entries for %d allocations", t.byNode.Len(), t.rows.Len())
+	t.rows.Scan(func(a allocation) bool {
+		c.allocation(&a)
+		return true
+	})
+	t.remarks.Scan(func(r remark) bool {
+		_, ok := t.get(r.id)
+		c.that(ok, "there is text for allocation %d, which does not exist", r.id)
+		return true
+	})
+}
+
+func (c *checker) allocation(a *allocation) {
+	c.that(c.minted(a.id), "allocation %d was never given out: the counter is at %d.%d", a.id, c.s.epoch, c.s.counter)
+	c.that(a.create <= a.modify && a.modify <= c.s.index, "allocation %d has indexes %d and %d in a state at %d", a.id, a.create, a.modify, c.s.index)
+	_, inSlot := c.s.allocations.bySlot.Get(a.slotKey())
+	_, onNode := c.s.allocations.byNode.Get(a.nodeKey())
+	c.that(inSlot, "allocation %d is not in the slot index", a.id)
+	c.that(onNode, "allocation %d is not in the node index", a.id)
+	j := c.s.jobs.get(c.s.names[a.job])
+	c.that(j.current() != nil, "allocation %d is of job %q, which does not exist", a.id, c.s.names[a.job])
+	if a.live() {
+		v := j.version(uint64(a.version))
+		c.that(v != nil && v.task(a.task) >= 0, "allocation %d lives in version %d of job %q, which is not kept", a.id, a.version, c.s.names[a.job])
+	}
+	n, ok := c.s.nodes.get(c.s.names[a.node])
+	c.that(ok && n.handle == a.node, "allocation %d is on node %q, which does not exist", a.id, c.s.names[a.node])
+	c.that(!ok || n.node.Status != api.NodeDown || !a.live(), "allocation %d lives on node %s, which is down", a.id, n.id)
+	c.that(n.touched >= a.modify, "node %s was last touched at %d, its allocation %d at %d", n.id, n.touched, a.id, a.modify)
+	sum := c.nodes[a.node]
+	if sum == nil {
+		sum = &nodeSum{}
+		c.nodes[a.node] = sum
+	}
+	if !a.live() {
+		return
+	}
+	sum.held = sum.held.Add(a.held)
+	sum.live++
+	if a.phase == api.PhaseRunning {
+		sum.running++
+	}
+	for _, b := range c.s.ports.of(a.id) {
+		sum.ports++
+		held, ok := c.s.ports.held.Get(heldPort{node: a.node, port: b.host})
+		c.that(ok && held.owner == a.id, "port %d of allocation %d is not held for it", b.host, a.id)
+	}
+}
+
+// slots checks that a slot has one live holder, and at most one live successor that names it.
+func (c *checker) slots() {
+	var slot slotKey
+	var holder allocation
+	ended, surplus, third := 0, 0, false
+	leave := func() {
+		if ended > keptEnded {
+			surplus++
+			_, ok := c.s.allocations.surplus.Get(slot)
+			c.that(ok, "slot %d of %s/%s has %d ended allocations and is not marked", slot.slot, c.s.names[slot.job], c.s.names[slot.task], ended)
+		}
+	}
+	c.s.allocations.bySlot.Scan(func(k slotKey) bool {
+		if k.job != slot.job || k.task != slot.task || k.slot != slot.slot {
+			leave()
+			slot, holder, ended, third = slotKey{job: k.job, task: k.task, slot: k.slot}, allocation{}, 0, false
+		}
+		a, ok := c.s.allocations.get(k.id)
+		c.that(ok, "the slot index names allocation %d, which does not exist", k.id)
+		switch {
+		case !a.live():
+			ended++
+		case holder.id == 0:
+			holder = a
+		default:
+			c.that(a.replaces == holder.id && holder.desired == api.DesiredStop,
+				"slot %d of %s/%s is held by allocations %d and %d", k.slot, c.s.names[k.job], c.s.names[k.task], holder.id, a.id)
+			c.that(!third, "slot %d of %s/%s has three live allocations", k.slot, c.s.names[k.job], c.s.names[k.task])
+			third = true
+		}
+		return true
+	})
+	leave()
+	c.that(c.s.allocations.surplus.Len() == surplus, "%d slots are marked for reaping, %d should be", c.s.allocations.surplus.Len(), surplus)
+}
+
+func (c *checker) nodeRows() {
+	c.s.nodes.rows.Scan(func(n nodeRow) bool {
+		sum := c.nodes[n.handle]
+		if sum == nil {
+			sum = &nodeSum{}
+		}
+		c.that(n.id == n.node.ID && c.s.names[n.handle] == n.id, "node %s has the handle of %q", n.id, c.s.names[n.handle])
+		c.that(n.held == sum.held, "node %s holds %v by its counter and %v by its allocations", n.id, n.held, sum.held)
+		c.that(n.live == sum.live && n.running == sum.running, "node %s counts %d live and %d running, its allocations are %d and %d",
+			n.id, n.live, n.running, sum.live, sum.running)
+		c.that(over(&n).Fits(n.excess), "node %s holds %v and has %v: it is over by more than when it shrank (%v)", n.id, n.held, n.node.Resources, n.excess)
+		return true
+	})
+}
+
+// ports checks that what is held is held by somebody alive; that each live allocation holds its own was checked with it.
+func (c *checker) ports() {
+	byNode := map[uint32]int{}
+	c.s.ports.held.Scan(func(p heldPort) bool {
+		a, ok := c.s.allocations.get(p.owner)
+		c.that(ok && a.live() && a.node == p.node, "port %d of node %s is held for allocation %d, which does not live there", p.port, c.s.names[p.node], p.owner)
+		byNode[p.node]++
+		return true
+	})
+	c.s.nodes.rows.Scan(func(n nodeRow) bool {
+		want := 0
+		if sum := c.nodes[n.handle]; sum != nil {
+			want = sum.ports
+		}
+		c.that(byNode[n.handle] == want, "node %s holds %d ports, its allocations have %d", n.id, byNode[n.handle], want)
+		return true
+	})
+	last := api.ID(0)
+	c.s.ports.bindings.Scan(func(b binding) bool {
+		_, ok := c.s.allocations.get(b.owner)
+		c.that(ok || b.owner == last, "there are ports for allocation %d, which does not exist", b.owner)
+		last = b.owner
+		return true
+	})
+	c.that(c.s.ports.quarantine.Len() == c.s.ports.expiry.Len(), "%d ports are in quarantine, %d expire", c.s.ports.quarantine.Len(), c.s.ports.expiry.Len())
+	c.s.ports.quarantine.Scan(func(q quarantine) bool {
+		_, ok := c.s.ports.expiry.Get(q)
+		c.that(ok && q.until > c.s.now, "the quarantine of port %d on %s has expired, or never will", q.port, c.s.names[q.node])
+		return true
+	})
+}
+
+func (c *checker) jobRows() {
+	c.s.jobs.rows.Scan(func(j *job) bool {
+		t := c.s.tally(j.handle)
+		fresh := c.s.countOf(j)
+		c.that(t.counts == fresh.counts && t.occupied == fresh.occupied && t.live == fresh.live && t.wanted == fresh.wanted,
+			"job %q counts %v, %d, %d, %d; its allocations are %v, %d, %d, %d", j.name, t.counts, t.occupied, t.live, t.wanted,
+			fresh.counts, fresh.occupied, fresh.live, fresh.wanted)
+		for i, v := range j.versions {
+			c.that(v.job.Name == j.name && v.job.Version < j.next, "job %q has version %d of job %q", j.name, v.job.Version, v.job.Name)
+			c.that(i == 0 || v.job.Version < j.versions[i-1].job.Version, "the versions of job %q are out of order", j.name)
+		}
+		return true
+	})
+	c.s.jobs.completed.Scan(func(row completedSlots) bool {
+		j := c.s.jobs.get(c.s.names[row.job])
+		known := false
+		for i := range j.versions {
+			if k := j.versions[i].task(row.task); k >= 0 && j.versions[i].lines[k] == row.line {
+				known = true
+			}
+		}
+		c.that(known, "completed slots of job %q belong to no version", j.name)
+		return true
+	})
+}
+
+func (c *checker) evaluations() {
+	t := &c.s.evaluations
+	kept, open := map[string]int32{}, map[string]api.ID{}
+	pending, blocked, stirred := 0, 0, 0
+	t.rows.Scan(func(r evaluationRow) bool {
+		e := r.e
+		j := c.s.jobs.get(e.Job)
+		c.that(c.minted(e.ID), "evaluation %d was never given out", e.ID)
+		c.that(j.current() != nil, "evaluation %d is of job %q, which does not exist", e.ID, e.Job)
+		if j == nil {
+			return true
+		}
+		kept[e.Job]++
+		_, indexed := t.byJob.Get(evaluationKey{j.handle, e.ID})
+		c.that(indexed, "evaluation %d is not in the job index", e.ID)
+		if e.Status.Open() {
+			c.that(open[e.Job] == 0, "job %q has two open evaluations, %d and %d", e.Job, open[e.Job], e.ID)
+			open[e.Job] = e.ID
+		}
+		switch e.Status {
+		case api.EvalPending:
+			pending++
+			c.that(inLane(t.pending, lane{rank(e), 0, e.ID}), "evaluation %d is pending and not in its lane", e.ID)
+		case api.EvalBlocked:
+			blocked++
+			c.that(inLane(t.blocked, lane{rank(e), e.SeenIndex, e.ID}), "evaluation %d is blocked and not in its lane", e.ID)
+			moved := e.SeenIndex < c.s.tally(j.handle).progress
+			if moved {
+				stirred++
+			}
+			c.that(inLane(t.stirred, lane{rank(e), 0, e.ID}) == moved, "evaluation %d waits for its job, which has moved on, or the reverse", e.ID)
+		}
+		return true
+	})
+	c.that(t.byJob.Len() == t.rows.Len(), "the job index has %d entries for %d evaluations", t.byJob.Len(), t.rows.Len())
+	c.that(t.pending.Len() == pending && t.blocked.Len() == blocked && t.stirred.Len() == stirred, "the lanes hold %d, %d and %d evaluations, not %d, %d and %d",
+		t.pending.Len(), t.blocked.Len(), t.stirred.Len(), pending, blocked, stirred)
+	c.s.jobs.rows.Scan(func(j *job) bool {
+		sum := c.s.tally(j.handle)
+		c.that(sum.kept == kept[j.name] && sum.open == open[j.name], "job %q counts %d evaluations with %d open; they are %d with %d",
+			j.name, sum.kept, sum.open, kept[j.name], open[j.name])
+		_, crowded := t.crowded.Get(j.handle)
+		c.that(crowded == (sum.kept > keptEvaluations), "job %q has %d evaluations; marked for reaping: %v", j.name, sum.kept, crowded)
+		return true
+	})
+}
+
+func inLane(t *btree.BTreeG[lane], l lane) bool {
+	_, ok := t.Get(l)
+	return ok
+}
+
+func (c *checker) requests() {
+	ids := map[string]bool{}
+	c.s.requests.rows.Scan(func(q *request) bool {
+		c.that(!ids[q.id], "request %q is remembered twice", q.id)
+		ids[q.id] = true
+		return true
+	})
+	c.that(len(ids) <= rememberedRequests, "%d requests are remembered", len(ids))
+}

@@ -1,0 +1,295 @@
+package fsm
+
+import (
+	"iter"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidwall/btree"
+
+	"cube/api"
+)
+
+// nodeRow is a node with what is counted for it.
+type nodeRow struct {
+	id      string
+	node    *api.Node // never changed once stored
+	handle  uint32    // of its ID
+	live    int32     // allocations that are not terminal
+	running int32     // of these, running
+	held    api.Resources
+	excess  api.Resources // how far it held more than it had when it last shrank, less what was given back since
+	touched uint64        // the index at which any allocation on it last changed
+}
+
+type nodeTables struct {
+	rows  *btree.BTreeG[nodeRow] // by ID
+	order *nodeOrder             // replaced when a node comes or goes for good
+}
+
+func newNodeTables() nodeTables {
+	return nodeTables{rows: newTree(func(a, b nodeRow) bool { return a.id < b.id }), order: &nodeOrder{}}
+}
+
+func (t *nodeTables) copy() nodeTables { return nodeTables{rows: t.rows.Copy(), order: t.order} }
+
+func (t *nodeTables) get(id string) (nodeRow, bool) { return t.rows.Get(nodeRow{id: id}) }
+
+// nodeOrder converts between the nodes' handles and their ordinals. It is made when it is first needed, and shared by
+// all snapshots with the same set of nodes.
+type nodeOrder struct {
+	once     sync.Once
+	ordinals []int32  // by handle; -1 for what is no node
+	handles  []uint32 // by ordinal
+}
+
+func (o *nodeOrder) ready(t *nodeTables) *nodeOrder {
+	o.once.Do(func() {
+		last := uint32(0)
+		t.rows.Scan(func(n nodeRow) bool {
+			o.handles = append(o.handles, n.handle)
+			last = max(last, n.handle)
+			return true
+		})
+		o.ordinals = make([]int32, last+1)
+		for i := range o.ordinals {
+			o.ordinals[i] = -1
+		}
+		for ordinal, h := range o.handles {
+			o.ordinals[h] = int32(ordinal)
+		}
+	})
+	return o
+}
+
+func (o *nodeOrder) ordinal(t *nodeTables, handle uint32) int {
+	if o.ready(t); int(handle) < len(o.ordinals) {
+		return int(o.ordinals[handle])
+	}
+	return -1
+}
+
+// handle returns 0 for an ordinal that no node has.
+func (o *nodeOrder) handle(t *nodeTables, ordinal int) uint32 {
+	if o.ready(t); ordinal >= 0 && ordinal < len(o.handles) {
+		return o.handles[ordinal]
+	}
+	return 0
+}
+
+// over returns by how much what is held goes beyond what the node has, part by part.
+func over(n *nodeRow) api.Resources {
+	o := n.held.Sub(n.node.Resources)
+	return api.Resources{CPU: max(0, o.CPU), Memory: max(0, o.Memory), Disk: max(0, o.Disk)}
+}
+
+func least(a, b api.Resources) api.Resources {
+	return api.Resources{CPU: min(a.CPU, b.CPU), Memory: min(a.Memory, b.Memory), Disk: min(a.Disk, b.Disk)}
+}
+
+// hold takes a new allocation's room.
+func (s *state) hold(a allocation) {
+	n, _ := s.nodes.get(s.names[a.node])
+	n.held = n.held.Add(a.held)
+	n.live++
+	n.touched = s.index
+	s.nodes.rows.Set(n)
+}
+
+// rehold follows an allocation's phase, and gives its room back when it has ended.
+func (s *state) rehold(old, a allocation) {
+	n, _ := s.nodes.get(s.names[a.node])
+	if old.phase == api.PhaseRunning {
+		n.running--
+	}
+	if a.phase == api.PhaseRunning {
+		n.running++
+	}
+	if old.live() && !a.live() {
+		n.live--
+		n.held = n.held.Sub(a.held)
+		n.excess = least(n.excess, over(&n))
+	}
+	n.touched = s.index
+	s.nodes.rows.Set(n)
+}
+
+func (s *state) putNode(n nodeRow) {
+	n.node.ModifyIndex = s.index
+	s.nodes.rows.Set(n)
+	s.touch(WatchKey{Table: TableNodes, Key: n.id})
+	if n.node.Ready() {
+		s.free()
+	}
+}
+
+// status moves a copy of the node to a status; the stored one stays as it is.
+func (s *state) status(n nodeRow, to api.NodeStatus, reason string) nodeRow {
+	changed := *n.node
+	if changed.Status != to {
+		changed.StatusAt = time.Unix(0, s.now).UTC()
+	}
+	changed.Status, changed.StatusReason = to, reason
+	n.node = &changed
+	return n
+}
+
+func (s *state) registerNode(b *RegisterNode) Result {
+	if b.Node == nil || b.Node.ID == "" {
+		return refused(s.index, api.Errorf(api.CodeInvalid, "a node needs an ID"))
+	}
+	if r := b.Node.Resources; r.CPU < 0 || r.Memory < 0 || r.Disk < 0 {
+		return refused(s.index, api.Errorf(api.CodeInvalid, "node %s announces less than nothing to run instances with", b.Node.ID))
+	}
+	node := *b.Node
+	node.CreateIndex = s.index
+	node.Status, node.StatusReason, node.StatusAt, node.Ineligible = "", "", time.Time{}, false
+	status := api.NodeInitializing
+	row, known := s.nodes.get(node.ID)
+	if known {
+		old := row.node
+		node.CreateIndex, node.Ineligible = old.CreateIndex, old.Ineligible
+		node.Status, node.StatusAt = old.Status, old.StatusAt
+		if old.Status == api.NodeReady && old.Incarnation == node.Incarnation {
+			status = api.NodeReady // the same life tells news of itself: nothing is to be put right
+		}
+	} else {
+		row.id, row.handle = node.ID, s.intern(node.ID)
+		s.nodes.order = &nodeOrder{}
+	}
+	if b.Ready {
+		status = api.NodeReady
+	}
+	row.node = &node
+	row.excess = over(&row)
+	s.putNode(s.status(row, status, ""))
+	return s.done()
+}
+
+func (s *state) nodeReady(b *NodeReady) Result {
+	n, ok := s.nodes.get(b.Node)
+	switch {
+	case !ok:
+		return refused(s.index, noNode(b.Node))
+	case n.node.Incarnation != b.Incarnation:
+		return refused(s.index, api.Errorf(api.CodeConflict, "node %s has registered anew since: its incarnation is %d, not %d", b.Node, n.node.Incarnation, b.Incarnation))
+	case n.node.Status == api.NodeDown:
+		return refused(s.index, api.Errorf(api.CodeConflict, "node %s is down: it has to register first", b.Node))
+	case n.node.Status == api.NodeInitializing:
+		s.putNode(s.status(n, api.NodeReady, ""))
+	}
+	return s.done()
+}
+
+func noNode(id string) error { return api.Errorf(api.CodeNotFound, "there is no node %s", id) }
+
+func (s *state) setEligibility(b *SetEligibility) Result {
+	n, ok := s.nodes.get(b.Node)
+	if !ok {
+		return refused(s.index, noNode(b.Node))
+	}
+	if n.node.Ineligible != b.Ineligible {
+		changed := *n.node
+		changed.Ineligible = b.Ineligible
+		n.node = &changed
+		s.putNode(n)
+	}
+	return s.done()
+}
+
+// nodesDown loses what was on the nodes and has each job that lost something looked at, in one entry, so that no reader
+// sees a node that is gone with instances that are not. Nodes that are unknown or down already are passed over.
+func (s *state) nodesDown(b *NodesDown) Result {
+	hit := map[string]string{} // job name to the first of its nodes
+	for _, id := range b.Nodes {
+		n, ok := s.nodes.get(id)
+		if !ok || n.node.Status == api.NodeDown {
+			continue
+		}
+		s.putNode(s.status(n, api.NodeDown, b.Reason))
+		for _, a := range s.liveOn(n.handle) {
+			lost := a
+			lost.phase = api.PhaseLost
+			name := s.names[a.job]
+			s.change(s.jobs.get(name), a, lost)
+			if hit[name] == "" {
+				hit[name] = id
+			}
+		}
+	}
+	s.jobs.rows.Scan(func(j *job) bool { // in name order, which the map does not have
+		if node := hit[j.name]; node != "" && !s.settled(j) {
+			s.look(j, api.CauseNodeDown, node, nil)
+		}
+		return true
+	})
+	return s.done()
+}
+
+// liveOn returns a node's allocations that are not terminal, by the index of their latest change.
+func (t *tables) liveOn(node uint32) []allocation {
+	var out []allocation
+	t.eachOfNode(node, 0, func(a allocation) bool {
+		if a.live() {
+			out = append(out, a)
+		}
+		return true
+	})
+	return out
+}
+
+// Nodes yields every node with what is held on it, by node ID. The position is the node's ordinal.
+func (s *Snapshot) Nodes() iter.Seq2[*api.Node, api.Resources] {
+	return func(yield func(*api.Node, api.Resources) bool) {
+		s.nodes.rows.Scan(func(n nodeRow) bool { return yield(n.node, n.held) })
+	}
+}
+
+// Node returns a node, nil if there is none with that ID.
+func (s *Snapshot) Node(id string) *api.Node {
+	n, _ := s.nodes.get(id)
+	return n.node
+}
+
+// NodeHeld returns what a node's allocations hold, how many are not terminal, and how many of these run.
+func (s *Snapshot) NodeHeld(id string) (held api.Resources, live, running int) {
+	n, _ := s.nodes.get(id)
+	return n.held, int(n.live), int(n.running)
+}
+
+// FindNodes returns the nodes whose ID begins with prefix, by ID.
+func (s *Snapshot) FindNodes(prefix string) []*api.Node {
+	var out []*api.Node
+	s.nodes.rows.Ascend(nodeRow{id: prefix}, func(n nodeRow) bool {
+		if !strings.HasPrefix(n.id, prefix) {
+			return false
+		}
+		out = append(out, n.node)
+		return true
+	})
+	return out
+}
+
+func (t *nodeTables) persist(k *sink) {
+	t.rows.Scan(func(n nodeRow) bool {
+		k.json(n.node)
+		k.resources(n.excess)
+		k.uvarint(n.touched)
+		return k.row()
+	})
+}
+
+func (s *state) restoreNode(r *reader) {
+	n := nodeRow{node: &api.Node{}}
+	r.json(n.node)
+	n.excess, n.touched = r.resources(), r.uvarint()
+	handle, ok := s.handles[n.node.ID]
+	if _, twice := s.nodes.get(n.node.ID); r.err == nil && (!ok || twice) {
+		r.fail("node %q is there twice, or not in the names", n.node.ID)
+	}
+	if r.err == nil {
+		n.id, n.handle = n.node.ID, handle
+		s.nodes.rows.Set(n)
+	}
+}

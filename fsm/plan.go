@@ -1,0 +1,275 @@
+package fsm
+
+import (
+	"fmt"
+
+	"cube/api"
+)
+
+// commitPlan re-checks the facts that a plan was made from and commits what still holds. The log is the queue of plans:
+// several may be made from one snapshot, and the first one in the log wins.
+func (s *state) commitPlan(b *CommitPlan) Result {
+	if b.Plan == nil {
+		return refused(s.index, api.Errorf(api.CodeInvalid, "there is no plan to commit"))
+	}
+	r := s.done()
+	for i := range b.Plan.Jobs {
+		s.commitJob(b.Plan.BaseIndex, &b.Plan.Jobs[i], &r)
+	}
+	return r
+}
+
+// outcome is what became of one job's part of a plan.
+type outcome struct {
+	stale    bool // the job is not the one that was planned on
+	placed   int
+	stopped  int
+	inPlace  int
+	rejected int
+}
+
+func (s *state) commitJob(base uint64, p *api.JobPlan, r *Result) {
+	j := s.jobs.get(p.Job)
+	var o outcome
+	if current := j.current(); current == nil || current.ModifyIndex != p.JobModifyIndex {
+		o.stale = true
+		for i := range p.Placements {
+			r.Rejections = append(r.Rejections, rejection(p.Job, &p.Placements[i], "the job has changed since the plan was made"))
+		}
+	} else {
+		o = s.commitParts(j, p, r)
+	}
+	r.Accepted += o.placed
+	if e := s.evaluations.get(p.Evaluation); e != nil && e.Status.Open() && e.Job == p.Job {
+		s.conclude(j, e, base, p, o)
+	}
+}
+
+// commitParts places, stops and changes in place. The stop of what a placement succeeds stands or falls with it.
+func (s *state) commitParts(j *job, p *api.JobPlan, r *Result) outcome {
+	var o outcome
+	stops := make(map[api.ID]bool, len(p.Stops)) // looked up, never ranged over
+	for _, stop := range p.Stops {
+		stops[stop.Allocation] = true
+	}
+	succeeded, spared := map[api.ID]bool{}, map[api.ID]bool{}
+	for i := range p.Placements {
+		placement := &p.Placements[i]
+		task, reason := s.mayPlace(j, placement, stops)
+		if reason != "" {
+			r.Rejections = append(r.Rejections, rejection(j.name, placement, reason))
+			o.rejected++
+			spared[placement.Replaces] = true
+			continue
+		}
+		s.place(j, task, p.Evaluation, placement)
+		succeeded[placement.Replaces] = true
+		o.placed++
+	}
+	for _, stop := range p.Stops {
+		if spared[stop.Allocation] && !succeeded[stop.Allocation] {
+			continue
+		}
+		if s.stop(j, stop) {
+			o.stopped++
+		}
+	}
+	for _, id := range p.InPlace {
+		if s.moveInPlace(j, id) {
+			o.inPlace++
+		}
+	}
+	return o
+}
+
+func rejection(job string, p *api.Placement, reason string) api.Rejection {
+	return api.Rejection{Job: job, Task: p.Task, Slot: p.Slot, Node: p.Node, Reason: reason}
+}
+
+// mayPlace checks a placement against the state as it is, the placements before it in the entry included. It returns
+// the task's handle, or why not.
+func (s *state) mayPlace(j *job, p *api.Placement, stops map[api.ID]bool) (task uint32, reason string) {
+	current := &j.versions[0]
+	if current.job.Stopped {
+		return 0, "the job is stopped"
+	}
+	planned := j.version(p.Version)
+	if planned == nil || planned.job.Task(p.Task) == nil {
+		return 0, fmt.Sprintf("version %d of the job has no such task", p.Version)
+	}
+	task, known := s.handles[p.Task]
+	if !known || p.Slot >= current.count(task) {
+		return 0, "its slot is not asked for any more"
+	}
+	if current.job.Type == api.JobBatch && s.completed(j, p.Version, task, p.Slot) {
+		return 0, "its slot has completed"
+	}
+	if reason := s.slotTaken(j, task, p, stops); reason != "" {
+		return 0, reason
+	}
+	return task, s.noRoom(p)
+}
+
+// slotTaken enforces that a slot has one holder, and at most one successor that names it.
+func (s *state) slotTaken(j *job, task uint32, p *api.Placement, stops map[api.ID]bool) string {
+	var holder allocation
+	for _, a := range s.allocations.ofSlot(j.handle, task, p.Slot) {
+		if !a.live() {
+			continue
+		}
+		if holder.id != 0 {
+			return "its slot has a holder and a successor already"
+		}
+		holder = a
+	}
+	switch {
+	case holder.id == 0:
+		if old, ok := s.allocations.get(p.Replaces); ok && (old.job != j.handle || old.task != task || old.slot != p.Slot) {
+			return "it would succeed an allocation of another slot"
+		}
+	case holder.id != p.Replaces:
+		return fmt.Sprintf("its slot is held by allocation %s", s.text.Format(holder.id))
+	case !stops[holder.id] && holder.desired != api.DesiredStop:
+		return fmt.Sprintf("it would succeed allocation %s, which is not to stop", s.text.Format(holder.id))
+	}
+	return ""
+}
+
+// noRoom says why the node cannot take the placement, "" if it can.
+func (s *state) noRoom(p *api.Placement) string {
+	n, ok := s.nodes.get(p.Node)
+	switch {
+	case !ok:
+		return "its node is gone"
+	case !n.node.Ready():
+		return "its node is not ready, or not eligible"
+	case p.Held.CPU < 0 || p.Held.Memory < 0 || p.Held.Disk < 0:
+		return "it would hold less than nothing"
+	case len(p.Ports) > 255:
+		return "it has more than 255 ports"
+	}
+	if free := n.node.Resources.Sub(n.held); !p.Held.Fits(free) {
+		name, wanted, seen := p.Held.Lacking(free)
+		return fmt.Sprintf("its node has no room any more: %s %s wanted, %s free", name, wanted, seen)
+	}
+	for i, port := range p.Ports {
+		switch {
+		case !isPort(port.Host) || port.To < 0 || port.To > 65535:
+			return fmt.Sprintf("port %q is none", port.Label)
+		case s.ports.isHeld(n.handle, uint16(port.Host)):
+			return fmt.Sprintf("port %d of its node is held", port.Host)
+		case s.ports.isQuarantined(n.handle, uint16(port.Host)):
+			return fmt.Sprintf("port %d of its node is taken by something outside Cube", port.Host)
+		}
+		for _, other := range p.Ports[:i] {
+			if other.Host == port.Host {
+				return fmt.Sprintf("it has port %d twice", port.Host)
+			}
+		}
+	}
+	return ""
+}
+
+func (s *state) place(j *job, task uint32, evaluation api.ID, p *api.Placement) {
+	s.insert(j, allocation{
+		id: s.mint(), replaces: p.Replaces, evaluation: evaluation, create: s.index, modify: s.index,
+		createdAt: s.now, modifiedAt: s.now, held: p.Held, job: j.handle, task: task, node: s.handles[p.Node], slot: p.Slot,
+		version: uint32(p.Version), desired: api.DesiredRun, phase: api.PhasePending,
+	}, p.Ports)
+}
+
+// stop asks for an allocation of the job to end, and reports whether that was news.
+func (s *state) stop(j *job, stop api.Stop) bool {
+	old, ok := s.allocations.get(stop.Allocation)
+	if !ok || old.job != j.handle || !old.live() || old.desired == api.DesiredStop {
+		return false
+	}
+	text := s.remark(old.id)
+	text.reason = shorten(stop.Reason, api.MaxStatusMessage)
+	s.remarkOn(text)
+	a := old
+	a.desired = api.DesiredStop
+	s.change(j, old, a)
+	return true
+}
+
+// moveInPlace raises an allocation to the job's current version as it is, and reports whether that was news.
+func (s *state) moveInPlace(j *job, id api.ID) bool {
+	old, ok := s.allocations.get(id)
+	current := &j.versions[0]
+	if !ok || old.job != j.handle || !old.live() || current.task(old.task) < 0 || uint64(old.version) == current.job.Version {
+		return false
+	}
+	a := old
+	a.version = uint32(current.job.Version)
+	s.change(j, old, a)
+	return true
+}
+
+// conclude stores what a plan says of its evaluation. The evaluation leaves the queue only if nothing has happened since
+// the plan's snapshot that the scheduler would have to look at: no wake-up is missed, whatever the order in the log.
+func (s *state) conclude(j *job, old *api.Evaluation, base uint64, p *api.JobPlan, o outcome) {
+	e := *old
+	e.SeenIndex = base
+	e.Placed += o.placed
+	e.Stopped += o.stopped
+	e.Message = shorten(p.Message, api.MaxExplanationSize)
+	e.Explanations = shortened(p.Explanations)
+	if current := j.current(); current != nil {
+		e.JobVersion = current.Version
+	}
+	t := s.tally(j.handle)
+	switch {
+	case o.stale || o.rejected > 0:
+		e.Status = api.EvalPending
+		if e.Rejections++; o.placed+o.stopped+o.inPlace > 0 {
+			e.Rejections = 0
+		}
+	case p.Status == api.EvalBlocked && max(s.freed, t.progress) > base,
+		p.Status == api.EvalComplete && t.ended > base,
+		p.Status == api.EvalSuperseded:
+		e.Status, e.Rejections = api.EvalPending, 0
+	default:
+		e.Status, e.Rejections = p.Status, 0
+	}
+	s.putEvaluation(j, old, &e)
+}
+
+// shortened bounds what is kept of each task's explanation: filters that turned away the fewest nodes go first.
+func shortened(explanations []api.Explanation) []api.Explanation {
+	for i := range explanations {
+		if explanationSize(&explanations[i]) > api.MaxExplanationSize {
+			return shortenAll(explanations)
+		}
+	}
+	return explanations
+}
+
+func shortenAll(explanations []api.Explanation) []api.Explanation {
+	out := append([]api.Explanation(nil), explanations...)
+	for i := range out {
+		x := &out[i]
+		x.Note = shorten(x.Note, api.MaxExplanationSize/4)
+		if x.Nearest != nil && explanationSize(&api.Explanation{Nearest: x.Nearest}) > api.MaxExplanationSize/4 {
+			x.Nearest = nil
+		}
+		for len(x.Filters) > 0 && explanationSize(x) > api.MaxExplanationSize {
+			x.Filters = x.Filters[:len(x.Filters)-1]
+		}
+	}
+	return out
+}
+
+// explanationSize is about how many bytes an explanation takes.
+func explanationSize(x *api.Explanation) int {
+	const perPart = 32 // its numbers and what stands between its texts
+	n := perPart + len(x.Task) + len(x.Note)
+	for i := range x.Filters {
+		f := &x.Filters[i]
+		n += perPart + len(f.Filter) + len(f.Wanted) + len(f.Seen)
+	}
+	if x.Nearest != nil {
+		n += perPart + len(x.Nearest.Node) + len(x.Nearest.Filter) + len(x.Nearest.Wanted) + len(x.Nearest.Seen)
+	}
+	return n
+}

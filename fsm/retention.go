@@ -1,0 +1,177 @@
+package fsm
+
+import (
+	"slices"
+	"time"
+
+	"cube/api"
+)
+
+// What is kept. Counts, because they bound the state whatever the cluster does.
+const (
+	keptEnded       = 3  // ended allocations of a slot
+	keptEvaluations = 10 // of a job
+	maxReaped       = 1000
+)
+
+// nodeRetention is how long a node that is down stays known: a machine that is repaired within a day finds its name and
+// its eligibility again.
+const nodeRetention = 24 * time.Hour
+
+// noteSurplus keeps the set of slots that have more ended allocations than are kept.
+func (s *state) noteSurplus(a allocation) {
+	key := slotKey{job: a.job, task: a.task, slot: a.slot}
+	if ended := s.endedOf(a.job, a.task, a.slot); len(ended) > keptEnded {
+		s.allocations.surplus.Set(key)
+	} else {
+		s.allocations.surplus.Delete(key)
+	}
+}
+
+// endedOf returns a slot's ended allocations, oldest first.
+func (t *tables) endedOf(job, task, slot uint32) []allocation {
+	return slices.DeleteFunc(t.allocations.ofSlot(job, task, slot), func(a allocation) bool { return a.live() })
+}
+
+// expired reports whether a node has been down for so long that it may be forgotten.
+func (t *tables) expired(n *nodeRow) bool {
+	return n.node != nil && n.node.Status == api.NodeDown && n.live == 0 && t.now-n.node.StatusAt.UnixNano() >= int64(nodeRetention)
+}
+
+// gone reports whether the instance behind an ended allocation certainly no longer exists: its client said so, or put
+// its inventory right since it was lost, or is not expected back.
+func (t *tables) gone(a *allocation) bool {
+	if a.phase != api.PhaseLost {
+		return !a.live()
+	}
+	n, _ := t.nodes.get(t.names[a.node])
+	return n.node.Status == api.NodeReady || t.expired(&n)
+}
+
+// reapable reports whether an allocation may be forgotten: it is gone, and it is beyond what its slot keeps, or its job
+// is stopped, or it holds back a node that may be forgotten. In that last case the newest of a slot that failed stays,
+// since it tells the scheduler that the slot was tried.
+func (t *tables) reapable(a *allocation) bool {
+	if !t.gone(a) {
+		return false
+	}
+	ended := t.endedOf(a.job, a.task, a.slot)
+	if place := slices.IndexFunc(ended, func(o allocation) bool { return o.id == a.id }); place < len(ended)-keptEnded {
+		return true
+	}
+	j := t.jobs.get(t.names[a.job])
+	if j.current().Stopped {
+		return true
+	}
+	n, _ := t.nodes.get(t.names[a.node])
+	tells := a.phase == api.PhaseFailed && a.slot < j.count(a.task) && t.allocations.newest(a.job, a.task, a.slot) == a.id
+	return t.expired(&n) && !tells
+}
+
+// reap forgets what retention allows to forget. Allocations go before jobs and nodes, which need to have none left.
+func (s *state) reap(b *Reap) Result {
+	if n := len(b.Allocations) + len(b.Evaluations) + len(b.Jobs) + len(b.Nodes); n > maxReaped {
+		return refused(s.index, api.Errorf(api.CodeTooLarge, "an entry forgets at most %d things, not %d", maxReaped, n))
+	}
+	for _, id := range b.Allocations {
+		if a, ok := s.allocations.get(id); ok && s.reapable(&a) {
+			s.deleteAllocation(a)
+		}
+	}
+	for _, id := range b.Evaluations {
+		if s.surplusEvaluation(id) {
+			s.deleteEvaluation(id)
+		}
+	}
+	for _, name := range b.Jobs {
+		s.purgeJob(name)
+	}
+	for _, id := range b.Nodes {
+		if n, ok := s.nodes.get(id); ok && s.expired(&n) && s.empty(n.handle) {
+			s.deleteNode(n)
+		}
+	}
+	return s.done()
+}
+
+// surplusEvaluation reports whether an evaluation is closed and beyond what its job keeps.
+func (t *tables) surplusEvaluation(id api.ID) bool {
+	e := t.evaluations.get(id)
+	if e == nil || e.Status.Open() {
+		return false
+	}
+	ids := t.evaluationsOf(t.jobs.get(e.Job).handle)
+	return slices.Index(ids, id) < len(ids)-keptEvaluations
+}
+
+func (t *tables) empty(node uint32) bool {
+	empty := true
+	t.eachOfNode(node, 0, func(allocation) bool { empty = false; return false })
+	return empty
+}
+
+func (s *state) deleteNode(n nodeRow) {
+	s.dropQuarantines(n.handle)
+	s.nodes.rows.Delete(n)
+	s.nodes.order = &nodeOrder{}
+	s.touch(WatchKey{Table: TableNodes, Key: n.id})
+	s.deleted[TableNodes], s.deleted[TableNodeAllocations] = s.index, s.index
+}
+
+// Garbage returns what retention by count no longer asks to keep, at most limit (and 1,000) things; nil when there is
+// nothing. Jobs are never among them: a person purges them.
+func (s *Snapshot) Garbage(limit int) *Reap {
+	left := min(limit, maxReaped)
+	var r Reap
+	s.allocations.surplus.Scan(func(k slotKey) bool {
+		ended := s.endedOf(k.job, k.task, k.slot)
+		for i := range ended[:max(0, len(ended)-keptEnded)] {
+			if left > 0 && s.gone(&ended[i]) {
+				r.Allocations = append(r.Allocations, ended[i].id)
+				left--
+			}
+		}
+		return left > 0
+	})
+	s.evaluations.crowded.Scan(func(job uint32) bool {
+		ids := s.evaluationsOf(job)
+		for _, id := range ids[:max(0, len(ids)-keptEvaluations)] {
+			if left > 0 && !s.evaluations.get(id).Status.Open() {
+				r.Evaluations = append(r.Evaluations, id)
+				left--
+			}
+		}
+		return left > 0
+	})
+	s.nodes.rows.Scan(func(n nodeRow) bool {
+		if s.expired(&n) {
+			s.garbageOf(n, &left, &r)
+		}
+		return left > 0
+	})
+	slices.Sort(r.Allocations)
+	r.Allocations = slices.Compact(r.Allocations)
+	if len(r.Allocations)+len(r.Evaluations)+len(r.Nodes) == 0 {
+		return nil
+	}
+	return &r
+}
+
+// garbageOf adds what a forgotten node leaves: its allocations first, and when there are none, the node.
+func (s *Snapshot) garbageOf(n nodeRow, left *int, r *Reap) {
+	if *left <= 0 {
+		return
+	}
+	if s.empty(n.handle) {
+		r.Nodes = append(r.Nodes, n.id)
+		*left--
+		return
+	}
+	s.eachOfNode(n.handle, 0, func(a allocation) bool {
+		if s.reapable(&a) {
+			r.Allocations = append(r.Allocations, a.id)
+			*left--
+		}
+		return *left > 0
+	})
+}

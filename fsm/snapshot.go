@@ -1,0 +1,499 @@
+package fsm
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/tidwall/btree"
+
+	"cube/api"
+)
+
+// Snapshot is the state at one index. It never changes and may be used by any number of goroutines; what it returns is
+// shared, so a reader that wants to change something copies it first. It keeps its part of memory alive: let go of it
+// when the answer is written.
+type Snapshot struct{ tables }
+
+// tables are all that is agreed, and the indexes over it. A copy takes constant time: the trees share their nodes, and
+// whoever writes next copies the nodes that it changes.
+type tables struct {
+	index     uint64
+	now       int64 // Unix nanoseconds: the greatest time that any command carried
+	clusterID string
+	text      api.IDText
+	rules     uint16
+	epoch     uint32
+	counter   uint32             // the latest ID of the epoch
+	changed   [tableCount]uint64 // by table: the index of the latest change
+	deleted   [tableCount]uint64 // by table: the index of the latest deletion, in place of the rows that are gone
+	freed     uint64             // the index at which room was last freed somewhere: blocked evaluations may go on
+	names     []string           // by handle; 0 is no name
+
+	jobs        jobTables
+	nodes       nodeTables
+	allocations allocationTables
+	ports       portTables
+	evaluations evaluationTables
+	requests    requestTable
+}
+
+func newTables() tables {
+	return tables{
+		rules: RulesVersion, names: make([]string, 1),
+		jobs: newJobTables(), nodes: newNodeTables(), allocations: newAllocationTables(), ports: newPortTables(),
+		evaluations: newEvaluationTables(), requests: newRequestTable(),
+	}
+}
+
+// copy returns tables that later writes to t do not change. Only the writer may call it: copying marks t's tree nodes as
+// shared.
+func (t *tables) copy() tables {
+	c := *t
+	c.jobs, c.nodes, c.allocations = t.jobs.copy(), t.nodes.copy(), t.allocations.copy()
+	c.ports, c.evaluations, c.requests = t.ports.copy(), t.evaluations.copy(), t.requests.copy()
+	return c
+}
+
+// newTree makes a table or an index. Our own lock stands around all writes, and readers have a copy. Degree 32 was
+// measured best for rows of about a hundred bytes: half the inserts' cost at degree 8, and no more copying than 64.
+func newTree[T any](less func(a, b T) bool) *btree.BTreeG[T] {
+	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true, Degree: 32})
+}
+
+// Index is the place in the log of the latest entry that the snapshot has seen.
+func (s *Snapshot) Index() uint64 { return s.index }
+
+// ClusterID is "" before the first entry.
+func (s *Snapshot) ClusterID() string { return s.clusterID }
+
+// Epoch is the high half of the IDs being given out. It grows when a snapshot was restored.
+func (s *Snapshot) Epoch() uint32 { return s.epoch }
+
+// Rules is the version of the checks in force.
+func (s *Snapshot) Rules() uint16 { return s.rules }
+
+// Text converts IDs to what people see.
+func (s *Snapshot) Text() api.IDText { return s.text }
+
+// Now is the state's time in Unix nanoseconds: the greatest that any command carried. It stands still while nothing is
+// committed.
+func (s *Snapshot) Now() int64 { return s.now }
+
+// Due is the time, in Unix nanoseconds, at which something in the state expires that somebody may wait for; 0 for
+// nothing. Since only entries move the state's time, the leader commits one (an empty Reap) when Due has come.
+func (s *Snapshot) Due() int64 {
+	first, _ := s.ports.expiry.Min()
+	return first.until
+}
+
+// TableIndex returns the index at which what k names last changed, at least 1. Deletions count: for a row that does not
+// exist, it is that of the latest deletion from its table.
+func (s *Snapshot) TableIndex(k WatchKey) uint64 {
+	if k.Table >= tableCount {
+		return 1
+	}
+	if k.Key == "" && k.ID == 0 {
+		return max(1, s.changed[k.Table])
+	}
+	index, ok := s.rowIndex(k)
+	if !ok {
+		index = s.deleted[k.Table]
+	}
+	return max(1, index)
+}
+
+func (s *Snapshot) rowIndex(k WatchKey) (uint64, bool) {
+	switch k.Table {
+	case TableJobs:
+		if job := s.Job(k.Key); job != nil {
+			return job.ModifyIndex, true
+		}
+	case TableNodes:
+		if node := s.Node(k.Key); node != nil {
+			return node.ModifyIndex, true
+		}
+	case TableAllocations:
+		a, ok := s.allocations.get(k.ID)
+		return a.modify, ok
+	case TableEvaluations:
+		if e := s.Evaluation(k.ID); e != nil {
+			return e.ModifyIndex, true
+		}
+	case TableNodeAllocations:
+		n, ok := s.nodes.get(k.Key)
+		return n.touched, ok
+	case TableJobAllocations:
+		if j := s.jobs.get(k.Key); j != nil {
+			return s.tally(j.handle).allocations, true
+		}
+	case TableJobEvaluations:
+		if j := s.jobs.get(k.Key); j != nil {
+			return s.tally(j.handle).evaluations, true
+		}
+	}
+	return 0, false
+}
+
+// Header is what a persisted snapshot says of itself.
+type Header struct {
+	Format    uint16
+	Index     uint64 // of the latest entry it has seen
+	ClusterID string
+	Epoch     uint32
+}
+
+// A persisted snapshot is the magic word and the format's number, then sections: a tag, then blocks of whole rows, each
+// led by its length, until one of length zero. The last section's tag stands alone and the SHA-256 of all before follows.
+const (
+	snapshotMagic  = "CUBESNAP"
+	snapshotFormat = 1
+	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
+	maxBlock       = 1 << 30  // what no row reaches
+)
+
+// The sections, in their order in the file.
+const (
+	sectionEnd uint8 = iota
+	sectionState
+	sectionNames
+	sectionRequests
+	sectionNodes
+	sectionJobs
+	sectionCompleted
+	sectionAllocations
+	sectionQuarantines
+	sectionEvaluations
+)
+
+// sink writes a snapshot and adds up its digest. The first error sticks.
+type sink struct {
+	writer           // the block being filled
+	to     io.Writer // where blocks go
+	sum    hash.Hash // of all that went
+	places []uint32  // by handle: the name's place in the names section
+	err    error
+}
+
+func (k *sink) raw(p []byte) {
+	if k.err == nil {
+		k.sum.Write(p)
+		_, k.err = k.to.Write(p)
+	}
+}
+
+// section writes rows until fill returns; fill calls row after each.
+func (k *sink) section(tag uint8, fill func()) {
+	k.raw([]byte{tag})
+	fill()
+	k.flush()
+	k.raw([]byte{0})
+}
+
+func (k *sink) row() bool {
+	if len(k.b) >= blockSize {
+		k.flush()
+	}
+	return k.err == nil
+}
+
+func (k *sink) flush() {
+	if len(k.b) > 0 {
+		k.raw(binary.AppendUvarint(nil, uint64(len(k.b))))
+		k.raw(k.b)
+		k.b = k.b[:0]
+	}
+}
+
+func (k *sink) name(handle uint32) { k.uvarint(uint64(k.places[handle])) }
+
+func (k *sink) json(v any) {
+	b, err := json.Marshal(v)
+	if err != nil && k.err == nil {
+		k.err = err
+	}
+	k.bytes(b)
+}
+
+// Persist writes the state: streaming, the same bytes for equal states on every server, with a digest at the end.
+func (s *Snapshot) Persist(w io.Writer) error {
+	_, err := s.persist(w)
+	if err != nil {
+		return fmt.Errorf("write a snapshot of index %d: %w", s.index, err)
+	}
+	return nil
+}
+
+// Fingerprint is the digest of what Persist writes: equal for equal states, whatever way they came about.
+func (s *Snapshot) Fingerprint() [32]byte {
+	sum, err := s.persist(io.Discard)
+	if err != nil {
+		panic(fmt.Sprintf("fsm: fingerprint of index %d: %v", s.index, err)) // nothing that was decoded fails to encode
+	}
+	return sum
+}
+
+func (t *tables) persist(w io.Writer) (digest [sha256.Size]byte, err error) {
+	k := &sink{to: w, sum: sha256.New()}
+	k.raw(binary.LittleEndian.AppendUint16([]byte(snapshotMagic), snapshotFormat))
+	k.section(sectionState, func() { t.persistState(k) })
+	k.section(sectionNames, func() { t.persistNames(k) })
+	k.section(sectionRequests, func() { t.requests.persist(k) })
+	k.section(sectionNodes, func() { t.nodes.persist(k) })
+	k.section(sectionJobs, func() { t.persistJobs(k) })
+	k.section(sectionCompleted, func() { t.jobs.persistCompleted(k) })
+	k.section(sectionAllocations, func() { t.persistAllocations(k) })
+	k.section(sectionQuarantines, func() { t.ports.persistQuarantines(k) })
+	k.section(sectionEvaluations, func() { t.evaluations.persist(k) })
+	k.raw([]byte{sectionEnd})
+	k.sum.Sum(digest[:0])
+	if k.err == nil {
+		_, k.err = w.Write(digest[:])
+	}
+	return digest, k.err
+}
+
+func (t *tables) persistState(k *sink) {
+	k.uvarint(t.index)
+	k.string(t.clusterID)
+	k.uvarint(uint64(t.epoch))
+	k.uvarint(uint64(t.counter))
+	k.uvarint(uint64(t.rules))
+	k.varint(t.now)
+	k.uvarint(t.freed)
+	k.uvarint(uint64(tableCount))
+	for i := range tableCount {
+		k.uvarint(t.changed[i])
+		k.uvarint(t.deleted[i])
+	}
+}
+
+func (s *state) restoreState(r *reader) {
+	s.index = r.uvarint()
+	s.clusterID = r.string()
+	s.epoch, s.counter, s.rules = uint32(r.atMost(1<<32-1)), uint32(r.atMost(1<<32-1)), uint16(r.atMost(1<<16-1))
+	s.now, s.freed = r.varint(), r.uvarint()
+	for i := range r.count(2) {
+		changed, deleted := r.uvarint(), r.uvarint()
+		if i < int(tableCount) {
+			s.changed[i], s.deleted[i] = changed, deleted
+		}
+	}
+	if s.clusterID != "" {
+		s.text = api.NewIDText(s.clusterID)
+	}
+}
+
+// persistNames writes every name that a row uses, sorted: handles differ between servers, places in a sorted list do not.
+func (t *tables) persistNames(k *sink) {
+	used := make([]bool, len(t.names))
+	t.jobs.rows.Scan(func(j *job) bool {
+		used[j.handle] = true
+		for _, v := range j.versions {
+			for _, h := range v.handles {
+				used[h] = true
+			}
+		}
+		return true
+	})
+	t.nodes.rows.Scan(func(n nodeRow) bool { used[n.handle] = true; return true })
+	t.allocations.rows.Scan(func(a allocation) bool { used[a.task] = true; return true })
+	t.ports.bindings.Scan(func(b binding) bool { used[b.label] = true; return true })
+	var handles []uint32
+	for h, is := range used {
+		if is {
+			handles = append(handles, uint32(h))
+		}
+	}
+	slices.SortFunc(handles, func(a, b uint32) int { return strings.Compare(t.names[a], t.names[b]) })
+	k.places = make([]uint32, len(t.names))
+	for place, h := range handles {
+		k.places[h] = uint32(place)
+		k.string(t.names[h])
+		k.row()
+	}
+}
+
+// source reads a snapshot, adding up the digest.
+type source struct {
+	from   *bufio.Reader
+	sum    hash.Hash
+	format uint16
+}
+
+var errEndsEarly = errors.New("it ends early")
+
+func openSnapshot(r io.Reader) (*source, error) {
+	src := &source{from: bufio.NewReaderSize(r, blockSize), sum: sha256.New()}
+	head, err := src.take(uint64(len(snapshotMagic) + 2))
+	if err != nil {
+		return nil, err
+	}
+	if string(head[:len(snapshotMagic)]) != snapshotMagic {
+		return nil, errors.New("it is not a snapshot of Cube")
+	}
+	if src.format = binary.LittleEndian.Uint16(head[len(snapshotMagic):]); src.format > snapshotFormat {
+		return nil, fmt.Errorf("its format is %d, this binary reads up to %d: it is %w", src.format, snapshotFormat, ErrNewer)
+	}
+	return src, nil
+}
+
+// take reads n bytes. The buffer grows with what really comes, whatever n claims.
+func (src *source) take(n uint64) ([]byte, error) {
+	if n > maxBlock {
+		return nil, fmt.Errorf("it announces a block of %d bytes", n)
+	}
+	var b bytes.Buffer
+	if _, err := io.CopyN(&b, src.from, int64(n)); err == io.EOF {
+		return nil, errEndsEarly
+	} else if err != nil {
+		return nil, err
+	}
+	src.sum.Write(b.Bytes())
+	return b.Bytes(), nil
+}
+
+func (src *source) ReadByte() (byte, error) {
+	c, err := src.from.ReadByte()
+	if err == io.EOF {
+		return 0, errEndsEarly
+	} else if err == nil {
+		src.sum.Write([]byte{c})
+	}
+	return c, err
+}
+
+// section reads the section with the tag, and calls row until each of its blocks is used up. Without row it only reads.
+func (src *source) section(tag uint8, row func(*reader)) error {
+	if found, err := src.ReadByte(); err != nil {
+		return err
+	} else if found != tag {
+		return fmt.Errorf("section %d stands where section %d belongs", found, tag)
+	}
+	for {
+		n, err := binary.ReadUvarint(src)
+		if err != nil || n == 0 {
+			return err
+		}
+		block, err := src.take(n)
+		if err != nil {
+			return err
+		}
+		for r := (reader{b: block}); row != nil && (r.left() > 0 || r.err != nil); {
+			if row(&r); r.err != nil {
+				return fmt.Errorf("section %d: %w", tag, r.err)
+			}
+		}
+	}
+}
+
+// end reads the digest and compares it; nothing may follow.
+func (src *source) end() error {
+	if tag, err := src.ReadByte(); err != nil {
+		return err
+	} else if tag != sectionEnd {
+		return fmt.Errorf("section %d stands where the end belongs", tag)
+	}
+	want := src.sum.Sum(nil)
+	got, err := src.take(sha256.Size)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return errors.New("its digest does not match")
+	}
+	if _, err := src.from.ReadByte(); err != io.EOF {
+		return errors.New("something follows its end")
+	}
+	return nil
+}
+
+// Verify checks the format and the digest of a persisted snapshot without building the state.
+func Verify(r io.Reader) error {
+	_, err := Inspect(r)
+	return err
+}
+
+// Inspect verifies a persisted snapshot and returns what it says of itself. The error, an *api.Error, wraps ErrNewer for
+// a format that this binary does not read yet, and ErrDamaged otherwise.
+func Inspect(r io.Reader) (Header, error) {
+	var h Header
+	s := newState()
+	src, err := openSnapshot(r)
+	if err == nil {
+		h.Format = src.format
+		err = src.section(sectionState, s.restoreState)
+	}
+	for tag := sectionNames; err == nil && tag <= sectionEvaluations; tag++ {
+		err = src.section(tag, nil)
+	}
+	if err == nil {
+		err = src.end()
+	}
+	h.Index, h.ClusterID, h.Epoch = s.index, s.clusterID, s.epoch
+	return h, snapshotError(err)
+}
+
+func snapshotError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrNewer):
+		return api.Errorf(api.CodeIncompatible, "read a snapshot: %w", err)
+	}
+	return api.Errorf(api.CodeInvalid, "read a snapshot: %w", fmt.Errorf("it is %w: %w", ErrDamaged, err))
+}
+
+// restore builds a state from what Persist wrote.
+func restore(r io.Reader) (*state, error) {
+	s := newState()
+	src, err := openSnapshot(r)
+	if err != nil {
+		return nil, snapshotError(err)
+	}
+	for _, section := range []struct {
+		tag uint8
+		row func(*reader)
+	}{
+		{sectionState, s.restoreState}, {sectionNames, s.restoreName}, {sectionRequests, s.restoreRequest},
+		{sectionNodes, s.restoreNode}, {sectionJobs, s.restoreJob}, {sectionCompleted, s.restoreCompleted},
+		{sectionAllocations, s.restoreAllocation}, {sectionQuarantines, s.restoreQuarantine},
+		{sectionEvaluations, s.restoreEvaluation},
+	} {
+		if err := src.section(section.tag, section.row); err != nil {
+			return nil, snapshotError(err)
+		}
+	}
+	if err := src.end(); err != nil {
+		return nil, snapshotError(err)
+	}
+	s.recountAll()
+	return s, nil
+}
+
+func (s *state) restoreName(r *reader) {
+	name := r.string()
+	if _, twice := s.handles[name]; twice {
+		r.fail("name %q is there twice", name)
+		return
+	}
+	s.intern(name)
+}
+
+// handle reads a name's place; interning the sorted names in order has made the handle the next number.
+func (s *state) handle(r *reader) uint32 {
+	place := r.uvarint()
+	if place+1 >= uint64(len(s.names)) {
+		r.fail("it names what is not in its names")
+		return 0
+	}
+	return uint32(place) + 1
+}
