@@ -182,7 +182,7 @@ func registrable(j *api.Job) error {
 func (s *state) registerJob(spec *api.Job) RegisteredJob {
 	row := s.jobs.get(spec.Name)
 	old := row.current()
-	if old != nil && !old.Stopped && specEqual(old, spec) {
+	if old != nil && !old.Stopped && api.SpecEqual(old, spec) {
 		return RegisteredJob{Name: old.Name, Version: old.Version, Evaluation: s.tally(row.handle).open}
 	}
 	next := &job{name: spec.Name, handle: s.intern(spec.Name), next: 1}
@@ -214,7 +214,7 @@ func (s *state) newVersion(j *api.Job, before *job) version {
 		if old == nil || old.Stopped {
 			continue
 		}
-		if k := before.versions[0].task(v.handles[i]); k >= 0 && sameInstance(old.Tasks[k], t) {
+		if k := before.versions[0].task(v.handles[i]); k >= 0 && api.SameInstance(old.Tasks[k], t) {
 			v.lines[i] = before.versions[0].lines[k]
 		}
 	}
