@@ -75,13 +75,7 @@ func (d *Driver) runs(ctx context.Context, allocation api.ID) ([]container.Summa
 }
 
 func (d *Driver) writeLogs(ctx context.Context, w io.Writer, allocation api.ID, containers []container.Summary, r api.LogRequest) error {
-	tail := transcript.LastLines(r.Tail)
-	add := func(record transcript.Record) error {
-		if transcript.Wanted(r, record.Stream) {
-			tail.Add(record)
-		}
-		return nil
-	}
+	tail, add := transcript.Lines(r)
 	if err := d.archive.EachKept(allocation, add); err != nil {
 		return err
 	}

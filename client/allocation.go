@@ -1,0 +1,179 @@
+package client
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"cube/api"
+	"cube/client/driver"
+)
+
+// stage is where an allocation stands on this node.
+type stage uint8
+
+const (
+	stageWait  stage = iota // no instance; one is to be started at Due
+	stageStart              // a start is in flight
+	stageRun                // an instance runs, as far as is known
+	stageEnded              // the instance has ended (Exit), and what follows waits for the job's specification
+	stageStop               // wanted gone, and its instance is not gone yet
+	stageDone               // terminal: nothing follows but cleaning up
+	stageLook               // known from an earlier life; its driver has not yet said whether the instance still exists
+)
+
+// op is a call to a driver. An allocation has at most one in flight.
+type op uint8
+
+const (
+	opNone  op = iota
+	opStart    // start the instance with the key (ID, Status.Restarts)
+	opStop     // stop the instance Run
+	opClean    // make sure that Old[0] has ended, and remove it
+)
+
+// allocation is all that the client keeps of one allocation. It is a value: step takes one and returns the next. Only the
+// runner's goroutine holds the current one.
+type allocation struct {
+	ID api.ID
+	work
+
+	Stage  stage
+	Status api.AllocationStatus // the latest, reported or not
+	Run    driver.Handle        // the instance that runs or may run; zero: none
+	Made   uint64               // the job version that the present or latest instance was started from: its label
+	Old    []driver.Handle      // former instances that are still to be removed
+	Exit   *driver.Exit         // with stageStart: it ended before Start returned; with stageEnded: how
+	Tries  tries
+	Why    string // not empty: it is wanted gone, and this is what its last status is to say
+
+	Due    time.Time // when Run is stopped or the next instance started, not before
+	OldDue time.Time // when Old is tried again, not before
+	Orphan time.Time // when an instance that the servers do not know is given up; zero: they know it
+	Fails  int       // stops or removals that failed one after the other: the exponent of their backoff
+
+	Acked uint64 // the latest Seq that the servers have acknowledged
+	lane
+}
+
+// work is what an allocation is an instance of.
+type work struct {
+	Job     string
+	Task    string
+	Slot    uint32
+	Version uint64 // of the job, as assigned last
+	Driver  string // "": not known, since the job's specification has not arrived
+	Ports   []api.PortBinding
+}
+
+// lane is the runner's own: what is in flight and awaited. It is not kept over a restart, when nothing is.
+type lane struct {
+	busy   op
+	queued bool      // for a place at a gate
+	wake   time.Time // when the runner looks again
+}
+
+// next says which call the allocation needs now, if any, and otherwise when to ask again (zero: only after an event).
+// start tells whether instances may be started: a server has answered in this life, and the job is known.
+func (a *allocation) next(now time.Time, start bool) (do op, wake time.Time) {
+	if a.busy != opNone || a.Stage == stageLook {
+		return opNone, a.Orphan
+	}
+	later := func(t time.Time) {
+		if wake.IsZero() || t.Before(wake) {
+			wake = t
+		}
+	}
+	if !a.Orphan.IsZero() {
+		later(a.Orphan)
+	}
+	if a.Stage == stageStop && a.exists() {
+		if !now.Before(a.Due) {
+			return opStop, time.Time{}
+		}
+		later(a.Due)
+	}
+	if len(a.Old) > 0 {
+		if !now.Before(a.OldDue) {
+			return opClean, time.Time{}
+		}
+		later(a.OldDue)
+	}
+	if a.Stage == stageWait && start {
+		if !now.Before(a.Due) {
+			return opStart, time.Time{}
+		}
+		later(a.Due)
+	}
+	return opNone, wake
+}
+
+// exists reports whether there is an instance that may run.
+func (a *allocation) exists() bool { return a.Run.Key.Allocation != 0 }
+
+// key names the present run.
+func (a *allocation) key() driver.Key {
+	return driver.Key{Allocation: a.ID, Restarts: a.Status.Restarts}
+}
+
+// retire moves the present instance, if any, to those that are to be removed.
+func (a *allocation) retire() {
+	if a.exists() {
+		a.Old = append(slices.Clip(a.Old), a.Run)
+		a.Run = driver.Handle{}
+	}
+	a.Fails = 0
+}
+
+// tell makes the next status: change edits a copy, and if that says anything new its Seq is raised.
+func (a *allocation) tell(change func(*api.AllocationStatus)) {
+	s := a.Status
+	change(&s)
+	s.Message = clip(s.Message)
+	if s != a.Status {
+		s.Seq++
+		a.Status = s
+	}
+}
+
+// describe puts an end into words: "exit code 137 (SIGKILL), out of memory".
+func describe(e driver.Exit) string {
+	if e.Code < 0 && e.Message != "" {
+		return e.Message // nobody knows the code
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "exit code %d", e.Code)
+	signal := e.Signal
+	if signal == 0 && e.Code > 128 && e.Code < 128+65 {
+		signal = e.Code - 128 // the convention of shells and engines
+	}
+	if name := unix.SignalName(syscall.Signal(signal)); signal != 0 && name != "" {
+		fmt.Fprintf(&b, " (%s)", name)
+	}
+	if e.OOM {
+		b.WriteString(", out of memory")
+	}
+	if e.Message != "" {
+		b.WriteString(", " + e.Message)
+	}
+	return b.String()
+}
+
+// clip makes a message one line of at most api.MaxStatusMessage bytes.
+func clip(s string) string {
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
+	if len(s) <= api.MaxStatusMessage {
+		return s
+	}
+	const dots = "..."
+	cut := api.MaxStatusMessage - len(dots)
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + dots
+}

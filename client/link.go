@@ -1,0 +1,436 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"cube/api"
+)
+
+// Times of the link to the servers.
+const (
+	connectTimeout  = 5 * time.Second        // to open a session: a server that takes longer is no help
+	registerTimeout = 15 * time.Second       // an election and a commit fit in
+	reportTimeout   = 30 * time.Second       // a commit on a busy cluster
+	pollTimeout     = 3 * time.Minute        // the server's own wait is about a minute
+	retryBase       = 100 * time.Millisecond // waits between attempts: full jitter up to this, doubling
+	retryCeiling    = 5 * time.Second
+	moveAfter       = 3 * time.Second // a server without a leader for so long is left, if there is another
+	settledAfter    = 5 * time.Second // a session that lasted so long was a good one: the next backoff begins anew
+)
+
+// link keeps the client connected to some server. Its goroutines are run, which owns the session, and for as long as a
+// session lasts poll and report.
+type link struct {
+	c      *Client
+	log    hclog.Logger
+	runner *runner
+	out    *outbox
+	save   *saver // nil: nothing is kept
+
+	again chan struct{} // holds one: register anew
+
+	registering sync.Mutex // one registration at a time
+
+	mu       sync.Mutex // guards what follows
+	known    remembered
+	from     uint64        // the index to poll from
+	greeted  bool          // registered in this life
+	told     *api.Node     // what the latest registration said
+	repoll   func()        // ends the poll that is out, so that the next one asks from the new index; nil: none is out
+	conn     Conn          // nil: none
+	changed  chan struct{} // closed when conn changes
+	quietFor string        // the trouble that is logged already
+}
+
+func newLink(c *Client, r *runner, out *outbox, save *saver, known remembered) *link {
+	return &link{c: c, log: c.log, runner: r, out: out, save: save, known: known,
+		again: make(chan struct{}, 1), changed: make(chan struct{})}
+}
+
+// resync has the node register anew and ask for everything that is its own.
+func (l *link) resync() {
+	l.mu.Lock()
+	l.from = 0
+	if l.repoll != nil {
+		l.repoll()
+	}
+	l.mu.Unlock()
+	l.registerAgain()
+}
+
+func (l *link) registerAgain() {
+	select {
+	case l.again <- struct{}{}:
+	default:
+	}
+}
+
+// rewrite has what is remembered of the cluster written again, and everything asked for.
+func (l *link) rewrite() {
+	l.remember(func(*remembered) {})
+	l.resync()
+}
+
+// remember changes what is known of the cluster, and has it written.
+func (l *link) remember(change func(*remembered)) {
+	l.mu.Lock()
+	change(&l.known)
+	v, err := encode(l.known)
+	l.mu.Unlock()
+	if err == nil && l.save != nil {
+		l.save.put(&batch{Cluster: v})
+	}
+}
+
+func (l *link) memory() remembered {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known
+}
+
+func (l *link) setConn(conn Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conn = conn
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// candidates are the servers to try, in a random order so that nodes spread over them: those that gossip knows, then those
+// remembered. avoid comes last.
+func (l *link) candidates(avoid string) []string {
+	out := slices.Clone(l.c.cfg.Servers())
+	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	rest := slices.Clone(l.memory().Servers)
+	rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
+	for _, s := range rest {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	if i := slices.Index(out, avoid); i >= 0 {
+		out = append(slices.Delete(out, i, i+1), avoid)
+	}
+	return out
+}
+
+// jitter is the wait before attempt n (from 0) is followed by another: random, up to a bound that doubles.
+func jitter(n int) time.Duration {
+	return time.Duration(rand.Int64N(int64(backoff(retryBase, retryCeiling, n)))) + time.Millisecond
+}
+
+// run keeps a session until ctx is done. It is woken by the end of its session, by ServersChanged and by its backoff.
+func (l *link) run(ctx context.Context) {
+	avoid := ""
+	for fails := 0; ctx.Err() == nil; fails++ {
+		var news <-chan struct{}
+		if f := l.c.cfg.ServersChanged; f != nil {
+			news = f()
+		}
+		servers := l.candidates(avoid)
+		if len(servers) == 0 {
+			l.trouble("", errors.New("no server is known yet"))
+		}
+		for _, addr := range servers {
+			began := time.Now()
+			err := l.serve(ctx, addr)
+			if ctx.Err() != nil {
+				return
+			}
+			avoid = addr
+			l.trouble(addr, err)
+			if time.Since(began) >= settledAfter {
+				fails = 0
+				break // the order is drawn anew
+			}
+		}
+		wait := time.NewTimer(jitter(fails))
+		select {
+		case <-wait.C:
+		case <-news:
+		case <-ctx.Done():
+		}
+		wait.Stop()
+	}
+}
+
+// trouble logs why there is no session: once for each reason, not once for each attempt.
+func (l *link) trouble(addr string, err error) {
+	if err == nil {
+		return
+	}
+	l.mu.Lock()
+	news := l.quietFor != err.Error()
+	l.quietFor = err.Error()
+	l.mu.Unlock()
+	if news {
+		l.log.Warn("not connected to the servers; instances run on, and it is tried again", "server", addr, "error", err)
+	} else {
+		l.log.Debug("not connected to the servers", "server", addr, "error", err)
+	}
+}
+
+// serve opens a session with one server and works with it until it ends, and says why it ended.
+func (l *link) serve(ctx context.Context, addr string) error {
+	dial, cancel := context.WithTimeout(ctx, connectTimeout)
+	conn, err := l.c.cfg.Connect(dial, addr, Hello{NodeID: l.c.id, Incarnation: l.c.incarnation, ClusterID: l.memory().Cluster})
+	cancel()
+	if err != nil {
+		return err
+	}
+	s := &session{link: l, conn: conn, addr: addr}
+	l.setConn(conn)
+	err = s.run(ctx)
+	l.setConn(nil)
+	if e := conn.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// alone reports whether no other server than addr is known.
+func (l *link) alone(addr string) bool {
+	for _, s := range l.candidates("") {
+		if s != addr {
+			return false
+		}
+	}
+	return true
+}
+
+// session is the work with one server, from the opening of the connection to its end.
+type session struct {
+	*link
+	conn Conn
+	addr string
+}
+
+var errSessionEnded = errors.New("the session ended")
+
+// run registers, then polls and reports until the session ends or another server is to be tried.
+func (s *session) run(ctx context.Context) error {
+	if err := s.registerUntil(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.quietFor = ""
+	s.mu.Unlock()
+	s.log.Info("connected", "server", s.addr)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.poll(ctx) })
+	g.Go(func() error { return s.report(ctx) })
+	g.Go(func() error {
+		for {
+			select {
+			case <-s.conn.Done():
+				return errSessionEnded
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-s.again:
+				if err := s.registerUntil(ctx); err != nil {
+					return err
+				}
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// passing reports whether an error may go away by itself, on the same server.
+func passing(err error) bool {
+	switch api.CodeOf(err) {
+	case api.CodeNoLeader, api.CodeNotLeader, api.CodeUnavailable, api.CodeBusy, api.CodeUnknown:
+		return true
+	}
+	return false
+}
+
+// patience counts failures that may pass, and says when another server is to be tried.
+type patience struct {
+	since time.Time
+	fails int
+}
+
+// wait waits before the next attempt, or returns err when it is no use or has lasted too long.
+func (p *patience) wait(ctx context.Context, s *session, err error) error {
+	if ctx.Err() != nil || !passing(err) {
+		return err
+	}
+	now := time.Now()
+	if p.since.IsZero() {
+		p.since = now
+	}
+	if now.Sub(p.since) >= moveAfter && !s.alone(s.addr) {
+		return err
+	}
+	t := time.NewTimer(jitter(p.fails))
+	defer t.Stop()
+	p.fails++
+	select {
+	case <-t.C:
+		return nil
+	case <-s.conn.Done():
+		return errSessionEnded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// registerUntil registers, with patience.
+func (s *session) registerUntil(ctx context.Context) error {
+	var p patience
+	for {
+		err := s.register(ctx)
+		if err == nil {
+			return nil
+		}
+		if err := p.wait(ctx, s, err); err != nil {
+			return err
+		}
+	}
+}
+
+// register makes the node known, with its inventory, and applies the servers' verdicts.
+func (s *session) register(ctx context.Context) error {
+	s.registering.Lock()
+	defer s.registering.Unlock()
+	var items []api.InventoryItem
+	if err := s.runner.ask(ctx, func() { items = s.runner.inventory() }); err != nil {
+		return err
+	}
+	known, node := s.memory(), s.c.describe()
+	s.out.setReady(false)
+	call, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	answer, err := s.conn.Register(call, &api.Registration{
+		Node: node, ClusterID: known.Cluster, Epoch: known.Epoch, Index: known.Index, Inventory: items})
+	if err != nil {
+		return err
+	}
+	if answer.ClusterID == "" {
+		return api.Errorf(api.CodeUnavailable, "%s belongs to no cluster yet", s.addr)
+	}
+	if known.Cluster != "" && answer.ClusterID != known.Cluster {
+		return api.Errorf(api.CodeConflict, "%s is of cluster %s, and this node's data directory of cluster %s: correct -join, or remove the data directory",
+			s.addr, answer.ClusterID, known.Cluster)
+	}
+	if len(answer.Verdicts) != len(items) {
+		return api.Errorf(api.CodeInternal, "%s judged %d of %d instances", s.addr, len(answer.Verdicts), len(items))
+	}
+	strange := known.Cluster != "" && answer.Epoch != known.Epoch
+	s.remember(func(k *remembered) {
+		k.Cluster, k.Epoch, k.Index = answer.ClusterID, answer.Epoch, answer.Index
+		if len(answer.Servers) > 0 {
+			k.Servers = answer.Servers
+		}
+	})
+	s.mu.Lock()
+	if strange {
+		s.log.Warn("the servers' state was restored: what they do not know of runs on for a while", "epoch", answer.Epoch, "for", s.c.cfg.Tuning.OrphanAfter)
+		s.from = 0
+	}
+	s.greeted, s.told = true, node
+	s.mu.Unlock()
+	if s.c.owner().ClusterID == "" {
+		if err := s.c.meet(answer.ClusterID); err != nil {
+			return err
+		}
+	}
+	return s.runner.ask(ctx, func() { s.runner.judged(items, answer.Verdicts, strange, answer.Ready) })
+}
+
+// outOfDate has the node registered anew if what it says of itself has changed since it last did.
+func (l *link) outOfDate(node *api.Node) {
+	l.mu.Lock()
+	stale := l.greeted && !reflect.DeepEqual(l.told, node)
+	l.mu.Unlock()
+	if stale {
+		l.registerAgain()
+	}
+}
+
+// poll asks the server what is to change, again and again.
+func (s *session) poll(ctx context.Context) error {
+	var p patience
+	for {
+		began := time.Now()
+		news, err := s.pollOnce(ctx)
+		switch {
+		case err != nil:
+		case news:
+			p = patience{}
+			continue
+		case time.Since(began) >= time.Second:
+			p = patience{}
+			continue
+		default:
+			// An answer that brings nothing, at once: it must not be asked for again at once.
+			err = api.Errorf(api.CodeUnavailable, "%s answers polls with nothing", s.addr)
+			p.since = time.Time{} // which is no reason to leave it
+		}
+		if err := p.wait(ctx, s, err); err != nil {
+			return err
+		}
+	}
+}
+
+// pollOnce polls and applies the answer; news tells that it brought something.
+func (s *session) pollOnce(ctx context.Context) (news bool, err error) {
+	call, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	s.mu.Lock()
+	from, epoch := s.from, s.known.Epoch
+	resynced := false
+	s.repoll = func() { resynced = true; cancel() }
+	s.mu.Unlock()
+	answer, err := s.conn.Poll(call, &api.PollRequest{
+		Node: s.c.id, Incarnation: s.c.incarnation, Epoch: epoch, Index: from, Load: s.c.load()})
+	s.mu.Lock()
+	s.repoll = nil
+	s.mu.Unlock()
+	if resynced { // whatever came, more is to be asked for
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if answer.NoLeader {
+		return false, api.Errorf(api.CodeNoLeader, "%s knows no leader", s.addr)
+	}
+	if answer.Register || answer.Epoch != epoch {
+		if err := s.register(ctx); err != nil {
+			return false, err
+		}
+		s.mu.Lock()
+		s.from = 0
+		s.mu.Unlock()
+		return true, nil
+	}
+	s.mu.Lock()
+	if s.from == from { // else a registration has just set it back
+		s.from = answer.Index
+	}
+	servers := s.known.Servers
+	s.mu.Unlock()
+	if len(answer.Assignments) > 0 || len(answer.Specs) > 0 {
+		s.runner.post(func() { s.runner.assigned(answer.Assignments, answer.Specs) })
+	}
+	if len(answer.Assignments) > 0 || len(answer.Servers) > 0 && !reflect.DeepEqual(answer.Servers, servers) {
+		s.remember(func(k *remembered) {
+			k.Index = max(k.Index, answer.Index)
+			if len(answer.Servers) > 0 {
+				k.Servers = answer.Servers
+			}
+		})
+	}
+	return len(answer.Assignments) > 0 || answer.Index > from, nil
+}

@@ -1,0 +1,278 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cube/api"
+	"cube/client/driver"
+)
+
+// endsAtOnce bounds the stops and removals that one driver has in flight: enough that slow ones do not hold up the rest.
+const endsAtOnce = 64
+
+// progressEvery is how often at most a start's progress becomes a status: each one is committed by the servers.
+const progressEvery = time.Second
+
+// advance makes the call that the allocation needs now, or sees to it that it is looked at again in time.
+func (r *runner) advance(a *allocation) {
+	do, wake := a.next(time.Now(), r.mayStart(a))
+	if do == opNone {
+		r.wakeAt(a, wake)
+		return
+	}
+	d := r.drivers[a.Driver]
+	if d == nil {
+		r.driverless(a, do)
+		return
+	}
+	if !d.gate(do).enter(a) {
+		return // it is queued, and advanced when a call ends
+	}
+	switch do {
+	case opStart:
+		r.start(a, d)
+	case opStop:
+		r.stop(a, d)
+	case opClean:
+		r.clean(a, d)
+	}
+}
+
+// mayStart reports whether an instance of the allocation may be started: a server has answered in this life, so that it
+// is known to be wanted still, and its driver has said what exists, so that none is started twice.
+func (r *runner) mayStart(a *allocation) bool {
+	if !r.answered || r.closing || r.spec(a) == nil {
+		return false
+	}
+	d := r.drivers[a.Driver]
+	return d == nil || d.listed
+}
+
+// driverless does what there is to do for an allocation whose driver this node does not have.
+func (r *runner) driverless(a *allocation, do op) {
+	err := fmt.Errorf("the driver %q is not enabled on this node", a.Driver)
+	switch do {
+	case opStart:
+		r.event(a, evBegun{})
+		r.event(a, evRefused{Err: &driver.StartError{Failure: api.FailureStart, Permanent: true, Err: err}})
+	case opStop:
+		r.event(a, evStopped{Err: err})
+	case opClean:
+		r.event(a, evCleaned{Handle: a.Old[0], Err: err})
+	}
+}
+
+func (d *managed) gate(do op) *gate {
+	if do == opStart {
+		return &d.starts
+	}
+	return &d.ends
+}
+
+// enter takes a place, or queues the allocation for one.
+func (g *gate) enter(a *allocation) bool {
+	if g.inside < g.limit {
+		g.inside++
+		return true
+	}
+	if !a.queued {
+		a.queued = true
+		g.queue = append(g.queue, a.ID)
+	}
+	return false
+}
+
+// leave gives a place back, and lets those who have waited longest have another look at what they need.
+func (r *runner) leave(g *gate) {
+	g.inside--
+	for g.inside < g.limit && len(g.queue) > 0 {
+		a := r.allocs[g.queue[0]]
+		g.queue = g.queue[1:]
+		if a != nil {
+			a.queued = false
+			r.advance(a)
+		}
+	}
+}
+
+// call runs f, which calls a driver, beside the runner, and posts what came of it as an event.
+func (r *runner) call(a *allocation, d *managed, do op, f func() any) {
+	id := a.ID
+	a.busy = do
+	r.ops.Go(func() {
+		ev := f()
+		r.post(func() {
+			delete(r.cancels, id)
+			a.busy = opNone
+			r.event(a, ev)
+			r.leave(d.gate(do))
+		})
+	})
+}
+
+// start has the allocation's next instance started.
+func (r *runner) start(a *allocation, d *managed) {
+	a.busy = opStart // so that the event below asks for no other call
+	r.event(a, evBegun{})
+	ctx, cancel := context.WithCancel(r.calls)
+	r.cancels[a.ID] = cancel
+	snapshot, sp, text := *a, r.spec(a), r.text.Format(a.ID)
+	progress := r.progress(a.ID)
+	r.call(a, d, opStart, func() any {
+		defer cancel()
+		c, err := r.c.configure(&snapshot, sp, d.Driver, text)
+		if err != nil {
+			return evRefused{Err: err}
+		}
+		h, at, err := d.Start(ctx, c, progress)
+		if err != nil {
+			return evRefused{Err: err}
+		}
+		return evStarted{Handle: h, At: at}
+	})
+}
+
+// configure makes what the driver needs, and the allocation's directory.
+func (c *Client) configure(a *allocation, sp *spec, d driver.Driver, text string) (*driver.Config, error) {
+	permanent := func(err error) error {
+		return &driver.StartError{Failure: api.FailureStart, Permanent: true, Err: err}
+	}
+	t := sp.task(a.Task)
+	switch {
+	case t == nil && sp.err != nil:
+		return nil, permanent(fmt.Errorf("read version %d of job %s: %w", a.Version, a.Job, sp.err))
+	case t == nil:
+		return nil, permanent(fmt.Errorf("version %d of job %s has no task %s", a.Version, a.Job, a.Task))
+	}
+	dir := ""
+	if c.dir != nil {
+		dir = c.dir.allocDir(text)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make the allocation's directory: %w", err)
+		}
+	}
+	host, ok := d.(hostNetworked)
+	cfg, err := configure(a, t, c.describe(), c.owner(), text, dir, ok && host.HostNetwork())
+	if err != nil {
+		return nil, permanent(err)
+	}
+	if err := d.CheckOptions(cfg.Options); err != nil {
+		return nil, permanent(err)
+	}
+	return cfg, nil
+}
+
+// progress gives what a driver tells how far a start has come to. Called too often, the last word may be lost.
+func (r *runner) progress(id api.ID) driver.Progress {
+	var last atomic.Int64 // Unix nanoseconds
+	return func(message string) {
+		now, before := time.Now().UnixNano(), last.Load()
+		if now-before < int64(progressEvery) || !last.CompareAndSwap(before, now) {
+			return
+		}
+		r.post(func() {
+			if a := r.allocs[id]; a != nil && a.busy == opStart {
+				r.event(a, evTold{Message: message})
+			}
+		})
+	}
+}
+
+// kill returns how the task wants to be stopped.
+func (r *runner) kill(a *allocation) (signal string, timeout time.Duration) {
+	if t := r.spec(a).task(a.Task); t != nil {
+		return t.KillSignal, t.KillTimeout
+	}
+	return api.DefaultKillSignal, api.DefaultKillTimeout
+}
+
+// stop has the allocation's instance stopped.
+func (r *runner) stop(a *allocation, d *managed) {
+	h, calls := a.Run, r.calls
+	signal, timeout := r.kill(a)
+	r.call(a, d, opStop, func() any {
+		return evStopped{Err: d.Stop(calls, h, signal, timeout)}
+	})
+}
+
+// clean has a former instance removed, and stopped first should it still run.
+func (r *runner) clean(a *allocation, d *managed) {
+	h, calls := a.Old[0], r.calls
+	signal, timeout := r.kill(a)
+	name, text := api.InstanceName(a.Job, a.Task, a.Slot), r.text.Format(a.ID)
+	r.call(a, d, opClean, func() any {
+		err := d.Stop(calls, h, signal, timeout)
+		if err == nil {
+			err = d.Remove(calls, h)
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			r.log.Warn("a former instance is not removed yet", "instance", name, "allocation", text, "error", err)
+		}
+		return evCleaned{Handle: h, Err: err}
+	})
+}
+
+// The wait before a driver is asked again for its list or its watch, doubling: it may be an engine that restarts.
+const (
+	driverDelay    = time.Second
+	driverMaxDelay = 15 * time.Second
+)
+
+// attend adopts a driver's instances and then watches for their ends, until the runner's calls are cancelled. One
+// goroutine a driver, owned by the runner. first is called when the driver has answered once, or failed to.
+func (r *runner) attend(d *managed, first func()) {
+	ctx, name := r.calls, d.Name()
+	first = sync.OnceFunc(first)
+	r.ops.Go(func() {
+		defer first()
+		for fails := 0; ctx.Err() == nil; fails++ {
+			found, err := d.List(ctx)
+			if err == nil {
+				_ = r.ask(ctx, func() { r.listed(d, found) })
+				break
+			}
+			first()
+			if fails == 0 && ctx.Err() == nil {
+				r.log.Warn("a driver does not say what runs; nothing of it is started until it does", "driver", name, "error", err)
+			}
+			pause(ctx, backoff(driverDelay, driverMaxDelay, fails))
+		}
+		first()
+		for fails := 0; ctx.Err() == nil; fails++ {
+			began := time.Now()
+			err := d.Watch(ctx, func(h driver.Handle, x driver.Exit) {
+				r.post(func() { r.exited(h, x) })
+			})
+			if time.Since(began) > driverMaxDelay {
+				fails = 0
+			}
+			if ctx.Err() == nil {
+				r.log.Warn("a driver stopped watching; it is asked again", "driver", name, "error", err)
+				pause(ctx, backoff(driverDelay, driverMaxDelay, fails))
+			}
+		}
+	})
+}
+
+// exited takes the end of an instance.
+func (r *runner) exited(h driver.Handle, x driver.Exit) {
+	if a := r.allocs[h.Key.Allocation]; a != nil {
+		r.event(a, evExited{Key: h.Key, Exit: x})
+	}
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,185 @@
+package client
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"cube/api"
+)
+
+// lazyFor is how long a status may wait that only says that a start is in flight: most starts are over by then, and the
+// servers then commit one status instead of two.
+const lazyFor = 250 * time.Millisecond
+
+// reportMax bounds the statuses of one report.
+const reportMax = 500
+
+// outbox holds the latest status of each allocation until the servers have it. It outlives sessions. The runner puts, the
+// report loop of the present session takes.
+type outbox struct {
+	wake chan struct{} // holds one: due has news
+
+	mu      sync.Mutex // guards what follows
+	pending map[api.ID]api.AllocationStatus
+	urgent  bool      // something that is pending is to go at once
+	lazyAt  time.Time // when what is pending and not urgent is to go
+	ready   bool      // the stops of the inventory are done, and the servers do not know yet
+}
+
+func newOutbox() *outbox {
+	return &outbox{wake: make(chan struct{}, 1), pending: map[api.ID]api.AllocationStatus{}}
+}
+
+// put replaces what is pending of the allocation.
+func (o *outbox) put(s api.AllocationStatus, now time.Time) {
+	o.mu.Lock()
+	o.pending[s.ID] = s
+	if s.Phase != api.PhasePreparing || s.Message != "" {
+		o.urgent = true
+	} else if o.lazyAt.IsZero() {
+		o.lazyAt = now.Add(lazyFor)
+	}
+	o.mu.Unlock()
+	o.nudge()
+}
+
+// setReady says whether the servers are still to hear that the node is ready.
+func (o *outbox) setReady(ready bool) {
+	o.mu.Lock()
+	o.ready = ready
+	o.mu.Unlock()
+	if ready {
+		o.nudge()
+	}
+}
+
+func (o *outbox) nudge() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// due says when there is something to send: zero for nothing, a time not after now for at once.
+func (o *outbox) due(now time.Time) time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.urgent || o.ready:
+		return now
+	case len(o.pending) > 0:
+		return o.lazyAt
+	}
+	return time.Time{}
+}
+
+// take removes up to reportMax statuses, the oldest allocations first.
+func (o *outbox) take(now time.Time) (statuses []api.AllocationStatus, ready bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range o.pending {
+		statuses = append(statuses, s)
+	}
+	slices.SortFunc(statuses, func(a, b api.AllocationStatus) int {
+		switch {
+		case a.ID < b.ID:
+			return -1
+		case a.ID > b.ID:
+			return 1
+		}
+		return 0
+	})
+	o.urgent, o.lazyAt = false, time.Time{}
+	if len(statuses) > reportMax {
+		statuses = statuses[:reportMax:reportMax]
+		o.urgent = true // the rest
+	}
+	for i := range statuses {
+		delete(o.pending, statuses[i].ID)
+	}
+	ready, o.ready = o.ready, false
+	return statuses, ready
+}
+
+// back returns what could not be sent, unless something newer is pending.
+func (o *outbox) back(statuses []api.AllocationStatus, ready bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range statuses {
+		if newer, ok := o.pending[s.ID]; !ok || newer.Seq < s.Seq {
+			o.pending[s.ID] = s
+		}
+	}
+	o.urgent = o.urgent || len(statuses) > 0
+	o.ready = o.ready || ready
+}
+
+// drop forgets what is pending of an allocation.
+func (o *outbox) drop(id api.ID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.pending, id)
+}
+
+// report delivers statuses as they come, spaced as the server dictates, and the node's load when there are none.
+func (s *session) report(ctx context.Context) error {
+	var p patience
+	var spaced time.Time // not before
+	last := time.Now()
+	for {
+		now := time.Now()
+		at := s.out.due(now)
+		every := s.c.cfg.Tuning.LoadEvery
+		switch {
+		case !at.IsZero():
+			if at.Before(spaced) {
+				at = spaced
+			}
+		case every > 0:
+			at = last.Add(every)
+		default:
+			at = now.Add(time.Hour)
+		}
+		if at.After(now) {
+			t := time.NewTimer(at.Sub(now))
+			select {
+			case <-t.C:
+			case <-s.out.wake:
+			case <-ctx.Done():
+			}
+			t.Stop()
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			continue
+		}
+		last = now
+		spacing, err := s.reportOnce(ctx)
+		if err != nil {
+			if err := p.wait(ctx, s, err); err != nil {
+				return err
+			}
+			continue
+		}
+		p = patience{}
+		spaced = now.Add(spacing)
+	}
+}
+
+func (s *session) reportOnce(ctx context.Context) (spacing time.Duration, err error) {
+	statuses, ready := s.out.take(time.Now())
+	call, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	answer, err := s.conn.Report(call, &api.Report{
+		Node: s.c.id, Incarnation: s.c.incarnation, Ready: ready, Statuses: statuses, Load: s.c.load()})
+	if err != nil {
+		s.out.back(statuses, ready)
+		return 0, err
+	}
+	if len(statuses) > 0 {
+		s.runner.post(func() { s.runner.acknowledged(statuses, answer.Unknown) })
+	}
+	return answer.Spacing, nil
+}

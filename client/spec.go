@@ -1,0 +1,158 @@
+package client
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cube/api"
+	"cube/client/driver"
+)
+
+// spec is a version of a job as the client keeps it: decoded once, shared by all of its allocations here.
+type spec struct {
+	job  *api.Job
+	err  error // why it could not be read; job is nil then
+	kept bool  // the state file has it
+}
+
+// task returns the named task, nil if it is not known.
+func (s *spec) task(name string) *api.Task {
+	if s == nil || s.job == nil {
+		return nil
+	}
+	return s.job.Task(name)
+}
+
+// policy returns what step needs, nil if the task is not known.
+func (s *spec) policy(task string) *policy {
+	t := s.task(task)
+	if t == nil {
+		return nil
+	}
+	return &policy{Restart: t.Restart, Batch: s.job.Type == api.JobBatch}
+}
+
+// hostNetworked is implemented by drivers whose instances share the node's network, so that they bind the host port.
+type hostNetworked interface{ HostNetwork() bool }
+
+// bindPort is the port that an instance listens on inside.
+func bindPort(b api.PortBinding, onHost bool) int {
+	if onHost || b.To == 0 {
+		return b.Host
+	}
+	return b.To
+}
+
+// envKey makes the part of an environment variable's name that a label stands for: shells know no '-' in names.
+func envKey(label string) string { return strings.ReplaceAll(label, "-", "_") }
+
+// environment returns the CUBE_ variables of an allocation.
+func environment(a *allocation, t *api.Task, n *api.Node, id string, onHost bool) map[string]string {
+	env := map[string]string{
+		"CUBE_ALLOC_ID":    id,
+		"CUBE_ALLOC_NAME":  api.InstanceName(a.Job, a.Task, a.Slot),
+		"CUBE_ALLOC_INDEX": strconv.FormatUint(uint64(a.Slot), 10),
+		"CUBE_JOB_NAME":    a.Job,
+		"CUBE_TASK_NAME":   a.Task,
+		"CUBE_NODE_ID":     n.ID,
+		"CUBE_NODE_NAME":   n.Name,
+		"CUBE_DATACENTER":  n.Datacenter,
+		"CUBE_CPU":         api.FormatCPU(t.Resources.CPU),            // cores
+		"CUBE_MEMORY":      strconv.FormatInt(t.Resources.Memory, 10), // MiB
+	}
+	for _, b := range a.Ports {
+		key := envKey(b.Label)
+		env["CUBE_IP_"+key] = n.Address
+		env["CUBE_ADDR_"+key] = net.JoinHostPort(n.Address, strconv.Itoa(b.Host))
+		env["CUBE_HOST_PORT_"+key] = strconv.Itoa(b.Host)
+		env["CUBE_PORT_"+key] = strconv.Itoa(bindPort(b, onHost))
+	}
+	return env
+}
+
+// filler replaces the run-time ${names} and remembers those that nothing is known of.
+type filler struct {
+	lookup  func(string) (string, bool)
+	unknown []string
+}
+
+func (f *filler) text(s string) string {
+	out, unknown := api.Interpolate(s, f.lookup)
+	f.unknown = append(f.unknown, unknown...)
+	return out
+}
+
+// value fills in the strings of a driver's config block, however deep. It copies what it goes into.
+func (f *filler) value(v any) any {
+	switch v := v.(type) {
+	case string:
+		return f.text(v)
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = f.value(v[i])
+		}
+		return out
+	case []string:
+		return f.list(v)
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k := range v {
+			out[k] = f.value(v[k])
+		}
+		return out
+	case map[string]string:
+		out := make(map[string]string, len(v))
+		for k := range v {
+			out[k] = f.text(v[k])
+		}
+		return out
+	}
+	return v
+}
+
+func (f *filler) list(in []string) []string {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make([]string, len(in))
+	for i := range in {
+		out[i] = f.text(in[i])
+	}
+	return out
+}
+
+// configure makes what a driver needs to start an allocation's next instance. n is the node, id the allocation as people
+// see it. It fails on a ${name} that nothing is known of.
+func configure(a *allocation, t *api.Task, n *api.Node, o driver.Owner, id, dir string, onHost bool) (*driver.Config, error) {
+	env := environment(a, t, n, id, onHost)
+	f := filler{lookup: func(name string) (string, bool) {
+		if v, ok := env[envKey(name)]; ok {
+			return v, true
+		}
+		return n.Attribute(name)
+	}}
+	c := &driver.Config{
+		Owner: o, Key: a.key(), Text: id, Job: a.Job, Task: a.Task, Slot: a.Slot, Version: a.Version,
+		Image: f.text(t.Image), Command: f.text(t.Command), Args: f.list(t.Args), User: f.text(t.User), WorkDir: f.text(t.WorkDir),
+		Address: n.Address, Ports: a.Ports, Held: t.Resources, Dir: dir,
+		Env: make(map[string]string, len(env)+len(t.Env)),
+	}
+	for k, v := range t.Env {
+		c.Env[k] = f.text(v)
+	}
+	for k, v := range env {
+		c.Env[k] = v
+	}
+	if len(t.Config) > 0 {
+		c.Options = f.value(t.Config).(map[string]any)
+	}
+	if len(f.unknown) > 0 {
+		slices.Sort(f.unknown)
+		return nil, fmt.Errorf("node %s does not know ${%s}", n.Name, strings.Join(slices.Compact(f.unknown), "}, ${"))
+	}
+	return c, nil
+}

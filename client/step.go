@@ -1,0 +1,295 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"cube/api"
+	"cube/client/driver"
+)
+
+// policy is what step must know of a task. It is nil while the job's specification has not arrived.
+type policy struct {
+	Restart api.Restart
+	Batch   bool
+}
+
+// The events of one allocation.
+type (
+	evStop    struct{ Why string }     // it is wanted gone
+	evBegun   struct{}                 // its start is in flight
+	evTold    struct{ Message string } // the driver says how far the start has come
+	evStarted struct {                 // Start returned
+		Handle driver.Handle
+		At     time.Time
+	}
+	evRefused struct{ Err error } // Start failed
+	evExited  struct {            // an instance ended
+		Key  driver.Key
+		Exit driver.Exit
+	}
+	evStopped struct{ Err error } // Stop returned
+	evCleaned struct {            // Stop and Remove of a former instance returned
+		Handle driver.Handle
+		Err    error
+	}
+	evKnown struct{} // the job's specification has arrived
+	evTick  struct{} // time has passed
+)
+
+// step advances an allocation by one event. It is a pure function: what follows from the new state is allocation.next's
+// to say, and a status with a new Seq is to be reported.
+func step(a allocation, event any, p *policy, now time.Time) allocation {
+	switch e := event.(type) {
+	case evStop:
+		a.wantGone(e.Why)
+	case evBegun:
+		a.Stage, a.Exit, a.Made = stageStart, nil, a.Version
+		a.tell(func(s *api.AllocationStatus) { s.Phase, s.Message = api.PhasePreparing, "" })
+	case evTold:
+		if a.Stage == stageStart {
+			a.tell(func(s *api.AllocationStatus) { s.Message = e.Message })
+		}
+	case evStarted:
+		a.started(e, p, now)
+	case evRefused:
+		a.refused(e.Err, p, now)
+	case evExited:
+		a.exited(e, p, now)
+	case evStopped:
+		a.stopped(e.Err, now)
+	case evCleaned:
+		a.cleaned(e, now)
+	case evKnown:
+		if a.Stage == stageEnded && p != nil {
+			a.ended(*a.Exit, p, now)
+		}
+	case evTick:
+		if !a.Orphan.IsZero() && !now.Before(a.Orphan) {
+			a.Orphan = time.Time{}
+			a.wantGone("stopped: the servers have not known it since their state was restored")
+		}
+	}
+	return a
+}
+
+func (a *allocation) wantGone(why string) {
+	if a.Stage == stageDone || a.Stage == stageStop {
+		return
+	}
+	a.Why, a.Fails, a.Due = why, 0, time.Time{}
+	switch a.Stage {
+	case stageLook: // first it must be known whether there is anything to stop
+	case stageStart, stageRun: // a start in flight is cancelled by the runner, and its outcome decides
+		a.Stage = stageStop
+	default:
+		a.finish(api.PhaseComplete, why)
+	}
+}
+
+// finish makes the allocation terminal.
+func (a *allocation) finish(phase api.Phase, message string) {
+	a.retire()
+	a.Stage, a.Exit, a.Orphan = stageDone, nil, time.Time{}
+	a.tell(func(s *api.AllocationStatus) { s.Phase, s.Message = phase, message })
+}
+
+func (a *allocation) started(e evStarted, p *policy, now time.Time) {
+	early := a.Exit
+	a.Run, a.Exit = e.Handle, nil
+	if a.Stage == stageStop {
+		return // it is stopped next
+	}
+	a.Stage = stageRun
+	a.tell(func(s *api.AllocationStatus) {
+		s.Phase, s.Message, s.StartedAt, s.Port = api.PhaseRunning, "", e.At.UnixMilli(), 0
+		if s.Failure == api.FailureStart || s.Failure == api.FailurePortTaken {
+			s.Failure = api.FailureNone
+		}
+	})
+	if early != nil {
+		a.ended(*early, p, now)
+	}
+}
+
+func (a *allocation) refused(err error, p *policy, now time.Time) {
+	a.Exit = nil
+	if a.Stage == stageStop {
+		a.finish(api.PhaseComplete, a.Why)
+		return
+	}
+	var start *driver.StartError
+	failure, permanent := api.FailureStart, false
+	if errors.As(err, &start) {
+		permanent = start.Permanent
+		if start.Failure != api.FailureNone {
+			failure = start.Failure
+		}
+	}
+	a.tell(func(s *api.AllocationStatus) { s.Failure, s.FinishedAt = failure, now.UnixMilli() })
+	if failure == api.FailurePortTaken {
+		a.tell(func(s *api.AllocationStatus) { s.Port = uint16(start.Port) })
+		a.finish(api.PhaseFailed, err.Error())
+		return
+	}
+	a.retry(p, 0, permanent, "start failed: "+err.Error(), now)
+}
+
+func (a *allocation) exited(e evExited, p *policy, now time.Time) {
+	if e.Key != a.key() {
+		return // an instance before this one: it is being removed
+	}
+	switch a.Stage {
+	case stageStart:
+		a.Exit = &e.Exit
+	case stageRun:
+		a.ended(e.Exit, p, now)
+	case stageStop:
+		a.note(e.Exit)
+		a.Due = time.Time{} // a Stop that failed before returns at once now
+	}
+}
+
+// note puts how the instance ended into the status, without judging it.
+func (a *allocation) note(x driver.Exit) {
+	a.tell(func(s *api.AllocationStatus) {
+		s.ExitCode, s.Signal, s.FinishedAt = int32(x.Code), uint8(x.Signal), x.FinishedAt.UnixMilli()
+		s.Failure = api.FailureExit
+		switch {
+		case x.OOM:
+			s.Failure = api.FailureOOM
+		case x.Code == 0 && x.Signal == 0:
+			s.Failure = api.FailureNone
+		}
+	})
+}
+
+// ended decides what follows the end of the present instance.
+func (a *allocation) ended(x driver.Exit, p *policy, now time.Time) {
+	if p == nil {
+		a.Stage, a.Exit = stageEnded, &x
+		a.tell(func(s *api.AllocationStatus) {
+			s.Message = describe(x) + "; waiting for the job's specification to know what follows"
+		})
+		return
+	}
+	a.Exit = nil
+	a.note(x)
+	good := x.Code == 0 && x.Signal == 0 && !x.OOM
+	if good && p.Batch {
+		a.finish(api.PhaseComplete, describe(x))
+		return
+	}
+	text := describe(x)
+	if good {
+		text += ", though a service is to go on"
+		a.tell(func(s *api.AllocationStatus) { s.Failure = api.FailureExit })
+	}
+	ran := time.Duration(0)
+	if a.Status.StartedAt > 0 {
+		ran = x.FinishedAt.Sub(time.UnixMilli(a.Status.StartedAt))
+	}
+	a.retry(p, ran, false, text, now)
+}
+
+// retry goes on to the next instance, or ends the allocation if its policy is used up.
+func (a *allocation) retry(p *policy, ran time.Duration, slowly bool, text string, now time.Time) {
+	restart := api.DefaultRestart() // a start that failed for want of the specification itself
+	if p != nil {
+		restart = p.Restart
+	}
+	tries, delay, ok := again(restart, a.Tries, now, ran, slowly)
+	a.Tries = tries
+	if !ok {
+		a.finish(api.PhaseFailed, fmt.Sprintf("%s; no restart left of %d within %s", text, restart.Attempts, restart.Interval))
+		return
+	}
+	a.retire()
+	a.Stage, a.Due = stageWait, now.Add(delay)
+	a.tell(func(s *api.AllocationStatus) {
+		s.Restarts++
+		s.Phase = api.PhasePending
+		s.Message = fmt.Sprintf("%s; restart %d in %s", text, s.Restarts, delay.Round(time.Millisecond))
+	})
+}
+
+// Waits between attempts to stop or remove what would not go: an engine that hangs is not helped by hammering it.
+const (
+	goneDelay    = time.Second
+	goneMaxDelay = time.Minute
+)
+
+func (a *allocation) stopped(err error, now time.Time) {
+	if err == nil {
+		if a.Status.FinishedAt < a.Status.StartedAt || a.Status.FinishedAt == 0 {
+			a.tell(func(s *api.AllocationStatus) { s.FinishedAt = now.UnixMilli() })
+		}
+		a.finish(api.PhaseComplete, a.Why)
+		return
+	}
+	delay := backoff(goneDelay, goneMaxDelay, a.Fails)
+	a.Fails++
+	a.Due = now.Add(delay)
+	a.tell(func(s *api.AllocationStatus) { s.Message = fmt.Sprintf("stop failed: %v; next try in %s", err, delay) })
+}
+
+func (a *allocation) cleaned(e evCleaned, now time.Time) {
+	if e.Err != nil {
+		a.OldDue = now.Add(backoff(goneDelay, goneMaxDelay, a.Fails))
+		a.Fails++
+		return
+	}
+	var left []driver.Handle
+	for _, h := range a.Old {
+		if h != e.Handle {
+			left = append(left, h)
+		}
+	}
+	a.Old, a.Fails, a.OldDue = left, 0, time.Time{}
+}
+
+// tries is what the restart policy remembers of one allocation.
+type tries struct {
+	Since  time.Time // when the interval that Used counts in began
+	Used   int       // restarts granted in it
+	Streak int       // restarts granted one soon after the other: the exponent of the backoff
+}
+
+// again decides whether an instance that ended after running for ran is started again, and after which delay. slowly asks
+// for the longest delay at once: for what trying again soon can not help. ok is false when the policy is used up.
+func again(p api.Restart, t tries, now time.Time, ran time.Duration, slowly bool) (next tries, delay time.Duration, ok bool) {
+	if p.Interval <= 0 {
+		p.Interval = api.DefaultRestart().Interval
+	}
+	if ran >= p.Interval {
+		t = tries{}
+	}
+	if t.Since.IsZero() || now.Before(t.Since) || now.Sub(t.Since) >= p.Interval {
+		t.Since, t.Used = now, 0
+	}
+	delay = backoff(p.Delay, max(p.Delay, p.MaxDelay), t.Streak)
+	if slowly {
+		delay = max(p.Delay, p.MaxDelay)
+	}
+	if p.Attempts >= 0 && t.Used >= p.Attempts {
+		if p.Mode == api.RestartFail {
+			return t, 0, false
+		}
+		next := t.Since.Add(p.Interval)
+		delay = max(delay, next.Sub(now))
+		t.Since, t.Used = next, 0
+	}
+	t.Used++
+	t.Streak++
+	return t, delay, true
+}
+
+// backoff doubles base n times, up to ceiling.
+func backoff(base, ceiling time.Duration, n int) time.Duration {
+	d := base
+	for ; n > 0 && d < ceiling; n-- {
+		d *= 2
+	}
+	return min(d, ceiling)
+}

@@ -1,0 +1,198 @@
+package client
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"cube/api"
+	"cube/client/driver"
+)
+
+// Ping answers at once.
+func (c *Client) Ping(ctx context.Context) error { return ctx.Err() }
+
+// Stats measures the node's load now.
+func (c *Client) Stats(ctx context.Context) (*api.NodeLoad, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	load, err := c.cfg.Machine.Load(c.cfg.DiskPath)
+	if err != nil {
+		return nil, api.Errorf(api.CodeInternal, "measure node %s: %w", c.cfg.Name, err)
+	}
+	return load, nil
+}
+
+// Logs streams the output of an allocation that this node runs, or has run and still keeps; CodeNotFound for any other.
+// With Follow it goes on over restarts, until the allocation is terminal. The caller closes it.
+func (c *Client) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) (io.ReadCloser, error) {
+	f, err := c.runner.look(ctx, allocation)
+	if err != nil {
+		return nil, err
+	}
+	if f.driver == nil {
+		return nil, api.Errorf(api.CodeUnavailable, "allocation %s: its driver is not enabled on node %s", f.text, c.cfg.Name)
+	}
+	if !r.Follow {
+		return f.driver.Logs(ctx, allocation, r)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	l := &logFollower{c: c, ctx: ctx, cancel: cancel, id: allocation, request: r}
+	if err := l.open(f); err != nil {
+		cancel()
+		return nil, err
+	}
+	return l, nil
+}
+
+// glimpse is what others than the runner may know of an allocation.
+type glimpse struct {
+	text    string
+	driver  driver.Driver // nil: not on this node
+	started int64         // when the latest instance did, Unix milliseconds
+	ended   bool          // terminal
+	quiet   bool          // between two instances: the former one is removed
+	changed chan struct{} // closed when there is something new to see
+}
+
+// look asks the runner for an allocation.
+func (r *runner) look(ctx context.Context, id api.ID) (g glimpse, err error) {
+	found := false
+	err = r.ask(ctx, func() {
+		g.text = r.text.Format(id)
+		a := r.allocs[id]
+		if a == nil {
+			return
+		}
+		found = true
+		g.started, g.ended = a.Status.StartedAt, a.Stage == stageDone
+		g.quiet = a.Stage == stageWait && len(a.Old) == 0
+		if d := r.drivers[a.Driver]; d != nil {
+			g.driver = d.Driver
+		}
+		if r.watched[id] == nil {
+			r.watched[id] = make(chan struct{})
+		}
+		g.changed = r.watched[id]
+	})
+	if err == nil && !found {
+		err = api.Errorf(api.CodeNotFound, "allocation %s is not on node %s, or no longer", g.text, r.c.cfg.Name)
+	}
+	return g, err
+}
+
+// logFollower follows an allocation's output from instance to instance: a driver's stream ends with its instance.
+type logFollower struct {
+	c       *Client
+	ctx     context.Context // ends with the caller's, or with Close
+	cancel  context.CancelFunc
+	id      api.ID
+	request api.LogRequest
+
+	// of the one goroutine that reads
+	started int64 // the latest instance when the present stream was opened
+	seen    int64 // bytes of output kept of the instances before the next one, all of them read; -1: not known
+
+	mu  sync.Mutex // guards now against Close
+	now io.ReadCloser
+}
+
+func (l *logFollower) open(g glimpse) error {
+	in, err := g.driver.Logs(l.ctx, l.id, l.request)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	if l.now != nil {
+		_ = l.now.Close()
+	}
+	l.now = in
+	l.mu.Unlock()
+	l.started = g.started
+	return nil
+}
+
+// Read reads from the present instance's output; at its end it waits for the next one.
+func (l *logFollower) Read(p []byte) (int, error) {
+	for {
+		l.mu.Lock()
+		in := l.now
+		l.mu.Unlock()
+		n, err := in.Read(p)
+		if n > 0 || err != io.EOF {
+			if n > 0 && err == io.EOF {
+				err = nil
+			}
+			return n, err
+		}
+		if err := l.next(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// next opens the output of the instances that follow, as soon as there is one; io.EOF when there will be none.
+func (l *logFollower) next() error {
+	l.seen = -1
+	for {
+		g, err := l.c.runner.look(l.ctx, l.id)
+		switch {
+		case api.CodeOf(err) == api.CodeNotFound:
+			return io.EOF
+		case err != nil:
+			return err
+		case g.started != l.started && g.driver != nil:
+			return l.reopen(g)
+		case g.ended:
+			return io.EOF
+		case g.quiet && l.seen < 0 && g.driver != nil:
+			l.seen = l.measure(g.driver)
+		}
+		select {
+		case <-g.changed:
+		case <-l.ctx.Done():
+			return l.ctx.Err()
+		}
+	}
+}
+
+// measure counts what is kept of the allocation's output.
+func (l *logFollower) measure(d driver.Driver) int64 {
+	in, err := d.Logs(l.ctx, l.id, api.LogRequest{Stream: l.request.Stream, Tail: -1})
+	if err != nil {
+		return -1
+	}
+	defer in.Close()
+	n, err := io.Copy(io.Discard, in)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// reopen opens the output anew, without what has been read. Where it is not known how much that is, what a new instance
+// has written already is lost.
+func (l *logFollower) reopen(g glimpse) error {
+	l.request.Tail = 0
+	if l.seen >= 0 {
+		l.request.Tail = -1
+	}
+	if err := l.open(g); err != nil {
+		return err
+	}
+	if l.seen > 0 {
+		if _, err := io.CopyN(io.Discard, l.now, l.seen); err != nil && err != io.EOF {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close ends the stream, also under a Read that waits.
+func (l *logFollower) Close() error {
+	l.cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now.Close()
+}
