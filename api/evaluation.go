@@ -85,12 +85,12 @@ func (e *Evaluation) View(text IDText) *EvaluationView {
 // what it saw. Each node is counted once, at the first filter it fails, so the counts add up to Nodes.
 type Explanation struct {
 	Task    string
-	Wanted  int           // instances to place
-	Placed  int           // of these, placed
+	Wanted  int           // instances the task is to have, completed ones left out
+	Placed  int           // of these, placed: by this plan or before
 	Nodes   int           // nodes looked at
 	Filters []FilterCount `json:",omitempty"` // most nodes first
 	Nearest *NearestMiss  `json:",omitempty"`
-	Note    string        `json:",omitempty"` // what is not a matter of nodes: "rolling: waits for web[0]", "no client has joined"
+	Note    string        `json:",omitempty"` // what is not a matter of nodes: "no client has joined the cluster", "web[2] failed and its restart policy is used up"
 }
 
 // FilterCount is how many nodes one filter turned away.
@@ -98,7 +98,7 @@ type FilterCount struct {
 	Filter string // "ready", "datacenter", "driver docker", "constraint attr.class = edge", "memory", "port 80" ...
 	Nodes  int
 	Wanted string // "256 MiB"
-	Seen   string // "96 MiB to 128 MiB free", or the commonest value seen
+	Seen   string // "96 to 128 MiB free", or the commonest values
 }
 
 // NearestMiss is the node that came closest: it passed the most filters, and lacked the least in the one it failed.

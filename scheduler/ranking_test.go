@@ -93,31 +93,34 @@ func (k *ranking) nextByScan() (node int, ok bool) {
 	return node, true
 }
 
-// TestProcessorsMatterToEPVM: the term for CPU decides between nodes that are equal otherwise, whichever of them it is.
-func TestProcessorsMatterToEPVM(t *testing.T) {
+// TestBothTermsMatterToEPVM: CPU and memory, reserved or measured, each decide between nodes that are equal otherwise,
+// whichever of them it is.
+func TestBothTermsMatterToEPVM(t *testing.T) {
 	for _, busy := range []string{"n0", "n1"} {
-		for _, measured := range []bool{false, true} {
-			w := &World{}
-			for _, id := range []string{"n0", "n1"} {
-				w.PutNode(&api.Node{ID: id, Name: id, Status: api.NodeReady, Resources: api.Resources{CPU: 4000, Memory: 4096},
-					Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
-			}
-			o := Options{Algorithm: api.AlgorithmEPVM}
-			if measured {
-				o.Load = func(id string) (api.NodeLoad, bool) {
-					l := api.NodeLoad{CPUTotal: 4000, MemoryTotal: 4096}
-					if id == busy {
-						l.CPU = 1000
-					}
-					return l, true
+		for _, used := range []api.Resources{{CPU: 1000}, {Memory: 1000}} {
+			for _, measured := range []bool{false, true} {
+				w := &World{}
+				for _, id := range []string{"n0", "n1"} {
+					w.PutNode(&api.Node{ID: id, Name: id, Status: api.NodeReady, Resources: api.Resources{CPU: 4000, Memory: 4096},
+						Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
 				}
-			} else {
-				w.PutAllocation(api.AllocationRow{Job: "other", Task: "other", Node: busy, Held: api.Resources{CPU: 1000}}, nil)
-			}
-			w.PutJob(&api.Job{Name: "web", Type: api.JobService, Tasks: []*api.Task{api.DefaultTask("web")}})
-			p := Schedule(w, []*api.Evaluation{{ID: 1, Job: "web"}}, o)
-			if got := p.Jobs[0].Placements[0].Node; got == busy {
-				t.Errorf("measured %v: placed on %s, whose processors are busier", measured, busy)
+				o := Options{Algorithm: api.AlgorithmEPVM}
+				if measured {
+					o.Load = func(id string) (api.NodeLoad, bool) {
+						l := api.NodeLoad{CPUTotal: 4000, MemoryTotal: 4096}
+						if id == busy {
+							l.CPU, l.Memory = used.CPU, used.Memory
+						}
+						return l, true
+					}
+				} else {
+					w.PutAllocation(api.AllocationRow{Job: "other", Task: "other", Node: busy, Held: used}, nil)
+				}
+				w.PutJob(&api.Job{Name: "web", Type: api.JobService, Tasks: []*api.Task{api.DefaultTask("web")}})
+				p := Schedule(w, []*api.Evaluation{{ID: 1, Job: "web"}}, o)
+				if got := p.Jobs[0].Placements[0].Node; got == busy {
+					t.Errorf("%+v in use, measured %v: placed on %s all the same", used, measured, busy)
+				}
 			}
 		}
 	}

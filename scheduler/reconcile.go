@@ -160,7 +160,7 @@ func (c *change) holderState(r *request, row *api.AllocationRow) slotState {
 		return slotStopping
 	}
 	if row.Version != c.job.Version {
-		if !c.same(r.task, row.Version) || !r.keeps(row.NodeOrdinal) {
+		if !c.same(r, row.Version) || !r.keeps(row.NodeOrdinal) {
 			return slotOutdated
 		}
 		if c.take() {
@@ -174,14 +174,18 @@ func (c *change) holderState(r *request, row *api.AllocationRow) slotState {
 	return slotStarting
 }
 
-// same reports whether an instance of the older version is just what the version in force asks for.
-func (c *change) same(t *api.Task, version uint64) bool {
-	old := c.state.JobVersion(c.job.Name, version)
-	if old == nil {
-		return false
+// same reports whether an instance of the older version is just what the version in force asks for. A task's instances
+// share few versions, and comparing two is dear, so each is compared once.
+func (c *change) same(r *request, version uint64) bool {
+	same, known := r.same[version]
+	if !known {
+		if old := c.state.JobVersion(c.job.Name, version); old != nil {
+			before := old.Task(r.task.Name)
+			same = before != nil && api.SameInstance(before, r.task)
+		}
+		r.same[version] = same
 	}
-	before := old.Task(t.Name)
-	return before != nil && api.SameInstance(before, t)
+	return same
 }
 
 // endedState judges a slot by the last holder it had.
@@ -224,7 +228,7 @@ func (c *change) place(r *request, slots []slot) *api.Explanation {
 	}
 	if vacant > 0 {
 		c.answer.Status = api.EvalBlocked
-		c.messages = append(c.messages, fmt.Sprintf("%d of %d instances of %s are not placed", vacant, wanted, r.task.Name))
+		c.messages = append(c.messages, fmt.Sprintf("not placed: %d of %d instances of %s", vacant, wanted, r.task.Name))
 		r.explain(e)
 	}
 	return e

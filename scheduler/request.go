@@ -22,9 +22,10 @@ type request struct {
 	open   bitmap // nodes that pass every fixed filter
 	stays  bitmap // nodes that pass those of them that hold for an instance which is there already
 
-	dynamic  int    // dynamic ports asked for
-	distinct bool   // no two instances on one node
-	hosts    []bool // nodes that keep an instance; only if distinct
+	dynamic  int             // dynamic ports asked for
+	distinct bool            // no two instances on one node
+	hosts    []bool          // nodes that keep an instance; only if distinct
+	same     map[uint64]bool // older versions: whether their instances are what the task asks for
 
 	turns []int32 // rounds each node has had; only for roundrobin
 }
@@ -38,7 +39,8 @@ type filter struct {
 }
 
 func newRequest(v *view, job *api.Job, t *api.Task) *request {
-	r := &request{view: v, job: job, task: t, seed: hashString(job.Name), stays: newBitmap(len(v.nodes))}
+	r := &request{view: v, job: job, task: t, seed: hashString(job.Name), stays: newBitmap(len(v.nodes)),
+		same: map[uint64]bool{}}
 	for i := range r.stays {
 		r.stays[i] = ^uint64(0)
 	}

@@ -14,7 +14,7 @@ import (
 	"cube/scheduler"
 )
 
-// TestStories runs the stories of testdata: a world is described in words, schedule prints the plan and applies it.
+// TestStories runs the stories of testdata/stories: a world is described in words, schedule prints the plan and applies it.
 //
 //	nodes               one a line: NAME cpu=4 memory=8192 disk=10000 dc=dc1 KEY=VALUE (attr.x, meta.x), driver.D=REASON
 //	                    (unhealthy) or driver.D=ok, and the words down, initializing, ineligible
@@ -31,7 +31,7 @@ import (
 //
 // Run with -rewrite to write down what happens now.
 func TestStories(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/stories", func(t *testing.T, path string) {
 		s := newStory()
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			out, err := s.run(d)
