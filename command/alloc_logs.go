@@ -65,7 +65,7 @@ func newAllocLogs(m *Meta) *command {
 				out = lines.prefixed("")
 			}
 			_, err = io.Copy(out, body)
-			if err := errors.Join(err, out.Close()); err != nil {
+			if err := errors.Join(err, out.Close()); err != nil && ctx.Err() == nil { // Ctrl-C is how following ends
 				return failed(err, "reading the output of allocation %q", args[0])
 			}
 			return nil

@@ -23,9 +23,12 @@ type command struct {
 	prose    string // paragraphs of the help, not yet wrapped
 	example  string // lines of a transcript, shown as they are
 	offline  bool   // it asks no agent: no -address
-	flags    func(*flag.FlagSet)
-	run      func(ctx context.Context, s *session, args []string) error
-	predict  func(*Meta) complete.Predictor // of its arguments
+	// reads says that it may wait for a file or for standard input, where no context reaches: until it asks for
+	// Meta.Interrupt itself, Ctrl-C ends the process as it ends any other.
+	reads   bool
+	flags   func(*flag.FlagSet)
+	run     func(ctx context.Context, s *session, args []string) error
+	predict func(*Meta) complete.Predictor // of its arguments
 }
 
 // session is one run of a command: its streams, its look and the cluster it asks.
@@ -60,7 +63,13 @@ func (c *command) Run(args []string) int {
 		return exitError
 	}
 	s.style = s.Meta.styleFor(s.general.noColor)
-	return s.report(c.run(c.meta.Context, s, positional))
+	ctx := c.meta.Context
+	if !c.reads {
+		var stop context.CancelFunc
+		ctx, stop = c.meta.Interrupt(ctx)
+		defer stop()
+	}
+	return s.report(c.run(ctx, s, positional))
 }
 
 func (c *command) flagSet(g *generalFlags) *flag.FlagSet {

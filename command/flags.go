@@ -96,14 +96,3 @@ func (k keyValues) Set(s string) error {
 	k[key] = value
 	return nil
 }
-
-// stringList is a repeatable flag.
-type stringList []string
-
-func (l *stringList) String() string { return "" }
-
-// Set implements flag.Value.
-func (l *stringList) Set(s string) error {
-	*l = append(*l, s)
-	return nil
-}

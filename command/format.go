@@ -176,7 +176,7 @@ func duration(d time.Duration) string {
 	return "0s"
 }
 
-// moments writes times and IDs short, or whole with -verbose.
+// moments writes times and IDs short, or whole with -verbose; times then in the zone of now.
 type moments struct {
 	now     time.Time
 	verbose bool
@@ -188,16 +188,9 @@ func (f moments) ago(t time.Time) string {
 	case t.IsZero():
 		return none
 	case f.verbose:
-		return exactTime(t)
+		return t.In(f.now.Location()).Format(time.RFC3339)
 	}
 	return duration(f.now.Sub(t)) + " ago"
-}
-
-func exactTime(t time.Time) string {
-	if t.IsZero() {
-		return none
-	}
-	return t.Local().Format(time.RFC3339)
 }
 
 func (f moments) id(id string) string {
@@ -207,7 +200,7 @@ func (f moments) id(id string) string {
 	return orNone(id)
 }
 
-// share writes used of total CPU in cores: "0.5/4".
+// cpuShare writes used of total CPU in cores: "0.5/4".
 func cpuShare(used, total int64) string { return api.FormatCPU(used) + "/" + api.FormatCPU(total) }
 
 // mibShare writes used of total memory or disk, both in the unit of the total: "0.5/7.7 GiB".

@@ -19,6 +19,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	m := newMeta(stdin, stdout, stderr)
 	m.Version = version.Number
 	m.Connect = func(address string) (api.Cluster, error) { return rest.NewClient(address) }
+	m.Agent, m.Supervise = newAgentCommand, newSuperviseCommand
 	return m.main(args)
 }
 

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,10 +27,11 @@ type monitor struct {
 	cluster  api.Cluster
 	screen   screen
 	patience time.Duration
+	said     map[string]bool // lines that need not be said again at the end
 }
 
 func newMonitor(s *session, cluster api.Cluster, patience time.Duration, verbose bool) *monitor {
-	m := &monitor{session: s, cluster: cluster, patience: patience}
+	m := &monitor{session: s, cluster: cluster, patience: patience, said: map[string]bool{}}
 	if s.isTerminal() {
 		m.screen = &terminalScreen{out: s.Stdout, now: s.Now, size: s.Size, style: s.style, verbose: verbose, begun: s.Now()}
 	} else {
@@ -171,6 +173,7 @@ func (m *monitor) late(goals map[string]goal) ending {
 
 // conclude says how it ended and returns what the command is to return.
 func (m *monitor) conclude(e ending, detached string) error {
+	m.screen.settle()
 	if e.detached {
 		m.screen.say(true, detached)
 		return nil
@@ -188,7 +191,7 @@ func (m *monitor) conclude(e ending, detached string) error {
 			text = fmt.Sprintf("Accepted, but after %s %s", duration(m.patience), v.summary)
 		}
 		m.screen.say(true, text)
-		m.print(indented(v.reasons))
+		m.print(indented(slices.DeleteFunc(v.reasons, func(line string) bool { return m.said[line] })))
 	}
 	if allReached {
 		return nil

@@ -102,7 +102,7 @@ func newRaftRecover(m *Meta) *command {
 	var dataDir string
 	var yes bool
 	return &command{
-		meta: m, name: "operator raft recover", offline: true,
+		meta: m, name: "operator raft recover", offline: true, reads: true,
 		synopsis: "Make a stopped server the only voter",
 		prose: `For the day when most servers are lost for good. Stop the one server that is to carry on, run this on its machine, start it again, and let new servers join it. What the lost servers had agreed on and this one had not yet heard of is gone.
 

@@ -22,8 +22,6 @@ func newSnapshotSave(m *Meta) *command {
 			if err != nil {
 				return err
 			}
-			ctx, stop := s.Interrupt(ctx) // so that a half-written file is cleared away
-			defer stop()
 			body, err := cluster.SaveSnapshot(ctx)
 			if err != nil {
 				return failed(err, "saving a snapshot")
@@ -68,7 +66,7 @@ func saveFile(path string, body io.Reader) (int64, error) {
 func newSnapshotRestore(m *Meta) *command {
 	var yes bool
 	return &command{
-		meta: m, name: "operator snapshot restore", args: "<file>", min: 1, max: 1, predict: predictFiles,
+		meta: m, name: "operator snapshot restore", args: "<file>", min: 1, max: 1, predict: predictFiles, reads: true,
 		synopsis: "Replace the cluster's state by a file's",
 		prose:    "Replaces everything the servers have agreed on by what a snapshot says; - is standard input. A damaged snapshot, or one of a newer format, is refused and nothing is changed. What was agreed on after the snapshot is lost.",
 		example:  "$ cube operator snapshot restore cube.snap",

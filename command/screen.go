@@ -13,6 +13,8 @@ type screen interface {
 	say(heading bool, text string)
 	// show tells where the instances stand now.
 	show(lines []instanceLine)
+	// settle leaves what show drew last where it stands; what is said from now on comes below it.
+	settle()
 	// pulse is how often show should be called though nothing has changed; 0: never.
 	pulse() time.Duration
 }
@@ -20,9 +22,9 @@ type screen interface {
 // clockText is the time before a monitor's lines: short, or whole with -verbose.
 func clockText(now time.Time, verbose bool) string {
 	if verbose {
-		return now.Local().Format(time.RFC3339)
+		return now.Format(time.RFC3339)
 	}
-	return now.Local().Format(time.TimeOnly)
+	return now.Format(time.TimeOnly)
 }
 
 func stamped(heading bool, clock, text string) string {
@@ -61,6 +63,8 @@ type shown struct {
 }
 
 func (p *plainScreen) pulse() time.Duration { return 0 }
+
+func (p *plainScreen) settle() {}
 
 func (p *plainScreen) say(heading bool, text string) {
 	fmt.Fprintln(p.out, stamped(heading, clockText(p.now(), p.verbose), text))
@@ -109,6 +113,8 @@ type terminalScreen struct {
 const framePulse = time.Second
 
 func (t *terminalScreen) pulse() time.Duration { return framePulse }
+
+func (t *terminalScreen) settle() { t.drawn, t.lines = 0, nil }
 
 func (t *terminalScreen) say(heading bool, text string) {
 	line := stamped(heading, clockText(t.now(), t.verbose), text)

@@ -42,7 +42,7 @@ Following, instances that are placed later join in, and it ends when the job has
 				session: s, cluster: cluster, request: request, job: job, task: task, instance: instance,
 				lines: &lineWriter{out: s.Stdout, safe: s.isTerminal()}, attached: map[string]bool{},
 			}
-			if err := l.run(ctx); err != nil {
+			if err := l.run(ctx); err != nil && ctx.Err() == nil { // Ctrl-C is how following ends
 				return failed(err, "reading the output of %q", args[0])
 			}
 			return nil

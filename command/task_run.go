@@ -22,7 +22,7 @@ type runFlags struct {
 func newTaskRun(m *Meta) *command {
 	var o runFlags
 	return &command{
-		meta: m, name: "task run", args: "<file>", min: 1, max: 1, predict: predictTaskFiles,
+		meta: m, name: "task run", args: "<file>", min: 1, max: 1, predict: predictTaskFiles, reads: true,
 		synopsis: "Run the tasks of a file",
 		prose: `Submits a task file to the cluster, or changes what runs to what the file says now; - reads standard input. All that the file holds is accepted as one, or nothing is. A file that says what runs already changes nothing.
 
@@ -134,6 +134,7 @@ func (m *runMonitor) looked(ctx context.Context, job string) {
 	m.explained[job] = text
 	for _, line := range lines {
 		m.screen.say(false, line)
+		m.said[line] = true
 	}
 }
 
@@ -164,8 +165,8 @@ func (m *runMonitor) help(ctx context.Context) {
 	} else {
 		m.print(indented(m.driverTroubles(ctx)))
 	}
+	m.print("    The job stays accepted: what is missing is placed or started as soon as it can be\n")
 	printTails(ctx, m.session, m.cluster, failing)
-	m.print("The job stays accepted: what is missing is placed or started as soon as it can be\n")
 }
 
 // joinAddress is what a new client gives to -join: the leader's gossip address, its port left out where it is the usual.

@@ -1,0 +1,549 @@
+package command
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"cube/api"
+)
+
+// fakeCluster is a cluster in memory that works: it keeps jobs, nodes, allocations and evaluations, answers blocking
+// queries, remembers request IDs and streams logs. What a scheduler and clients would do, a test does through its methods.
+// Its task files are JSON, so that these tests say nothing about HCL.
+type fakeCluster struct {
+	mu       sync.Mutex
+	index    uint64
+	changed  chan struct{} // closed and made anew with each change
+	text     api.IDText
+	minted   uint32
+	jobs     map[string]*api.Job
+	jobIndex map[string]uint64
+	allocs   []*api.Allocation
+	evals    []*api.Evaluation // oldest first
+	nodes    []*api.NodeView
+	members  []api.Member
+	peers    []api.RaftPeer
+	output   map[string]*fakeOutput // by allocation
+	requests map[string]api.WriteMeta
+	left     bool
+	snapshot []byte
+	restored []byte
+	asked    []string // methods, in order
+
+	// fail is asked before each method; what it returns is the answer.
+	fail func(method string, q api.Query) error
+	// registered plays the scheduler: it is called after each accepted change of a job, in a goroutine of its own.
+	registered func(c *fakeCluster, job *api.Job)
+	scripts    sync.WaitGroup // the goroutines of registered
+}
+
+var _ api.Cluster = (*fakeCluster)(nil)
+
+type fakeOutput struct {
+	lines []string
+	ended bool
+}
+
+func newFakeCluster() *fakeCluster {
+	return &fakeCluster{
+		changed: make(chan struct{}), text: api.NewIDText("fake"), index: 1, jobs: map[string]*api.Job{}, jobIndex: map[string]uint64{},
+		output: map[string]*fakeOutput{}, requests: map[string]api.WriteMeta{},
+	}
+}
+
+// do changes the state under the lock and wakes whoever waits.
+func (c *fakeCluster) do(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+	c.touch()
+}
+
+func (c *fakeCluster) touch() {
+	c.index++
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *fakeCluster) begin(method string, q api.Query) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = append(c.asked, method)
+	if c.fail != nil {
+		return c.fail(method, q)
+	}
+	return nil
+}
+
+func (c *fakeCluster) mint() api.ID {
+	c.minted++
+	return api.MakeID(0, c.minted)
+}
+
+// addNode adds a ready node.
+func (c *fakeCluster) addNode(name string, change func(*api.NodeView)) *api.NodeView {
+	n := &api.NodeView{Node: api.Node{
+		ID: fmt.Sprintf("%x0000000000000000000000000000", []byte(name)), Name: name, Datacenter: "dc1", Address: "10.0.0.1", Version: "0.1.0",
+		Status: api.NodeReady, StatusAt: time.Now().Add(-time.Hour), Resources: api.Resources{CPU: 4000, Memory: 8192, Disk: 102400},
+		Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}, Attributes: map[string]string{"kernel.name": "linux"},
+	}, LastContact: time.Now().Add(-2 * time.Second), Connected: true}
+	if change != nil {
+		change(n)
+	}
+	c.do(func() { c.nodes = append(c.nodes, n) })
+	return n
+}
+
+// place puts an instance on a node and returns its ID.
+func (c *fakeCluster) place(job *api.Job, task string, slot int, node *api.NodeView, change func(*api.Allocation)) string {
+	var id string
+	c.do(func() {
+		id = c.text.Format(c.mint())
+		a := &api.Allocation{
+			ID: id, Name: api.InstanceName(job.Name, task, uint32(slot)), Job: job.Name, Task: task, Slot: slot, JobVersion: job.Version,
+			NodeID: node.ID, NodeName: node.Name, NodeAddress: node.Address, CreatedAt: time.Now(), CreateIndex: c.index,
+		}
+		if change != nil {
+			change(a)
+		}
+		c.allocs = append(c.allocs, a)
+		c.output[id] = &fakeOutput{}
+	})
+	return id
+}
+
+// set changes an allocation.
+func (c *fakeCluster) set(id string, change func(*api.Allocation)) {
+	c.do(func() {
+		for i, a := range c.allocs {
+			if a.ID == id {
+				next := *a // what was handed out stays as it was
+				change(&next)
+				c.allocs[i] = &next
+				c.output[id].ended = c.output[id].ended || next.Phase.Terminal()
+			}
+		}
+	})
+}
+
+func (c *fakeCluster) phase(id string, p api.Phase, message string) {
+	c.set(id, func(a *api.Allocation) {
+		if p == api.PhaseRunning {
+			a.StartedAt = time.Now()
+		}
+		a.Phase, a.Message = p, message
+	})
+}
+
+func (c *fakeCluster) say(id string, lines ...string) {
+	c.do(func() { c.output[id].lines = append(c.output[id].lines, lines...) })
+}
+
+// evaluate sets the state of a job's newest evaluation.
+func (c *fakeCluster) evaluate(job string, status api.EvaluationStatus, explanations ...api.Explanation) {
+	c.do(func() {
+		for i := len(c.evals) - 1; i >= 0; i-- {
+			if c.evals[i].Job == job {
+				next := *c.evals[i]
+				next.Status, next.Explanations = status, explanations
+				c.evals[i] = &next
+				return
+			}
+		}
+	})
+}
+
+func (c *fakeCluster) RegisterJobs(_ context.Context, s api.Submission, w api.WriteMeta) (*api.Registered, error) {
+	if err := c.begin("RegisterJobs", api.Query{}); err != nil {
+		return nil, err
+	}
+	var jobs []*api.Job
+	if err := json.Unmarshal([]byte(s.Source), &jobs); err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "%s:1:1: %w", s.FileName, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[w.RequestID] = w
+	answer := &api.Registered{}
+	for _, j := range jobs {
+		old := c.jobs[j.Name]
+		if old != nil && !old.Stopped && sameJob(old, j) {
+			answer.Jobs = append(answer.Jobs, api.RegisteredJob{Name: j.Name, Version: old.Version})
+			continue
+		}
+		j.Version, j.SubmittedAt = 1, time.Now()
+		if old != nil {
+			j.Version = old.Version + 1
+		}
+		e := &api.Evaluation{ID: c.mint(), Job: j.Name, Type: j.Type, Cause: api.CauseRegister, Status: api.EvalPending, JobVersion: j.Version, At: time.Now()}
+		c.jobs[j.Name], c.evals = j, append(c.evals, e)
+		answer.Jobs = append(answer.Jobs, api.RegisteredJob{Name: j.Name, Version: j.Version, Changed: true, Evaluation: c.text.Format(e.ID)})
+		if c.registered != nil {
+			f := c.registered
+			c.scripts.Go(func() { f(c, j) })
+		}
+	}
+	c.touch()
+	answer.Index = c.index
+	return answer, nil
+}
+
+func sameJob(a, b *api.Job) bool {
+	x, y := *a, *b
+	x.Version, x.SubmittedAt = y.Version, y.SubmittedAt
+	xs, _ := json.Marshal(x)
+	ys, _ := json.Marshal(y)
+	return bytes.Equal(xs, ys)
+}
+
+func (c *fakeCluster) ValidateJobs(context.Context, api.Submission) (*api.Validation, error) {
+	return nil, api.Errorf(api.CodeNotYet, "not in tests")
+}
+
+func (c *fakeCluster) StopJob(_ context.Context, name string, w api.WriteMeta) (*api.EvaluationView, error) {
+	if err := c.begin("StopJob", api.Query{}); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[w.RequestID] = w
+	j := c.jobs[name]
+	if j == nil {
+		return nil, api.Errorf(api.CodeNotFound, "no job is named %q", name)
+	}
+	next := *j
+	next.Stopped = true
+	c.jobs[name] = &next
+	e := &api.Evaluation{ID: c.mint(), Job: name, Cause: api.CauseStop, Status: api.EvalComplete, JobVersion: j.Version, At: time.Now()}
+	c.evals = append(c.evals, e)
+	for i, a := range c.allocs {
+		if a.Job == name {
+			stopped := *a
+			stopped.Desired, stopped.DesiredReason = api.DesiredStop, "the job was stopped"
+			c.allocs[i] = &stopped
+		}
+	}
+	c.touch()
+	return e.View(c.text), nil
+}
+
+func (c *fakeCluster) ListJobs(_ context.Context, q api.Query) ([]*api.JobSummary, api.ReadMeta, error) {
+	if err := c.begin("ListJobs", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []*api.JobSummary
+	for _, name := range sortedKeys(c.jobs) {
+		if strings.HasPrefix(name, q.Prefix) {
+			out = append(out, &c.status(name).Summary)
+		}
+	}
+	return out, c.readMeta(q), nil
+}
+
+func (c *fakeCluster) readMeta(q api.Query) api.ReadMeta {
+	return api.ReadMeta{Index: c.index, Stale: q.Stale}
+}
+
+// wait returns, with the lock held, once the state has changed after q.Index or q.Wait is over.
+func (c *fakeCluster) wait(ctx context.Context, q api.Query) error {
+	timeout := time.NewTimer(cmp.Or(q.Wait, api.DefaultWait))
+	defer timeout.Stop()
+	for {
+		c.mu.Lock()
+		if q.Index == 0 || c.index > q.Index {
+			return nil
+		}
+		changed := c.changed
+		c.mu.Unlock()
+		select {
+		case <-changed:
+		case <-timeout.C:
+			c.mu.Lock()
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (c *fakeCluster) Job(ctx context.Context, name string, q api.Query) (*api.JobStatus, api.ReadMeta, error) {
+	if err := c.begin("Job", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	if err := c.wait(ctx, q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	defer c.mu.Unlock()
+	if c.jobs[name] == nil {
+		return nil, api.ReadMeta{}, api.Errorf(api.CodeNotFound, "no job is named %q", name)
+	}
+	return c.status(name), c.readMeta(q), nil
+}
+
+func (c *fakeCluster) status(name string) *api.JobStatus {
+	j := c.jobs[name]
+	s := &api.JobStatus{Job: j, Summary: api.JobSummary{
+		Name: name, Type: j.Type, Priority: j.Priority, Version: j.Version, Stopped: j.Stopped, SubmittedAt: j.SubmittedAt, Status: api.JobPending,
+	}}
+	for _, t := range j.Tasks {
+		s.Summary.Desired += t.Count
+	}
+	for _, a := range c.allocs {
+		if a.Job == name {
+			s.Allocations = append(s.Allocations, a)
+		}
+	}
+	slices.SortStableFunc(s.Allocations, func(a, b *api.Allocation) int {
+		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.Slot, b.Slot), cmp.Compare(b.CreateIndex, a.CreateIndex))
+	})
+	for _, a := range holders(s.Allocations) {
+		switch a.Phase {
+		case api.PhaseRunning:
+			s.Summary.Counts.Running++
+		case api.PhaseComplete:
+			s.Summary.Counts.Complete++
+		case api.PhaseFailed:
+			s.Summary.Counts.Failed++
+			s.Summary.Status = api.JobDegraded
+		}
+	}
+	switch {
+	case j.Stopped:
+		s.Summary.Status = api.JobDead
+	case s.Summary.Counts.Running == s.Summary.Desired:
+		s.Summary.Status = api.JobRunning
+	}
+	for _, e := range c.evals {
+		if e.Job == name {
+			s.Evaluation = e
+		}
+	}
+	return s
+}
+
+func (c *fakeCluster) JobVersions(context.Context, string, api.Query) ([]*api.Job, api.ReadMeta, error) {
+	return nil, api.ReadMeta{}, api.Errorf(api.CodeNotYet, "not in tests")
+}
+
+func (c *fakeCluster) JobAllocations(ctx context.Context, name string, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
+	s, meta, err := c.Job(ctx, name, q)
+	if err != nil {
+		return nil, meta, err
+	}
+	return s.Allocations, meta, nil
+}
+
+func (c *fakeCluster) JobEvaluations(context.Context, string, api.Query) ([]*api.EvaluationView, api.ReadMeta, error) {
+	return nil, api.ReadMeta{}, api.Errorf(api.CodeNotYet, "not in tests")
+}
+
+// byPrefix finds the one row whose ID begins so.
+func byPrefix[T any](rows []T, what, prefix string, id func(T) string) (found T, err error) {
+	n := 0
+	for _, r := range rows {
+		if strings.HasPrefix(id(r), prefix) {
+			found = r
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return found, api.Errorf(api.CodeNotFound, "no %s has an ID that begins with %q", what, prefix)
+	case 1:
+		return found, nil
+	}
+	return found, api.Errorf(api.CodeAmbiguous, "%d %ss have IDs that begin with %q", n, what, prefix)
+}
+
+func (c *fakeCluster) ListNodes(_ context.Context, q api.Query) ([]*api.NodeView, api.ReadMeta, error) {
+	if err := c.begin("ListNodes", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := slices.DeleteFunc(slices.Clone(c.nodes), func(n *api.NodeView) bool { return !strings.HasPrefix(n.ID, q.Prefix) })
+	return out, c.readMeta(q), nil
+}
+
+func (c *fakeCluster) Node(_ context.Context, id string, q api.Query) (*api.NodeView, api.ReadMeta, error) {
+	if err := c.begin("Node", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, err := byPrefix(c.nodes, "node", id, func(n *api.NodeView) string { return n.ID })
+	return n, c.readMeta(q), err
+}
+
+func (c *fakeCluster) NodeAllocations(_ context.Context, id string, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.allocs), func(a *api.Allocation) bool { return a.NodeID != id }), c.readMeta(q), nil
+}
+
+func (c *fakeCluster) SetNodeEligibility(_ context.Context, id string, eligible bool, w api.WriteMeta) (*api.NodeView, error) {
+	if err := c.begin("SetNodeEligibility", api.Query{}); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[w.RequestID] = w
+	n, err := byPrefix(c.nodes, "node", id, func(n *api.NodeView) string { return n.ID })
+	if err == nil {
+		n.Ineligible = !eligible
+	}
+	return n, err
+}
+
+func (c *fakeCluster) ListAllocations(_ context.Context, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
+	if err := c.begin("ListAllocations", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := slices.DeleteFunc(slices.Clone(c.allocs), func(a *api.Allocation) bool { return !strings.HasPrefix(a.ID, q.Prefix) })
+	return out, c.readMeta(q), nil
+}
+
+func (c *fakeCluster) Allocation(_ context.Context, id string, q api.Query) (*api.Allocation, api.ReadMeta, error) {
+	if err := c.begin("Allocation", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a, err := byPrefix(c.allocs, "allocation", id, func(a *api.Allocation) string { return a.ID })
+	return a, c.readMeta(q), err
+}
+
+func (c *fakeCluster) StopAllocation(_ context.Context, id string, w api.WriteMeta) (*api.EvaluationView, error) {
+	if err := c.begin("StopAllocation", api.Query{}); err != nil {
+		return nil, err
+	}
+	c.set(id, func(a *api.Allocation) { a.Desired, a.DesiredReason = api.DesiredStop, "asked for" })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[w.RequestID] = w
+	e := &api.Evaluation{ID: c.mint(), Cause: api.CauseAllocStop, Status: api.EvalPending}
+	return e.View(c.text), nil
+}
+
+func (c *fakeCluster) Logs(ctx context.Context, id string, r api.LogRequest) (io.ReadCloser, error) {
+	if err := c.begin("Logs", api.Query{}); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	a, err := byPrefix(c.allocs, "allocation", id, func(a *api.Allocation) string { return a.ID })
+	if err != nil {
+		c.mu.Unlock()
+		return nil, err
+	}
+	out := c.output[a.ID]
+	next := 0
+	if r.Tail >= 0 {
+		next = max(0, len(out.lines)-r.Tail)
+	}
+	c.mu.Unlock()
+	reader, writer := io.Pipe()
+	go func() {
+		for {
+			c.mu.Lock()
+			lines, ended, changed := out.lines[next:], out.ended || !r.Follow, c.changed
+			next = len(out.lines)
+			c.mu.Unlock()
+			for _, l := range lines {
+				if _, err := io.WriteString(writer, l+"\n"); err != nil {
+					return // the reader left
+				}
+			}
+			if ended {
+				writer.Close()
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				writer.CloseWithError(ctx.Err())
+				return
+			}
+		}
+	}()
+	return reader, nil
+}
+
+func (c *fakeCluster) ListEvaluations(_ context.Context, q api.Query) ([]*api.EvaluationView, api.ReadMeta, error) {
+	if err := c.begin("ListEvaluations", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.evaluations(), c.readMeta(q), nil
+}
+
+func (c *fakeCluster) evaluations() []*api.EvaluationView {
+	var out []*api.EvaluationView
+	for _, e := range slices.Backward(c.evals) {
+		out = append(out, e.View(c.text))
+	}
+	return out
+}
+
+func (c *fakeCluster) Evaluation(_ context.Context, id string, q api.Query) (*api.EvaluationView, api.ReadMeta, error) {
+	if err := c.begin("Evaluation", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, err := byPrefix(c.evaluations(), "evaluation", id, func(e *api.EvaluationView) string { return e.ID })
+	return e, c.readMeta(q), err
+}
+
+func (c *fakeCluster) Health(context.Context) (*api.Health, error) { return &api.Health{}, nil }
+
+func (c *fakeCluster) Leader(context.Context) (*api.Leader, error) { return &api.Leader{}, nil }
+
+func (c *fakeCluster) Members(context.Context) ([]api.Member, error) {
+	return c.members, c.begin("Members", api.Query{})
+}
+
+func (c *fakeCluster) RaftPeers(context.Context) ([]api.RaftPeer, error) {
+	return c.peers, c.begin("RaftPeers", api.Query{})
+}
+
+func (c *fakeCluster) RemovePeer(_ context.Context, id string, w api.WriteMeta) error {
+	if err := c.begin("RemovePeer", api.Query{}); err != nil {
+		return err
+	}
+	c.do(func() {
+		c.requests[w.RequestID] = w
+		c.peers = slices.DeleteFunc(c.peers, func(p api.RaftPeer) bool { return p.ID == id })
+	})
+	return nil
+}
+
+func (c *fakeCluster) Leave(context.Context) error {
+	c.left = true
+	return c.begin("Leave", api.Query{})
+}
+
+func (c *fakeCluster) SaveSnapshot(context.Context) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(c.snapshot)), c.begin("SaveSnapshot", api.Query{})
+}
+
+func (c *fakeCluster) RestoreSnapshot(_ context.Context, r io.Reader, _ api.WriteMeta) error {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	c.restored = b
+	return c.begin("RestoreSnapshot", api.Query{})
+}

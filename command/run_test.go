@@ -1,0 +1,429 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cube/api"
+)
+
+// jobFile writes a task file as the fake cluster reads them.
+func jobFile(t *testing.T, jobs ...*api.Job) string {
+	t.Helper()
+	b, err := json.Marshal(jobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "web.hcl")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func webJob(count int) *api.Job {
+	task := api.DefaultTask("web")
+	task.Count, task.Image = count, "hello:1"
+	return &api.Job{Name: "web", Type: api.JobService, Priority: 50, Tasks: []*api.Task{task}}
+}
+
+// bubble runs a test in virtual time that begins at 2000-01-01 00:00:00 UTC.
+func bubble(t *testing.T, f func(t *testing.T, c *fakeCluster, p *terminal)) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeCluster()
+		defer c.scripts.Wait()
+		f(t, c, newTerminal(t, c))
+	})
+}
+
+// startsAll is a scheduler and clients that do what they should: instance n runs after n+1 seconds.
+func startsAll(node *api.NodeView) func(*fakeCluster, *api.Job) {
+	return func(c *fakeCluster, job *api.Job) {
+		var ids []string
+		for n := range job.Tasks[0].Count {
+			ids = append(ids, c.place(job, job.Tasks[0].Name, n, node, nil))
+		}
+		c.evaluate(job.Name, api.EvalComplete)
+		for _, id := range ids {
+			c.phase(id, api.PhasePreparing, "pulling hello:1: 3 of 12 MiB")
+			time.Sleep(time.Second)
+			c.phase(id, api.PhaseRunning, "")
+		}
+	}
+}
+
+func TestRunFollowsUntilAllRun(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.registered = startsAll(c.addNode("n1", nil))
+		begun := time.Now()
+		p.cube(0, "run", jobFile(t, webJob(2)))
+		if took := time.Since(begun); took != 5*time.Second {
+			t.Errorf("it took %s; the last instance starts after 2 s and counts 3 s later", took)
+		}
+		golden(t, "run_pipe", p.stdout.String())
+	})
+}
+
+func TestRunRedrawsOnATerminal(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		p.columns, p.rows = 60, 24
+		c.registered = startsAll(c.addNode("n1", nil))
+		p.cube(0, "task", "run", jobFile(t, webJob(3)))
+		if !strings.Contains(p.stdout.String(), "pulling hello:1") {
+			t.Error("the progress of a pull was never shown")
+		}
+		lines := emulate(t, p.stdout.String())
+		for _, l := range lines {
+			if textWidth(l) >= p.columns && !strings.HasPrefix(l, "==>") {
+				t.Errorf("wider than the terminal: %q", l)
+			}
+		}
+		golden(t, "run_terminal", strings.Join(lines, "\n")+"\n")
+	})
+}
+
+func TestRunShowsNoMoreInstancesThanTheTerminalHasRoomFor(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		p.columns, p.rows = 80, 10
+		node := c.addNode("n1", nil)
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			for n := range 50 {
+				c.phase(c.place(job, "web", n, node, nil), api.PhaseRunning, "")
+			}
+			time.Sleep(time.Second)
+			c.evaluate("web", api.EvalComplete)
+		}
+		p.cube(0, "run", jobFile(t, webJob(50)))
+		p.shows("50 of 50 instances settled", "44 not shown")
+		if got := len(emulate(t, p.stdout.String())); got > 10 {
+			t.Errorf("%d lines on a terminal of 10", got)
+		}
+	})
+}
+
+func TestRunWithoutClientsPrintsTheJoinCommand(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.members = []api.Member{
+			{Name: "s2", Role: api.RoleServer, Status: api.MemberAlive, GossipAddr: "10.0.0.2:5557"},
+			{Name: "s1", Role: api.RoleServer, Status: api.MemberAlive, GossipAddr: "10.0.0.1:5557", Leader: true},
+		}
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			c.evaluate("web", api.EvalBlocked, api.Explanation{Task: "web", Wanted: 1, Note: "no client has joined the cluster"})
+		}
+		begun := time.Now()
+		p.cube(2, "run", jobFile(t, webJob(1)))
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("it took %s to say so", took)
+		}
+		golden(t, "run_no_clients", p.stdout.String())
+	})
+}
+
+func TestRunSaysAtOnceWhatDoesNotFitAndEndsSoon(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		c.addNode("n2", nil)
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			id := c.place(job, "web", 0, node, nil)
+			c.evaluate("web", api.EvalBlocked, api.Explanation{
+				Task: "web", Wanted: 3, Placed: 1, Nodes: 2,
+				Filters: []api.FilterCount{{Filter: "memory", Nodes: 2, Wanted: "4 GiB", Seen: "1 GiB to 3 GiB free"}},
+				Nearest: &api.NearestMiss{Node: "n2", Filter: "memory", Wanted: "4 GiB", Seen: "3 GiB free"},
+			})
+			time.Sleep(20 * time.Second)
+			c.phase(id, api.PhaseRunning, "")
+		}
+		begun := time.Now()
+		p.cube(2, "run", jobFile(t, webJob(3)))
+		// web[0] is on its way for 20 s and must have its chance; once it runs for 3 s, and 5 s after the last movement, it is over.
+		if took := time.Since(begun); took != 25*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		golden(t, "run_no_room", p.stdout.String())
+	})
+}
+
+func TestRunGoesOnWhenRoomIsFreedInTime(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			c.evaluate("web", api.EvalBlocked, api.Explanation{Task: "web", Wanted: 1, Nodes: 1, Filters: []api.FilterCount{{Filter: "cpu", Nodes: 1}}})
+			time.Sleep(4 * time.Second)
+			id := c.place(job, "web", 0, node, nil)
+			c.evaluate("web", api.EvalComplete)
+			c.phase(id, api.PhaseRunning, "")
+		}
+		p.cube(0, "run", jobFile(t, webJob(1)))
+	})
+}
+
+func TestRunSaysWhatKeepsAnImageFromStarting(t *testing.T) {
+	for _, slowly := range []bool{false, true} {
+		t.Run(fmt.Sprintf("slowly=%v", slowly), func(t *testing.T) {
+			bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+				node := c.addNode("n1", nil)
+				c.registered = func(c *fakeCluster, job *api.Job) {
+					id := c.place(job, "web", 0, node, nil)
+					c.evaluate("web", api.EvalComplete)
+					for try := 1; try <= 4; try++ {
+						c.phase(id, api.PhasePreparing, "pulling hello:1")
+						c.set(id, func(a *api.Allocation) {
+							a.Phase, a.Restarts, a.Message = api.PhasePending, try, "start failed: no such image: hello:1"
+						})
+						if slowly {
+							return // a client that knows that trying soon is of no use
+						}
+						time.Sleep(time.Second << (try - 1))
+					}
+				}
+				begun := time.Now()
+				p.cube(2, "run", jobFile(t, webJob(1)))
+				if took := time.Since(begun); took > 15*time.Second {
+					t.Errorf("it took %s to say that an image does not exist", took)
+				}
+				p.shows("web[0]: start failed: no such image: hello:1", "the rest cannot be placed or started")
+			})
+		})
+	}
+}
+
+func TestRunShowsTheLastLinesOfACrashLoopAfterItsPatience(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			id := c.place(job, "web", 0, node, nil)
+			for try := 1; try <= 20; try++ {
+				c.phase(id, api.PhaseRunning, "")
+				c.say(id, fmt.Sprintf("panic: no \x1b[2Jdatabase, try %d", try))
+				time.Sleep(time.Second)
+				c.set(id, func(a *api.Allocation) {
+					a.Phase, a.Restarts, a.Message = api.PhasePending, try, fmt.Sprintf("exited with code 1; restart %d in 10s", try)
+				})
+				time.Sleep(10 * time.Second)
+			}
+		}
+		begun := time.Now()
+		p.cube(2, "run", "-timeout", "1m", jobFile(t, webJob(1)))
+		if took := time.Since(begun); took != time.Minute {
+			t.Errorf("it took %s", took)
+		}
+		golden(t, "run_crash_loop", p.stdout.String())
+	})
+}
+
+func TestRunOfABatchJobEndsWhenAllHaveCompleted(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			a, b := c.place(job, "web", 0, node, nil), c.place(job, "web", 1, node, nil)
+			c.evaluate("web", api.EvalComplete)
+			c.phase(a, api.PhaseComplete, "")
+			time.Sleep(time.Second)
+			c.phase(b, api.PhaseRunning, "")
+		}
+		job := webJob(2)
+		job.Type = api.JobBatch
+		begun := time.Now()
+		p.cube(0, "run", jobFile(t, job))
+		if took := time.Since(begun); took != time.Second {
+			t.Errorf("it took %s", took)
+		}
+		p.shows("2 of 2 instances running or complete")
+	})
+}
+
+func TestRunOfAnUnchangedJobSaysSoAndEndsAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.registered = startsAll(c.addNode("n1", nil))
+		file := jobFile(t, webJob(1))
+		p.cube(0, "run", file)
+		begun := time.Now()
+		p.cube(0, "run", file)
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("it took %s", took)
+		}
+		p.shows(`Job "web" is unchanged: version 1 says this already`)
+	})
+}
+
+func TestRunWaitsForARollingUpdate(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		c.registered = startsAll(node)
+		p.cube(0, "run", jobFile(t, webJob(2)))
+		old := []string{c.allocs[0].ID, c.allocs[1].ID}
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			for slot, id := range old {
+				c.evaluate("web", api.EvalBlocked) // as the scheduler says while it rolls
+				c.set(id, func(a *api.Allocation) { a.Desired = api.DesiredStop })
+				time.Sleep(20 * time.Second)
+				c.phase(id, api.PhaseComplete, "stopped")
+				next := c.place(job, "web", slot, node, func(a *api.Allocation) { a.Replaces = id })
+				time.Sleep(20 * time.Second)
+				c.phase(next, api.PhaseRunning, "")
+			}
+			c.evaluate("web", api.EvalComplete)
+		}
+		job := webJob(2)
+		job.Tasks[0].Image = "hello:2"
+		begun := time.Now()
+		p.cube(0, "run", jobFile(t, job))
+		if took := time.Since(begun); took != 83*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		p.cube(0, "status", "web")
+		golden(t, "status_after_update", p.stdout.String()[strings.Index(p.stdout.String(), "Name "):])
+	})
+}
+
+func TestCtrlCDetaches(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		time.AfterFunc(10*time.Second, p.interrupt)
+		p.cube(0, "run", jobFile(t, webJob(1)))
+		p.shows("Detached: the job goes on; see 'cube task status web'")
+	})
+}
+
+func TestRunDetachedPrintsTheEvaluationAndNothingElse(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		p.cube(0, "run", jobFile(t, webJob(1)), "-detach")
+		if got, want := p.stdout.String(), c.text.Format(c.evals[0].ID)+"\n"; got != want {
+			t.Errorf("stdout is %q, want %q", got, want)
+		}
+	})
+}
+
+func TestWritesAreSentAgainUnderOneRequestID(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		answers := []error{
+			api.Errorf(api.CodeNotLeader, "not the leader"), api.Errorf(api.CodeUnknown, "leadership was lost"),
+			api.Errorf(api.CodeUnavailable, "connection refused"), api.Errorf(api.CodeNoLeader, "no leader"), nil,
+		}
+		tries := 0
+		c.fail = func(method string, _ api.Query) error {
+			if method != "RegisterJobs" {
+				return nil
+			}
+			tries++
+			return answers[tries-1]
+		}
+		p.cube(0, "run", "-detach", jobFile(t, webJob(1)))
+		if tries != 5 || len(c.requests) != 1 {
+			t.Errorf("%d tries under %d request IDs", tries, len(c.requests))
+		}
+		for id, w := range c.requests {
+			if len(id) < 16 || !strings.HasPrefix(w.Who, "ada@") {
+				t.Errorf("request %+v", w)
+			}
+		}
+	})
+}
+
+func TestAWriteIsGivenUpInTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.fail = func(string, api.Query) error { return api.Errorf(api.CodeNoLeader, "no leader was elected") }
+		begun := time.Now()
+		p.cube(1, "run", jobFile(t, webJob(1)))
+		if took := time.Since(begun); took < writePatience || took > 2*writePatience {
+			t.Errorf("it took %s", took)
+		}
+		p.complains("no leader was elected", "cube server members")
+	})
+}
+
+func TestAServerThatIsDownIsSaidAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.fail = func(string, api.Query) error { return api.Errorf(api.CodeUnavailable, "no Cube agent answers") }
+		begun := time.Now()
+		p.cube(1, "run", jobFile(t, webJob(1)))
+		if time.Since(begun) > 0 {
+			t.Error("it waited")
+		}
+		p.complains("Error running ", ": no Cube agent answers\n")
+	})
+}
+
+func TestTheMonitorOutlivesAnElection(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		begun := time.Now()
+		c.fail = func(method string, _ api.Query) error {
+			if since := time.Since(begun); method == "Job" && since > time.Second && since < 4*time.Second {
+				return api.Errorf(api.CodeNoLeader, "no leader")
+			}
+			return nil
+		}
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			id := c.place(job, "web", 0, node, nil)
+			time.Sleep(2 * time.Second)
+			c.phase(id, api.PhasePreparing, "")
+			time.Sleep(8 * time.Second)
+			c.phase(id, api.PhaseRunning, "")
+		}
+		p.cube(0, "run", jobFile(t, webJob(1)))
+		p.shows("The servers cannot be asked: no leader; trying again", "The servers answer again")
+	})
+}
+
+func TestRunEndsWhenTheJobIsChangedByAnother(t *testing.T) {
+	for name, change := range map[string]func(*api.Job){
+		"version 2 of job \"web\" was submitted meanwhile": func(j *api.Job) { j.Version = 2 },
+		"job \"web\" was stopped meanwhile":                func(j *api.Job) { j.Stopped = true },
+	} {
+		bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+			c.registered = func(c *fakeCluster, job *api.Job) {
+				time.Sleep(time.Second)
+				c.do(func() {
+					next := *c.jobs["web"]
+					change(&next)
+					c.jobs["web"] = &next
+				})
+			}
+			p.cube(2, "run", jobFile(t, webJob(1)))
+			p.shows(name)
+		})
+	}
+}
+
+func TestStopWaitsUntilAllIsGone(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.registered = startsAll(c.addNode("n1", nil))
+		p.cube(0, "run", jobFile(t, webJob(2)))
+		p.stdout = buffer{}
+		for i, a := range c.allocs {
+			time.AfterFunc(time.Duration(i+1)*time.Second, func() { c.phase(a.ID, api.PhaseComplete, "stopped") })
+		}
+		begun := time.Now()
+		p.cube(0, "stop", "web")
+		if took := time.Since(begun); took != 2*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		golden(t, "stop_pipe", p.stdout.String())
+	})
+}
+
+func TestStopSaysWhatIsNotGone(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.registered = startsAll(c.addNode("n1", nil))
+		p.cube(0, "run", jobFile(t, webJob(1)))
+		p.cube(2, "stop", "web", "-timeout=30s")
+		p.shows(`Accepted, but after 30s Job "web" is not gone yet`, "web[0] on node n1 is running")
+	})
+}
+
+func TestAllocStopWaitsForThatInstanceOnly(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.registered = startsAll(c.addNode("n1", nil))
+		p.cube(0, "run", jobFile(t, webJob(2)))
+		id := c.allocs[1].ID
+		time.AfterFunc(3*time.Second, func() { c.phase(id, api.PhaseComplete, "stopped") })
+		p.cube(0, "alloc", "stop", id[:6])
+		p.shows("Instance web[1] has stopped")
+	})
+}

@@ -1,0 +1,251 @@
+package command
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"cube/api"
+)
+
+// populated fills a cluster with one of everything there is to show.
+func populated(c *fakeCluster) (web string) {
+	n1 := c.addNode("n1", func(n *api.NodeView) {
+		n.Held, n.Running, n.Allocations = api.Resources{CPU: 1500, Memory: 6963, Disk: 300}, 3, 3
+		n.Load = &api.NodeLoad{CPU: 700, CPUTotal: 4000, Memory: 2048, MemoryTotal: 8192, Disk: 5120, DiskTotal: 102400, Load1: 0.7, Load5: 0.45, Uptime: 50 * time.Hour}
+		n.Meta = map[string]string{"rack": "r1"}
+	})
+	n2 := c.addNode("n2", func(n *api.NodeView) {
+		n.Address, n.Ineligible = "10.0.0.2", true
+		n.Resources.Memory = 512
+		n.Drivers = map[string]api.DriverInfo{
+			"docker":   {Detected: false, Reason: "no socket at /var/run/docker.sock; install docker.io or start dockerd"},
+			"raw_exec": {Detected: false, Reason: "switched off"},
+		}
+	})
+	c.addNode("n3", func(n *api.NodeView) {
+		n.Status, n.StatusReason, n.LastContact = api.NodeDown, "its session is gone and gossip says failed", time.Time{}
+	})
+	job := webJob(2)
+	job.Version, job.SubmittedAt, job.Datacenters = 4, time.Now().Add(-26*time.Hour), []string{"dc1", "dc2"}
+	shop := &api.Job{Name: "shop", Type: api.JobBatch, Priority: 70, Version: 1, SubmittedAt: time.Now(), Tasks: []*api.Task{api.DefaultTask("cart"), api.DefaultTask("pay")}}
+	c.do(func() {
+		c.jobs["web"], c.jobs["shop"] = job, shop
+		c.evals = append(c.evals,
+			&api.Evaluation{ID: c.mint(), Job: "shop", Type: api.JobBatch, Priority: 70, Cause: api.CauseRegister, Status: api.EvalComplete, JobVersion: 1, Placed: 2, At: time.Now().Add(-time.Minute)},
+			&api.Evaluation{ID: c.mint(), Job: "web", Type: api.JobService, Priority: 50, Cause: api.CauseNodeDown, Node: n2.ID, Status: api.EvalBlocked, JobVersion: 4, Placed: 1,
+				At: time.Now().Add(-3*time.Minute - 12*time.Second), Explanations: []api.Explanation{{
+					Task: "web", Wanted: 2, Placed: 1, Nodes: 3, Filters: []api.FilterCount{
+						{Filter: "ready", Nodes: 2, Seen: "down"}, {Filter: "constraint attr.class = edge", Nodes: 1, Wanted: "edge", Seen: "core"},
+					}, Nearest: &api.NearestMiss{Node: "n1", Filter: "constraint attr.class = edge", Wanted: "edge", Seen: "core"},
+				}}})
+	})
+	c.place(job, "web", 0, n1, func(a *api.Allocation) {
+		a.JobVersion, a.Desired, a.DesiredReason, a.Phase = 3, api.DesiredStop, "a newer version", api.PhaseComplete
+		a.CreatedAt = time.Now().Add(-48 * time.Hour)
+	})
+	web = c.place(job, "web", 0, n1, func(a *api.Allocation) {
+		a.Phase, a.Ports, a.StartedAt, a.CreatedAt = api.PhaseRunning, []api.PortBinding{{Label: "http", Host: 23411, To: 80}}, time.Now().Add(-time.Hour), time.Now().Add(-25*time.Hour)
+		a.Resources = api.Resources{CPU: 100, Memory: 128, Disk: 300}
+	})
+	one := 1
+	broken := c.place(job, "web", 1, n2, func(a *api.Allocation) {
+		a.Phase, a.Restarts, a.ExitCode = api.PhasePending, 7, &one
+		a.Ports = []api.PortBinding{{Label: "admin", Host: 20001, To: 9000}, {Label: "http", Host: 20000, To: 80}}
+		a.Message = "exited with code 1; restart 7 in 1m4s\x1b[31m\n\u202eevil"
+	})
+	c.say(broken, "starting", "panic: \x1b]0;title\x07no database")
+	c.place(shop, "cart", 0, n1, func(a *api.Allocation) { a.Phase = api.PhaseComplete })
+	c.place(shop, "pay", 0, n1, func(a *api.Allocation) { a.Phase = api.PhaseRunning })
+	c.members = []api.Member{
+		{Name: "s1", Role: api.RoleServer, Status: api.MemberAlive, GossipAddr: "10.0.0.9:5557", Leader: true, Version: "0.1.0", Datacenter: "dc1"},
+		{Name: "s2", Role: api.RoleServer, Status: api.MemberFailed, GossipAddr: "[fd00::2]:5557", Version: "0.1.0", Datacenter: "dc1"},
+		{Name: "n1", Role: api.RoleClient, Status: api.MemberAlive, GossipAddr: "10.0.0.1:40001", Version: "0.1.0", Datacenter: "dc1"},
+	}
+	c.peers = []api.RaftPeer{
+		{ID: "8c1d22e0aaaa", Name: "s1", Address: "10.0.0.9:5556", Leader: true, Voter: true, LastSeen: "now"},
+		{ID: "8c1d33f1bbbb", Name: "s2", Address: "10.0.0.8:5556", Voter: true, LastSeen: "4m ago"},
+	}
+	return web
+}
+
+func TestWhatCommandsShow(t *testing.T) {
+	for name, line := range map[string]string{
+		"task_status":         "task status",
+		"task_status_web":     "status web",
+		"task_status_pay":     "task status shop/pay",
+		"task_status_verbose": "task status web -verbose",
+		"node_status":         "node status",
+		"node_status_n1":      "node status n1",
+		"alloc_status":        "alloc status",
+		"eval_status":         "eval status",
+		"server_members":      "server members",
+		"raft_list_peers":     "operator raft list-peers",
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+				populated(c)
+				p.cube(0, strings.Fields(line)...)
+				if strings.ContainsAny(p.stdout.String(), "\x1b\x07\u202e") {
+					t.Errorf("control characters of remote text reached the output: %q", p.stdout.String())
+				}
+				golden(t, name, p.stdout.String())
+			})
+		})
+	}
+}
+
+func TestOneAllocationAndOneEvaluationByPrefix(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		id := populated(c)
+		p.cube(0, "alloc", "status", id[:5])
+		golden(t, "alloc_status_one", p.stdout.String())
+		p.stdout = buffer{}
+		p.cube(0, "eval", "status", c.text.Format(c.evals[1].ID)[:8])
+		golden(t, "eval_status_one", p.stdout.String())
+	})
+}
+
+func TestATerminalNarrowsTablesAndColoursThem(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		populated(c)
+		p.columns, p.rows = 95, 24
+		p.cube(0, "node", "status")
+		for line := range strings.Lines(p.stdout.String()) {
+			if strings.Contains(line, "driver") || strings.Contains(line, "down:") {
+				continue // reasons are not cut: they say what to do
+			}
+			if w := textWidth(strings.TrimSuffix(line, "\n")); w > p.columns {
+				t.Errorf("%d columns wide on a terminal of %d: %q", w, p.columns, line)
+			}
+		}
+		p.shows(green+"ready"+reset, red+"down"+reset, bold+"ID")
+		for _, off := range [][]string{{"-no-color"}, nil} {
+			p.stdout = buffer{}
+			if off == nil {
+				p.env["NO_COLOR"] = "1"
+			}
+			p.cube(0, append([]string{"node", "status"}, off...)...)
+			if strings.Contains(p.stdout.String(), "\x1b") {
+				t.Errorf("colours with %v, NO_COLOR=%q", off, p.env["NO_COLOR"])
+			}
+		}
+	})
+}
+
+func TestEveryReadSpeaksJSONAndTemplates(t *testing.T) {
+	for _, line := range []string{
+		"task status", "task status web", "node status", "node status n1", "alloc status", "eval status", "server members", "operator raft list-peers",
+	} {
+		bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+			populated(c)
+			p.cube(0, append(strings.Fields(line), "-json")...)
+			if out := p.stdout.String(); !strings.HasPrefix(out, "{") && !strings.HasPrefix(out, "[") {
+				t.Errorf("%s -json: %s", line, out)
+			}
+			p.stdout = buffer{}
+			p.cube(0, append(strings.Fields(line), "-t", "{{json .}}")...)
+			if strings.Count(p.stdout.String(), "\n") != 1 || p.stderr.String() != "" {
+				t.Errorf("%s -t: %s%s", line, p.stdout.String(), p.stderr.String())
+			}
+			p.cube(1, append(strings.Fields(line), "-json", "-t", "x")...)
+			p.complains("-json and -t exclude each other")
+			p.cube(1, append(strings.Fields(line), "-t", "{{.")...)
+			p.complains("Error reading the template of -t: ")
+		})
+	}
+}
+
+func TestATemplatePrintsWhatItIsAskedFor(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		populated(c)
+		p.cube(0, "node", "status", "-t", "{{range .}}{{.Name}} {{.Status}}\n{{end}}")
+		if got, want := p.stdout.String(), "n1 ready\nn2 ready\nn3 down\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		p.cube(1, "node", "status", "-t", "{{range .}}{{.Nonsense}}{{end}}")
+		p.complains("Error filling in the template of -t: ")
+	})
+}
+
+func TestStatusWithoutALeaderIsStaleAndSaysSo(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		populated(c)
+		c.fail = func(_ string, q api.Query) error {
+			if q.Stale {
+				return nil
+			}
+			return api.Errorf(api.CodeNoLeader, "no leader")
+		}
+		p.cube(0, "status", "web")
+		p.shows("Name        = web")
+		p.complains("The servers have no leader: this is what one of them last knew")
+		p.stderr = buffer{}
+		p.cube(0, "node", "status", "n1", "-stale")
+		if p.stderr.String() != "" {
+			t.Errorf("what was asked for needs no remark: %s", p.stderr.String())
+		}
+	})
+}
+
+func TestUnknownAndAmbiguousNames(t *testing.T) {
+	for line, want := range map[string]string{
+		"status nope":                       `Error reading the status of "nope": no job is named "nope"`,
+		"status shop/nope":                  `job "shop" has no task "nope"; it has cart, pay`,
+		"stop nope":                         `Error stopping "nope": no job is named "nope"`,
+		"stop shop/pay":                     "tasks stop with their job",
+		"logs nope":                         `Error reading the output of "nope": no job is named "nope"`,
+		"logs web -instance 9":              "it has no instance 9",
+		"logs web -tail -2":                 "-tail is a number of lines",
+		"node status nope":                  `Error reading node "nope": no node has an ID that begins with "nope"`,
+		"node status 6e3":                   "3 nodes have IDs that begin with",
+		"node eligibility n1":               "give one of -enable and -disable",
+		"alloc status nope":                 `Error reading allocation "nope"`,
+		"alloc stop nope":                   `Error reading allocation "nope"`,
+		"alloc logs nope":                   `Error reading the output of allocation "nope"`,
+		"eval status nope":                  `Error reading evaluation "nope"`,
+		"operator raft remove-peer":         "takes one argument: <server>, got 0 arguments",
+		"operator raft remove-peer nope":    "no server of the Raft configuration has this ID or name",
+		"operator raft remove-peer 8c1d":    "2 servers are meant by it",
+		"operator raft recover":             "the flag -data-dir is missing",
+		"operator raft recover -data-dir=x": "nobody is there to ask; give -yes",
+	} {
+		bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+			p.meta.Recover = func(string) (string, error) { t.Error("recovered unasked"); return "", nil }
+			populated(c)
+			p.cube(1, strings.Fields(line)...)
+			p.complains(want)
+			if p.stdout.String() != "" {
+				t.Errorf("cube %s wrote to stdout: %s", line, p.stdout.String())
+			}
+		})
+	}
+}
+
+func TestEligibilityByName(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		populated(c)
+		p.cube(0, "node", "eligibility", "n1", "-disable")
+		p.shows("Node n1 (6e310000) is now ineligible")
+		if !c.nodes[0].Ineligible {
+			t.Error("it is still eligible")
+		}
+	})
+}
+
+func TestServerLeaveAndRaftPeers(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		populated(c)
+		p.cube(0, "operator", "raft", "remove-peer", "s2")
+		if len(c.peers) != 1 || c.peers[0].Name != "s1" {
+			t.Errorf("peers: %+v", c.peers)
+		}
+		p.cube(0, "server", "leave")
+		if !c.left {
+			t.Error("it was not asked to leave")
+		}
+		p.meta.Recover = func(dir string) (string, error) { return "recovered " + dir, nil }
+		p.cube(0, "operator", "raft", "recover", "-yes", "-data-dir", "/d")
+		p.shows("recovered /d")
+	})
+}

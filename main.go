@@ -1,0 +1,12 @@
+// Cube runs tasks on a cluster of machines. This one binary is the server, the client and the command line.
+package main
+
+import (
+	"os"
+
+	"cube/command"
+)
+
+func main() {
+	os.Exit(command.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
