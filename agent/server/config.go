@@ -14,11 +14,10 @@ import (
 
 // Config is what a server is made of. The fields without "optional" must be set.
 type Config struct {
-	ID         string // Raft ID, for the life of the data directory
-	Name       string // what people see
-	Datacenter string // optional, for people
-	Version    string // of Cube
-	DataDir    string // its own: raft.db, snapshots, marker, lock
+	ID      string // Raft ID, for the life of the data directory
+	Name    string // what people see
+	Version string // of Cube
+	DataDir string // its own: raft.db, snapshots, marker, lock
 
 	Listener  net.Listener                                             // sessions and Raft; Run closes it
 	Dial      func(ctx context.Context, addr string) (net.Conn, error) // to other servers

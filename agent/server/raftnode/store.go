@@ -42,46 +42,50 @@ type store struct {
 
 // openStore locks and opens the data directory of the server id and refuses one whose state was lost or is another
 // server's. id may be "" to take whoever the directory belongs to; then it must have state.
-func openStore(dir, id string, logger hclog.Logger) (s *store, err error) {
+func openStore(dir, id string, logger hclog.Logger) (*store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
-	s = &store{dir: dir}
-	if s.lock, err = lockDir(dir); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	m, err := readMarker(dir)
+	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
 	}
+	s := &store{dir: dir, lock: lock}
+	if err := s.open(id, logger); err != nil {
+		s.close() // the reason is err
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *store) open(id string, logger hclog.Logger) error {
+	m, err := readMarker(s.dir)
+	if err != nil {
+		return err
+	}
 	if id == "" {
 		if m == nil {
-			return nil, api.Errorf(api.CodeNotFound, "%s is not the data directory of a server: it has no %s", dir, markerFile)
+			return api.Errorf(api.CodeNotFound, "%s is not the data directory of a server: it has no %s", s.dir, markerFile)
 		}
 		id = m.ServerID
 	}
 	if m != nil && m.ServerID != id {
-		return nil, api.Errorf(api.CodeConflict, "%s belongs to server %s, not to this one (%s): use that server's identity, or another -data-dir", dir, m.ServerID, id)
+		return api.Errorf(api.CodeConflict, "%s belongs to server %s, not to this one (%s): use that server's identity, or another -data-dir", s.dir, m.ServerID, id)
 	}
-	path := filepath.Join(dir, raftFile)
+	path := filepath.Join(s.dir, raftFile)
 	if err := checkRaftFile(path, m); err != nil {
-		return nil, err
+		return err
 	}
 	if s.bolt, err = openBolt(path); err != nil {
-		return nil, err
+		return err
 	}
-	if s.snaps, err = raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, logger); err != nil {
-		return nil, fmt.Errorf("opening the snapshots in %s: %w", dir, err)
+	if s.snaps, err = raft.NewFileSnapshotStoreWithLogger(s.dir, retainSnapshots, logger); err != nil {
+		return fmt.Errorf("opening the snapshots in %s: %w", s.dir, err)
 	}
 	if s.used, err = raft.HasExistingState(s.bolt, s.bolt, s.snaps); err != nil {
-		return nil, damaged(path, err)
+		return damaged(path, err)
 	}
-	return s, s.identify(id, m)
+	return s.identify(id, m)
 }
 
 // identify checks that what was opened is what the marker speaks of, or makes a new directory this server's own.

@@ -1,0 +1,248 @@
+package contact
+
+import (
+	"sync"
+	"time"
+
+	"cube/agent/server/signal"
+	"cube/api"
+)
+
+// serverSilence is how long a server may miss its reports before the sessions it spoke of are unknown: a failover of the
+// leader's connection and two tries.
+const serverSilence = 10 * time.Second
+
+// Directory is the leader's knowledge of who holds which node's session, put together from the servers' reports. It lives
+// as long as one leadership.
+type Directory struct {
+	Changed signal.Broadcast // a session came or went, or a server was heard for the first time
+	began   time.Time        // nothing before this was observed
+
+	mu      sync.Mutex
+	servers map[string]*reporting
+	nodes   map[string]*nodeContact
+}
+
+// reporting is one server's stream of reports.
+type reporting struct {
+	boot, seq uint64
+	heard     time.Time
+}
+
+type nodeContact struct {
+	sessions []heldSession // one, except for moments, or when two machines claim one identity
+	load     *api.NodeLoad
+	lostAt   time.Time // of the latest end of a session; zero: none was seen
+	observed bool      // the end was reported by a server that lives
+}
+
+type heldSession struct {
+	server      string
+	incarnation uint64
+}
+
+// Contact is whether and how a node is reached.
+type Contact struct {
+	Connected bool
+	Since     time.Time // of the silence; not connected only
+	Observed  bool      // this leader was told of the silence's beginning by a living server
+	Heard     time.Time // the last sign of life; zero: none since this leader took over
+	Server    string    // that holds the session
+}
+
+// NewDirectory returns the directory of a leadership that begins now.
+func NewDirectory(now time.Time) *Directory {
+	return &Directory{began: now, servers: make(map[string]*reporting), nodes: make(map[string]*nodeContact)}
+}
+
+// Report takes in one server's report.
+func (d *Directory) Report(r *api.SessionReport, now time.Time) *api.SessionAnswer {
+	d.mu.Lock()
+	s := d.servers[r.Server]
+	known := s != nil && s.boot == r.Boot
+	if !r.Full && (!known || r.Seq != s.seq+1) {
+		d.mu.Unlock()
+		return &api.SessionAnswer{Full: true}
+	}
+	changed := s == nil || len(r.Down) > 0
+	if s == nil {
+		s = new(reporting)
+		d.servers[r.Server] = s
+	}
+	if r.Full {
+		// A server that was started anew did not see how its sessions ended: they are unknown rather than lost.
+		changed = d.replace(r, known, now) || changed
+	}
+	*s = reporting{boot: r.Boot, seq: r.Seq, heard: now}
+	for _, n := range r.Up {
+		changed = d.up(r.Server, n) || changed
+	}
+	for _, n := range r.Down {
+		d.down(r.Server, n.Node, n.Incarnation, true, now)
+	}
+	d.mu.Unlock()
+	if changed {
+		d.Changed.Notify()
+	}
+	return &api.SessionAnswer{}
+}
+
+// replace ends the sessions of a server that its full report does not name.
+func (d *Directory) replace(r *api.SessionReport, observed bool, now time.Time) (changed bool) {
+	type session struct {
+		node        string
+		incarnation uint64
+	}
+	named := make(map[session]bool, len(r.Up))
+	for _, n := range r.Up {
+		named[session{n.Node, n.Incarnation}] = true
+	}
+	var gone []session
+	for id, c := range d.nodes {
+		for _, h := range c.sessions {
+			if h.server == r.Server && !named[session{id, h.incarnation}] {
+				gone = append(gone, session{id, h.incarnation})
+			}
+		}
+	}
+	for _, g := range gone {
+		d.down(r.Server, g.node, g.incarnation, observed, now)
+	}
+	return len(gone) > 0
+}
+
+func (d *Directory) up(server string, n api.NodeSession) (changed bool) {
+	c := d.nodes[n.Node]
+	if c == nil {
+		c = new(nodeContact)
+		d.nodes[n.Node] = c
+	}
+	if n.Load != nil {
+		c.load = n.Load
+	}
+	held := heldSession{server, n.Incarnation}
+	for _, h := range c.sessions {
+		if h == held {
+			return false
+		}
+	}
+	c.sessions = append(c.sessions, held)
+	return true
+}
+
+func (d *Directory) down(server, node string, incarnation uint64, observed bool, now time.Time) {
+	c := d.nodes[node]
+	if c == nil {
+		return
+	}
+	for i, h := range c.sessions {
+		if h == (heldSession{server, incarnation}) {
+			c.sessions = append(c.sessions[:i], c.sessions[i+1:]...)
+			c.lostAt, c.observed = now, observed
+			return
+		}
+	}
+}
+
+// Contact tells how a node is reached now.
+func (d *Directory) Contact(node string, now time.Time) Contact {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.nodes[node]
+	if c == nil {
+		return Contact{Since: d.began}
+	}
+	out := Contact{Since: c.lostAt, Observed: c.observed, Heard: c.lostAt}
+	for _, h := range c.sessions {
+		heard := d.servers[h.server].heard
+		if heard.After(out.Heard) {
+			out.Heard = heard
+		}
+		switch {
+		case now.Sub(heard) < serverSilence:
+			out.Connected, out.Server = true, h.server
+		case heard.After(out.Since):
+			// The server fell silent: since then nobody knows.
+			out.Since, out.Observed = heard, false
+		}
+	}
+	if out.Connected {
+		out.Since, out.Observed = time.Time{}, false
+	}
+	return out
+}
+
+// Holder returns the server that holds the session of this incarnation of a node, "" if none does.
+func (d *Directory) Holder(node string, incarnation uint64, now time.Time) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.nodes[node]
+	if c == nil {
+		return ""
+	}
+	for _, h := range c.sessions {
+		if h.incarnation == incarnation && now.Sub(d.servers[h.server].heard) < serverSilence {
+			return h.server
+		}
+	}
+	return ""
+}
+
+// SetLoad notes what a node measured of itself.
+func (d *Directory) SetLoad(node string, load *api.NodeLoad) {
+	if load == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.nodes[node]; c != nil {
+		c.load = load
+	}
+}
+
+// Load returns a node's latest load, nil if none is known.
+func (d *Directory) Load(node string) *api.NodeLoad {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.nodes[node]; c != nil {
+		return c.load
+	}
+	return nil
+}
+
+// Loads returns every node's latest load.
+func (d *Directory) Loads() map[string]api.NodeLoad {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make(map[string]api.NodeLoad, len(d.nodes))
+	for id, c := range d.nodes {
+		if c.load != nil {
+			out[id] = *c.load
+		}
+	}
+	return out
+}
+
+// Sessions counts the sessions of all servers.
+func (d *Directory) Sessions() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for _, c := range d.nodes {
+		n += len(c.sessions)
+	}
+	return n
+}
+
+// NextSilence is the earliest time at which a server that reports now would have fallen silent; zero if none reports.
+func (d *Directory) NextSilence(now time.Time) time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var next time.Time
+	for _, s := range d.servers {
+		if at := s.heard.Add(serverSilence); at.After(now) && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}

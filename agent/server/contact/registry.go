@@ -1,0 +1,134 @@
+package contact
+
+import (
+	"net/http"
+	"sync"
+
+	"cube/agent/server/signal"
+	"cube/api"
+)
+
+// Link is a node's session as the registry needs it.
+type Link interface {
+	Transport() http.RoundTripper
+	Close() error
+}
+
+// Registry is one server's nodes: who holds a session with it. It is safe for concurrent use.
+type Registry struct {
+	changed signal.Broadcast // a session came or went
+
+	mu       sync.Mutex
+	links    map[nodeLife]*entry
+	sessions map[nodeLife]bool // changed since the last report: true came, false went
+	loads    map[nodeLife]bool // of these a newer load is here than was reported
+}
+
+// nodeLife is one life of a node: two lives may overlap for a moment, or when a data directory was copied.
+type nodeLife struct {
+	node        string
+	incarnation uint64
+}
+
+type entry struct {
+	link Link
+	load *api.NodeLoad
+}
+
+// NewRegistry returns an empty registry.
+func NewRegistry() *Registry {
+	return &Registry{links: make(map[nodeLife]*entry), sessions: make(map[nodeLife]bool), loads: make(map[nodeLife]bool)}
+}
+
+// Add takes in a node's session; a former one of the same life is closed. The returned function takes it out again.
+func (r *Registry) Add(node string, incarnation uint64, link Link) (remove func()) {
+	life := nodeLife{node, incarnation}
+	e := &entry{link: link}
+	r.mu.Lock()
+	former := r.links[life]
+	r.links[life] = e
+	r.sessions[life] = true
+	r.mu.Unlock()
+	r.changed.Notify()
+	if former != nil {
+		former.link.Close()
+	}
+	return func() {
+		r.mu.Lock()
+		mine := r.links[life] == e
+		if mine {
+			delete(r.links, life)
+			delete(r.loads, life)
+			r.sessions[life] = false
+		}
+		r.mu.Unlock()
+		if mine {
+			r.changed.Notify()
+		}
+	}
+}
+
+// Transport reaches one life of a node through its session here. It takes no other life's for it: whoever asks wants to
+// know whether that one lives.
+func (r *Registry) Transport(node string, incarnation uint64) (http.RoundTripper, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.links[nodeLife{node, incarnation}]; e != nil {
+		return e.link.Transport(), true
+	}
+	return nil, false
+}
+
+// SetLoad notes what a node measured of itself.
+func (r *Registry) SetLoad(node string, incarnation uint64, load *api.NodeLoad) {
+	if load == nil {
+		return
+	}
+	life := nodeLife{node, incarnation}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.links[life]; e != nil {
+		e.load = load
+		r.loads[life] = true
+	}
+}
+
+// Len is how many sessions there are.
+func (r *Registry) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.links)
+}
+
+// take returns what changed since the last call, or everything.
+func (r *Registry) take(full bool) (up, down []api.NodeSession) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	session := func(l nodeLife) api.NodeSession {
+		s := api.NodeSession{Node: l.node, Incarnation: l.incarnation}
+		if e := r.links[l]; e != nil {
+			s.Load = e.load
+		}
+		return s
+	}
+	if full {
+		for l := range r.links {
+			up = append(up, session(l))
+		}
+	} else {
+		for l, came := range r.sessions {
+			if came {
+				up = append(up, session(l))
+				delete(r.loads, l)
+			} else {
+				down = append(down, session(l))
+			}
+		}
+		for l := range r.loads {
+			up = append(up, session(l))
+		}
+	}
+	clear(r.sessions)
+	clear(r.loads)
+	return up, down
+}

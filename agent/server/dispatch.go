@@ -1,0 +1,350 @@
+package server
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"cube/api"
+	"cube/fsm"
+)
+
+const (
+	// pollWait is about how long a poll waits when nothing changes; each adds up to a tenth, so that they do not all end
+	// together.
+	pollWait = time.Minute
+	// catchUpWait is how long a poll waits for a server that is behind the node's own knowledge.
+	catchUpWait = 5 * time.Second
+	// leaderlessPoll is how long a poll waits for a leader before it tells the node that there is none.
+	leaderlessPoll = 3 * time.Second
+	// pingWait is how long the other holder of a node's identity may take to prove that it lives.
+	pingWait = 3 * time.Second
+
+	// Reports are spaced so that all nodes together make at most so many a second; one node never waits longer than
+	// maxSpacing, nor less than a batch is worth.
+	reportsPerSecond = 5000
+	minSpacing       = 50 * time.Millisecond
+	maxSpacing       = time.Second
+
+	maxInventory = 100_000 // instances on one node
+	nodeIDLength = 32
+)
+
+// Register implements api.Dispatcher. Only the leader answers.
+func (s *Server) Register(ctx context.Context, r *api.Registration) (*api.RegistrationAnswer, error) {
+	t, err := s.leading()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRegistration(r); err != nil {
+		return nil, err
+	}
+	snapshot := s.machine.Snapshot()
+	if r.ClusterID != "" && r.ClusterID != snapshot.ClusterID() {
+		return nil, api.Errorf(api.CodeConflict,
+			"node %s belongs to cluster %s and this is cluster %s: join the former, or start the client with -new-identity", r.Node.ID, r.ClusterID, snapshot.ClusterID())
+	}
+	known := snapshot.Node(r.Node.ID)
+	if err := s.claim(ctx, t, known, r.Node); err != nil {
+		return nil, err
+	}
+	verdicts, clean := judgeInventory(snapshot, r)
+	if known == nil || known.Status == api.NodeDown || !sameNode(known, r.Node) {
+		if _, err := s.door.apply(&fsm.RegisterNode{Node: r.Node, Ready: clean}, origin{Who: "node/" + r.Node.ID, Why: "registration"}); err != nil {
+			return nil, err
+		}
+		snapshot = s.machine.Snapshot()
+	}
+	answer := &api.RegistrationAnswer{
+		ClusterID: snapshot.ClusterID(), Epoch: snapshot.Epoch(), Index: snapshot.Index(), Verdicts: verdicts, Servers: s.serverAddresses(),
+	}
+	if n := snapshot.Node(r.Node.ID); n != nil {
+		answer.Ready = n.Status == api.NodeReady
+	}
+	return answer, nil
+}
+
+func checkRegistration(r *api.Registration) error {
+	switch {
+	case r.Node == nil || len(r.Node.ID) != nodeIDLength:
+		return api.Errorf(api.CodeInvalid, "a registration must name its node by %d hexadecimal digits", nodeIDLength)
+	case r.Node.Resources.CPU < 0 || r.Node.Resources.Memory < 0 || r.Node.Resources.Disk < 0:
+		return api.Errorf(api.CodeInvalid, "node %s says that it has less than nothing: %+v", r.Node.ID, r.Node.Resources)
+	case len(r.Inventory) > maxInventory:
+		return api.Errorf(api.CodeTooLarge, "node %s has an inventory of %d instances; %d are allowed", r.Node.ID, len(r.Inventory), maxInventory)
+	}
+	return nil
+}
+
+// claim refuses a node whose identity another live agent holds: most likely its data directory was copied.
+func (s *Server) claim(ctx context.Context, t *tenure, known, claimed *api.Node) error {
+	if known == nil || known.Incarnation == claimed.Incarnation || t.directory.Holder(known.ID, known.Incarnation, time.Now()) == "" {
+		return nil
+	}
+	worker, err := s.workerOf(known.ID)
+	if err != nil {
+		return nil // it went away while we looked
+	}
+	ctx, cancel := context.WithTimeout(ctx, pingWait)
+	defer cancel()
+	if err := worker.Ping(ctx); err != nil {
+		return nil
+	}
+	return api.Errorf(api.CodeConflict,
+		"node %s is connected already, from %s: was its data directory copied? start one of the two with -new-identity", known.ID, known.Address)
+}
+
+// judgeInventory says what to do with each instance that exists on a node, and whether all of it is to run.
+func judgeInventory(snapshot *fsm.Snapshot, r *api.Registration) (verdicts []api.Verdict, clean bool) {
+	verdicts, clean = make([]api.Verdict, len(r.Inventory)), true
+	for i, item := range r.Inventory {
+		row, ok := snapshot.Row(item.ID)
+		switch {
+		case !ok:
+			verdicts[i] = api.VerdictUnknown
+		case row.Node != r.Node.ID || row.Phase.Terminal() || row.Desired == api.DesiredStop:
+			verdicts[i] = api.VerdictStop
+		default:
+			verdicts[i] = api.VerdictRun
+			continue
+		}
+		if !item.Phase.Terminal() {
+			clean = false
+		}
+	}
+	return verdicts, clean
+}
+
+// sameNode reports whether a registration says what is known: then there is nothing to write.
+func sameNode(known, claimed *api.Node) bool {
+	return known.Incarnation == claimed.Incarnation && known.Name == claimed.Name && known.Datacenter == claimed.Datacenter &&
+		known.Address == claimed.Address && known.HTTPAddr == claimed.HTTPAddr && known.Version == claimed.Version &&
+		known.Resources == claimed.Resources && sameMap(known.Attributes, claimed.Attributes) && sameMap(known.Meta, claimed.Meta) &&
+		sameDrivers(known.Drivers, claimed.Drivers)
+}
+
+func sameMap(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if w, ok := b[k]; !ok || v != w {
+			return false
+		}
+	}
+	return true
+}
+
+func sameDrivers(a, b map[string]api.DriverInfo) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		w, ok := b[k]
+		if !ok || v.Detected != w.Detected || v.Healthy != w.Healthy || v.Reason != w.Reason || !sameMap(v.Attributes, w.Attributes) {
+			return false
+		}
+	}
+	return true
+}
+
+// Poll implements api.Dispatcher. Every server answers from its own state.
+func (s *Server) Poll(ctx context.Context, r *api.PollRequest) (*api.PollAnswer, error) {
+	s.registry.SetLoad(r.Node, r.Incarnation, r.Load)
+	if err := s.catchUp(ctx, r.Index); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	end := began.Add(pollWait + rand.N(pollWait/10))
+	var seen baseline
+	for {
+		rows := s.machine.Watch(fsm.WatchKey{Table: fsm.TableNodeAllocations, Key: r.Node})
+		node := s.machine.Watch(fsm.WatchKey{Table: fsm.TableNodes, Key: r.Node})
+		elected := s.leader.changed.Wait()
+		answer, err := s.pollAnswer(s.machine.Snapshot(), r, &seen)
+		if err != nil {
+			return nil, err
+		}
+		wake := end
+		if _, _, known := s.LeaderInfo(); !known {
+			_, _, since := s.leader.get()
+			answer.NoLeader = time.Since(since) >= leaderlessPoll && time.Since(began) >= leaderlessPoll
+			if at := time.Now().Add(leaderlessPoll); !answer.NoLeader && at.Before(wake) {
+				wake = at
+			}
+		}
+		if answer.Register || len(answer.Assignments) > 0 || answer.NoLeader || !time.Now().Before(end) {
+			return answer, nil
+		}
+		timer := time.NewTimer(time.Until(wake))
+		select {
+		case <-rows:
+		case <-node:
+		case <-elected:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+		timer.Stop()
+	}
+}
+
+// catchUp waits until this server's state is no older than index.
+func (s *Server) catchUp(ctx context.Context, index uint64) error {
+	deadline := time.Now().Add(catchUpWait)
+	for {
+		changed := s.machine.Watch(fsm.WatchKey{Table: fsm.TableAny})
+		if s.machine.Snapshot().Index() >= index {
+			return nil
+		}
+		if !time.Now().Before(deadline) {
+			return api.Errorf(api.CodeUnavailable, "this server is behind: it is at index %d and the node at %d; try another", s.machine.Snapshot().Index(), index)
+		}
+		if !waitFor(ctx, changed, deadline) {
+			return ctx.Err()
+		}
+	}
+}
+
+// baseline is what a node knows when its poll begins: the version and desire of each of its allocations. A row that
+// changed since only because its own node reported it is no news to the node.
+type baseline map[api.ID]knownRow
+
+type knownRow struct {
+	version uint64
+	desired api.Desired
+}
+
+// pollAnswer is what the node does not know yet.
+func (s *Server) pollAnswer(snapshot *fsm.Snapshot, r *api.PollRequest, seen *baseline) (*api.PollAnswer, error) {
+	answer := &api.PollAnswer{Epoch: snapshot.Epoch(), Index: snapshot.Index(), Servers: s.serverAddresses()}
+	node := snapshot.Node(r.Node)
+	if node == nil || node.Incarnation != r.Incarnation || node.Status == api.NodeDown || r.Epoch != snapshot.Epoch() {
+		answer.Register = true
+		return answer, nil
+	}
+	if *seen == nil {
+		*seen = make(baseline)
+		for row := range snapshot.NodeRows(r.Node, 0) {
+			if r.Index > 0 && row.ModifyIndex <= r.Index {
+				(*seen)[row.ID] = knownRow{row.Version, row.Desired}
+			}
+		}
+	}
+	type version struct {
+		job     string
+		version uint64
+	}
+	specs := make(map[version]bool)
+	for row := range snapshot.NodeRows(r.Node, r.Index) {
+		known, ok := (*seen)[row.ID]
+		if row.Phase.Terminal() || ok && known == (knownRow{row.Version, row.Desired}) {
+			continue // the node said so itself, or has it already
+		}
+		answer.Assignments = append(answer.Assignments, api.Assignment{
+			ID: row.ID, Job: row.Job, Version: row.Version, Task: row.Task, Slot: row.Slot, Desired: row.Desired,
+			Ports: snapshot.Ports(row.ID), Restarts: row.Restarts, Phase: row.Phase, Seq: row.Seq,
+		})
+		if v := (version{row.Job, row.Version}); row.Desired == api.DesiredRun && !specs[v] {
+			specs[v] = true
+			spec, err := s.specs.get(snapshot, row.Job, row.Version)
+			if err != nil {
+				return nil, err
+			}
+			answer.Specs = append(answer.Specs, spec)
+		}
+	}
+	return answer, nil
+}
+
+// Report implements api.Dispatcher. Only the leader answers, after the statuses are committed.
+func (s *Server) Report(ctx context.Context, r *api.Report) (*api.ReportAnswer, error) {
+	t, err := s.leading()
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.reports.Add(1)
+	t.directory.SetLoad(r.Node, r.Load)
+	snapshot := s.machine.Snapshot()
+	node := snapshot.Node(r.Node)
+	if node == nil || node.Incarnation != r.Incarnation {
+		return nil, api.Errorf(api.CodeConflict, "node %.32s is not registered in this life: register first", r.Node)
+	}
+	answer := &api.ReportAnswer{Index: snapshot.Index(), Spacing: spacing(t.directory.Sessions())}
+	if len(r.Statuses) > 0 {
+		result, err := t.reports.submit(ctx, t.ctx, fsm.NodeReport{Node: r.Node, Statuses: r.Statuses})
+		if err != nil {
+			return nil, err
+		}
+		answer.Index = result.index
+		for _, id := range result.unknown {
+			// Another node of the same entry may have named an ID that is ours.
+			if row, ok := snapshot.Row(id); !ok || row.Node != r.Node {
+				answer.Unknown = append(answer.Unknown, id)
+			}
+		}
+	}
+	if r.Ready && node.Status == api.NodeInitializing {
+		result, err := s.door.apply(&fsm.NodeReady{Node: r.Node, Incarnation: r.Incarnation}, origin{Who: "node/" + r.Node, Why: "its inventory is put right"})
+		if err != nil {
+			return nil, err
+		}
+		answer.Index = max(answer.Index, result.Index)
+	}
+	return answer, nil
+}
+
+// spacing is how far apart each of so many nodes sends its reports.
+func spacing(nodes int) time.Duration {
+	return min(max(time.Duration(nodes)*time.Second/reportsPerSecond, minSpacing), maxSpacing)
+}
+
+// specCache keeps encoded job versions: every node that runs one is sent the same bytes.
+type specCache struct {
+	encode func(*api.Job) ([]byte, error)
+
+	mu    sync.Mutex
+	specs map[specKey]api.JobSpec
+	bytes int
+}
+
+type specKey struct {
+	job     string
+	version uint64
+	created uint64 // index: a restored state may have another job under the same name and version
+}
+
+// specBytes bounds the cache. When it is full it begins anew: what is in use comes back at once.
+const specBytes = 64 << 20
+
+func newSpecCache(encode func(*api.Job) ([]byte, error)) *specCache {
+	return &specCache{encode: encode, specs: make(map[specKey]api.JobSpec)}
+}
+
+func (c *specCache) get(snapshot *fsm.Snapshot, name string, version uint64) (api.JobSpec, error) {
+	job := snapshot.JobVersion(name, version)
+	if job == nil {
+		return api.JobSpec{}, api.Errorf(api.CodeInternal, "version %d of job %s is in use and not kept", version, name)
+	}
+	key := specKey{name, version, job.CreateIndex}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if spec, ok := c.specs[key]; ok {
+		return spec, nil
+	}
+	plain := *job
+	plain.Source = nil // the node has no use for the text, which may be large
+	body, err := c.encode(&plain)
+	if err != nil {
+		return api.JobSpec{}, err
+	}
+	if c.bytes += len(body); c.bytes > specBytes {
+		clear(c.specs)
+		c.bytes = len(body)
+	}
+	spec := api.JobSpec{Job: name, Version: version, Body: body}
+	c.specs[key] = spec
+	return spec, nil
+}

@@ -1,0 +1,240 @@
+package server
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"strings"
+
+	"cube/api"
+	"cube/fsm"
+	"cube/jobspec"
+)
+
+// maxParses is how many submissions may wait for the parser or be in it; more are told to come back.
+const maxParses = 64
+
+// gate bounds how much is parsed at a time: a parser is the most that one request can make a server compute.
+type gate struct {
+	places  chan struct{} // waiting or working
+	working chan struct{}
+}
+
+func newGate() *gate {
+	return &gate{places: make(chan struct{}, maxParses), working: make(chan struct{}, runtime.GOMAXPROCS(0))}
+}
+
+// enter returns the way out again. CodeBusy when too many wait.
+func (g *gate) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case g.places <- struct{}{}:
+	default:
+		return nil, api.Errorf(api.CodeBusy, "%d job files wait to be parsed already: nothing was written, try again", maxParses)
+	}
+	select {
+	case g.working <- struct{}{}:
+	case <-ctx.Done():
+		<-g.places
+		return nil, ctx.Err()
+	}
+	return func() { <-g.working; <-g.places }, nil
+}
+
+// jobsOf parses and checks a submission. The jobs are canonical.
+func (s *Server) jobsOf(ctx context.Context, sub api.Submission) ([]*api.Job, error) {
+	if (sub.Source == "") == (sub.Job == nil) {
+		return nil, api.Errorf(api.CodeInvalid, "a submission has either a source or a job; an empty file has neither")
+	}
+	if len(sub.Source) > api.MaxSourceBytes {
+		return nil, api.Errorf(api.CodeTooLarge, "%s has %d bytes; %d are allowed", sub.FileName, len(sub.Source), api.MaxSourceBytes)
+	}
+	leave, err := s.parses.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if sub.Job != nil {
+		job := *sub.Job
+		if err := api.CanonicalizeJob(&job); err != nil {
+			return nil, err
+		}
+		return []*api.Job{&job}, nil
+	}
+	file, err := jobspec.Parse([]byte(sub.Source), sub.FileName, sub.Variables)
+	if err != nil {
+		return nil, err
+	}
+	return file.Jobs, nil
+}
+
+// RegisterJobs implements api.Jobs.
+func (s *Server) RegisterJobs(ctx context.Context, sub api.Submission, w api.WriteMeta) (*api.Registered, error) {
+	if _, err := s.leading(); err != nil {
+		return nil, err
+	}
+	if err := checkWrite(w); err != nil {
+		return nil, err
+	}
+	jobs, err := s.jobsOf(ctx, sub)
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.door.apply(&fsm.RegisterJobs{Jobs: jobs}, person(w, api.CauseRegister))
+	if err != nil {
+		return nil, err
+	}
+	out := &api.Registered{Index: result.Index}
+	text := s.machine.Snapshot().Text()
+	for _, r := range result.Registered {
+		job := api.RegisteredJob{Name: r.Name, Version: r.Version, Changed: r.Changed}
+		if r.Evaluation != 0 {
+			job.Evaluation = text.Format(r.Evaluation)
+		}
+		out.Jobs = append(out.Jobs, job)
+	}
+	return out, nil
+}
+
+// ValidateJobs implements api.Jobs. Any server answers.
+func (s *Server) ValidateJobs(ctx context.Context, sub api.Submission) (*api.Validation, error) {
+	jobs, err := s.jobsOf(ctx, sub)
+	if err != nil {
+		return nil, err
+	}
+	v := &api.Validation{}
+	for _, j := range jobs {
+		v.Jobs = append(v.Jobs, j.Redacted())
+	}
+	return v, nil
+}
+
+// StopJob implements api.Jobs.
+func (s *Server) StopJob(_ context.Context, name string, w api.WriteMeta) (*api.EvaluationView, error) {
+	return s.writeForEvaluation(&fsm.StopJob{Name: name}, w, api.CauseStop)
+}
+
+// writeForEvaluation commits a person's write and returns the evaluation that follows from it; an empty one if nothing
+// does.
+func (s *Server) writeForEvaluation(body fsm.Body, w api.WriteMeta, why string) (*api.EvaluationView, error) {
+	if _, err := s.leading(); err != nil {
+		return nil, err
+	}
+	if err := checkWrite(w); err != nil {
+		return nil, err
+	}
+	result, err := s.door.apply(body, person(w, why))
+	if err != nil {
+		return nil, err
+	}
+	snapshot := s.machine.Snapshot()
+	if e := snapshot.Evaluation(result.Evaluation); e != nil {
+		return e.View(snapshot.Text()), nil
+	}
+	return &api.EvaluationView{Status: api.EvalComplete, Message: "there was nothing to do"}, nil
+}
+
+func checkWrite(w api.WriteMeta) error {
+	const maxRequestID, maxWho = 64, 256
+	if len(w.RequestID) > maxRequestID || len(w.Who) > maxWho {
+		return api.Errorf(api.CodeTooLarge, "a request ID has at most %d bytes and a name at most %d", maxRequestID, maxWho)
+	}
+	return nil
+}
+
+// ListJobs implements api.Jobs.
+func (s *Server) ListJobs(ctx context.Context, q api.Query) ([]*api.JobSummary, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[[]*api.JobSummary]{
+		keys: always(fsm.WatchKey{Table: fsm.TableJobs}, fsm.WatchKey{Table: fsm.TableAllocations}),
+		get: func(snapshot *fsm.Snapshot) ([]*api.JobSummary, error) {
+			out := []*api.JobSummary{}
+			for j := range snapshot.Jobs() {
+				if strings.HasPrefix(j.Name, q.Prefix) {
+					summary := snapshot.Summary(j.Name)
+					out = append(out, &summary)
+				}
+			}
+			return out, nil
+		},
+	})
+}
+
+// jobKeys are the keys of reads about one job, which must exist.
+func jobKeys(name string, tables ...fsm.Table) func(*fsm.Snapshot) ([]fsm.WatchKey, error) {
+	return func(snapshot *fsm.Snapshot) ([]fsm.WatchKey, error) {
+		if snapshot.Job(name) == nil {
+			return nil, api.Errorf(api.CodeNotFound, "there is no job %.80q", name)
+		}
+		keys := make([]fsm.WatchKey, len(tables))
+		for i, t := range tables {
+			keys[i] = fsm.WatchKey{Table: t, Key: name}
+		}
+		return keys, nil
+	}
+}
+
+// Job implements api.Jobs.
+func (s *Server) Job(ctx context.Context, name string, q api.Query) (*api.JobStatus, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[*api.JobStatus]{
+		keys: jobKeys(name, fsm.TableJobs, fsm.TableJobAllocations, fsm.TableJobEvaluations),
+		get: func(snapshot *fsm.Snapshot) (*api.JobStatus, error) {
+			job := snapshot.Job(name)
+			if job == nil {
+				return nil, api.Errorf(api.CodeNotFound, "there is no job %.80q", name)
+			}
+			status := &api.JobStatus{Job: job.Redacted(), Summary: snapshot.Summary(name), Allocations: allocationsOfJob(snapshot, name)}
+			if all := snapshot.JobEvaluations(name); len(all) > 0 {
+				status.Evaluation = newest(all)
+			}
+			return status, nil
+		},
+	})
+}
+
+func newest(all []*api.Evaluation) *api.Evaluation {
+	return slices.MaxFunc(all, func(a, b *api.Evaluation) int { return compareIDs(a.ID, b.ID) })
+}
+
+func compareIDs(a, b api.ID) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// JobVersions implements api.Jobs.
+func (s *Server) JobVersions(ctx context.Context, name string, q api.Query) ([]*api.Job, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[[]*api.Job]{
+		keys: jobKeys(name, fsm.TableJobs),
+		get: func(snapshot *fsm.Snapshot) ([]*api.Job, error) {
+			out := []*api.Job{}
+			for _, j := range snapshot.Versions(name) {
+				out = append(out, j.Redacted())
+			}
+			slices.SortFunc(out, func(a, b *api.Job) int { return compareIDs(api.ID(b.Version), api.ID(a.Version)) })
+			return out, nil
+		},
+	})
+}
+
+// JobAllocations implements api.Jobs.
+func (s *Server) JobAllocations(ctx context.Context, name string, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[[]*api.Allocation]{
+		keys: jobKeys(name, fsm.TableJobAllocations),
+		get: func(snapshot *fsm.Snapshot) ([]*api.Allocation, error) {
+			return allocationsOfJob(snapshot, name), nil
+		},
+	})
+}
+
+// JobEvaluations implements api.Jobs.
+func (s *Server) JobEvaluations(ctx context.Context, name string, q api.Query) ([]*api.EvaluationView, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[[]*api.EvaluationView]{
+		keys: jobKeys(name, fsm.TableJobEvaluations),
+		get: func(snapshot *fsm.Snapshot) ([]*api.EvaluationView, error) {
+			return evaluationViews(snapshot, snapshot.JobEvaluations(name)), nil
+		},
+	})
+}

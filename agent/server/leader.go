@@ -1,0 +1,314 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+
+	"cube/agent/server/contact"
+	"cube/agent/server/members"
+	"cube/agent/server/signal"
+	"cube/api"
+	"cube/fsm"
+)
+
+// leadRetry is the pause before a server that leads and whose loops failed begins anew.
+const leadRetry = time.Second
+
+// leaderView is who leads as this server knows it.
+type leaderView struct {
+	changed signal.Broadcast
+
+	mu    sync.Mutex
+	id    string
+	addr  string
+	since time.Time // of the present answer
+}
+
+func (v *leaderView) set(id, addr string) {
+	v.mu.Lock()
+	same := v.id == id && v.addr == addr && !v.since.IsZero()
+	if !same {
+		v.id, v.addr, v.since = id, addr, time.Now()
+	}
+	v.mu.Unlock()
+	if !same {
+		v.changed.Notify()
+	}
+}
+
+func (v *leaderView) get() (id, addr string, since time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.id, v.addr, v.since
+}
+
+// LeaderInfo returns the leader as this server knows it. self is true only when this server leads and is ready to answer;
+// known is false while there is no leader, or this server has just been elected and is catching up.
+func (s *Server) LeaderInfo() (leader api.Leader, self, known bool) {
+	if s.tenure.Load() != nil {
+		return api.Leader{ID: s.cfg.ID, Name: s.cfg.Name, Address: s.cfg.Advertise}, true, true
+	}
+	id, addr, _ := s.leader.get()
+	if id == "" || id == s.cfg.ID {
+		return api.Leader{}, false, false
+	}
+	return api.Leader{ID: id, Name: s.serverName(id), Address: addr}, false, true
+}
+
+// LeaderChanged returns a channel that is closed when LeaderInfo's answer may have changed. Take it before asking.
+func (s *Server) LeaderChanged() <-chan struct{} { return s.leader.changed.Wait() }
+
+// watchLeader keeps the view until ctx ends. Raft wakes it.
+func (s *Server) watchLeader(ctx context.Context) error {
+	// One observation in the buffer is enough: each makes us ask Raft for the present state.
+	seen := make(chan raft.Observation, 1)
+	observer := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
+		_, ok := o.Data.(raft.LeaderObservation)
+		return ok
+	})
+	s.node.RegisterObserver(observer)
+	defer s.node.DeregisterObserver(observer)
+	for {
+		addr, id := s.node.LeaderWithID()
+		s.leader.set(string(id), string(addr))
+		select {
+		case <-seen:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// tenure is one leadership, from the moment at which this server has caught up.
+type tenure struct {
+	ctx       context.Context // ends with it
+	directory *contact.Directory
+	reports   *reportQueue
+}
+
+// leading returns the present tenure; the error has CodeNotLeader.
+func (s *Server) leading() (*tenure, error) {
+	if t := s.tenure.Load(); t != nil {
+		return t, nil
+	}
+	return nil, notLeader()
+}
+
+// serveLeadership leads whenever Raft says so, until ctx ends. A leadership is a context: its loss cancels it, and the
+// next one begins when everything of the last has ended.
+func (s *Server) serveLeadership(ctx context.Context) error {
+	leads := false
+	for {
+		for !leads {
+			select {
+			case leads = <-s.node.Leadership():
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		term, lose := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		go func() { done <- s.leadOn(term) }()
+		select {
+		case leads = <-s.node.Leadership():
+		case <-ctx.Done():
+		}
+		lose()
+		if err := <-done; err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// leadOn leads until ctx ends, and begins anew when a loop fails while Raft still says that this server leads.
+func (s *Server) leadOn(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := s.lead(ctx)
+		if err != nil && ctx.Err() == nil {
+			if lostLeadership(err) {
+				s.logger.Debug("leadership is slipping", "error", err)
+			} else {
+				s.logger.Error("leading failed: beginning anew", "error", err, "after", leadRetry)
+			}
+			signal.Pause(ctx, leadRetry)
+		}
+	}
+	return nil
+}
+
+// lead is what a leader does, until ctx ends or one of its loops fails. It begins by applying all that earlier leaders
+// committed: before that, what this server reads may be older than what they acknowledged.
+func (s *Server) lead(ctx context.Context) error {
+	if err := s.node.Barrier(0).Error(); err != nil {
+		return fmt.Errorf("catching up with the log: %w", err)
+	}
+	if s.machine.Snapshot().ClusterID() == "" {
+		if _, err := s.door.apply(&fsm.InitCluster{ClusterID: mintClusterID()}, leaderLoop("lead", "the cluster begins")); err != nil {
+			return fmt.Errorf("giving the cluster its ID: %w", err)
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	t := &tenure{ctx: ctx, directory: contact.NewDirectory(time.Now()), reports: newReportQueue()}
+	g.Go(func() error { return s.scheduling(t).run(ctx) })
+	g.Go(func() error { return s.liveness(t).run(ctx) })
+	g.Go(func() error { return s.membership().run(ctx) })
+	g.Go(func() error { return s.retention().run(ctx) })
+	g.Go(func() error { return t.reports.run(ctx, s.commitReports) })
+	s.tenure.Store(t)
+	s.leader.changed.Notify()
+	s.logger.Info("this server leads", "cluster", s.machine.Snapshot().ClusterID(), "index", s.machine.Snapshot().Index())
+	<-ctx.Done()
+	s.tenure.Store(nil)
+	s.leader.changed.Notify()
+	s.logger.Info("this server leads no longer")
+	return g.Wait()
+}
+
+// mintClusterID is the one place where chance enters the state.
+func mintClusterID() string {
+	b := make([]byte, 16)
+	rand.Read(b) // it never fails
+	return hex.EncodeToString(b)
+}
+
+func (s *Server) scheduling(t *tenure) *scheduling {
+	return &scheduling{
+		machine: s.machine,
+		commit: func(p *api.Plan) pending {
+			return s.door.begin(&fsm.CommitPlan{Plan: p}, leaderLoop("schedule", "plan"))
+		},
+		loads:     t.directory.Loads,
+		algorithm: s.cfg.Algorithm,
+		measured:  s.metrics.planned,
+		logger:    s.logger.Named("schedule"),
+	}
+}
+
+func (s *Server) liveness(t *tenure) *liveness {
+	return &liveness{
+		machine: s.machine, directory: t.directory, roster: s.roster,
+		graces: graces{node: s.cfg.NodeGrace, disconnect: s.cfg.DisconnectAfter},
+		declare: func(nodes []string, reason string) error {
+			_, err := s.door.apply(&fsm.NodesDown{Nodes: nodes, Reason: reason}, leaderLoop("liveness", reason))
+			return err
+		},
+		logger: s.logger.Named("liveness"),
+	}
+}
+
+func (s *Server) retention() *retention {
+	return &retention{machine: s.machine, reap: func(r *fsm.Reap) error {
+		_, err := s.door.apply(r, leaderLoop("retention", "kept long enough"))
+		return err
+	}}
+}
+
+func (s *Server) membership() *membership {
+	return &membership{
+		node: s.node, roster: s.roster, voters: members.Voters{Self: s.cfg.ID},
+		clusterID: s.machine.Snapshot().ClusterID(), alone: s.cfg.Dev, logger: s.logger.Named("members"),
+	}
+}
+
+// reporter tells the leader of the sessions here; when this server leads, itself.
+func (s *Server) reporter() *contact.Reporter {
+	return &contact.Reporter{
+		Server: s.cfg.ID, Boot: uint64(time.Now().UnixNano()), Registry: s.registry,
+		Leader: func() string {
+			leader, _, _ := s.LeaderInfo()
+			return leader.ID
+		},
+		LeaderChanged: s.LeaderChanged,
+		Send: func(ctx context.Context, leader string, r *api.SessionReport) (*api.SessionAnswer, error) {
+			if leader == s.cfg.ID {
+				return s.Sessions(ctx, r)
+			}
+			return s.cfg.NewPeer(s.Transport(leader)).Sessions(ctx, r)
+		},
+		Logger: s.logger.Named("sessions"),
+	}
+}
+
+// Sessions implements api.Peer.
+func (s *Server) Sessions(_ context.Context, r *api.SessionReport) (*api.SessionAnswer, error) {
+	t, err := s.leading()
+	if err != nil {
+		return nil, err
+	}
+	if r.Server == "" {
+		return nil, api.Errorf(api.CodeInvalid, "a report of sessions must name its server")
+	}
+	return t.directory.Report(r, time.Now()), nil
+}
+
+// found lets the server found a cluster when it may, until it has state or ctx ends. Gossip wakes it.
+func (s *Server) found(ctx context.Context) error {
+	said := ""
+	for !s.node.HadState && s.node.LastIndex() == 0 {
+		gossip := s.roster.Changed.Wait()
+		self := api.Member{ID: s.cfg.ID, Name: s.cfg.Name, RPCAddr: s.cfg.Advertise, Expect: s.cfg.BootstrapExpect}
+		founders, why := members.Founders(self, s.cfg.Joining, s.roster.Servers())
+		if len(founders) > 0 {
+			return s.bootstrap(founders)
+		}
+		if why != said {
+			s.logger.Info(why)
+			said = why
+		}
+		select {
+		case <-gossip:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *Server) bootstrap(founders []api.Member) error {
+	var servers []raft.Server
+	for _, m := range founders {
+		if m.RPCAddr == "" {
+			return api.Errorf(api.CodeInternal, "server %s says no address", m.Name)
+		}
+		servers = append(servers, raft.Server{ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.RPCAddr), Suffrage: raft.Voter})
+	}
+	err := s.node.Bootstrap(servers)
+	if errors.Is(err, raft.ErrCantBootstrap) {
+		return nil // a founder or a leader was faster
+	}
+	if err == nil {
+		s.logger.Info("founded a new cluster", "servers", len(servers))
+	}
+	return err
+}
+
+// announce keeps what gossip says of this server true, until ctx ends. The state wakes it.
+func (s *Server) announce(ctx context.Context) error {
+	said := "nothing yet"
+	for {
+		entries, jobs := s.machine.Watch(fsm.WatchKey{Table: fsm.TableAny}), s.machine.Watch(fsm.WatchKey{Table: fsm.TableJobs})
+		id := s.machine.Snapshot().ClusterID()
+		if (id != "" || s.node.HadState) && id != said {
+			s.cfg.Membership.Update(func(self *api.Member) { self.ClusterID, self.HasState = id, true })
+			said = id
+		}
+		changed := entries
+		if id != "" {
+			changed = jobs // now only a restored snapshot changes the ID, and that wakes every watcher
+		}
+		if !waitFor(ctx, changed, time.Time{}) {
+			return nil
+		}
+	}
+}

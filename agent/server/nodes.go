@@ -1,0 +1,160 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"cube/api"
+	"cube/fsm"
+)
+
+// ListNodes implements api.Nodes.
+func (s *Server) ListNodes(ctx context.Context, q api.Query) ([]*api.NodeView, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[[]*api.NodeView]{
+		keys: always(fsm.WatchKey{Table: fsm.TableNodes}),
+		get: func(snapshot *fsm.Snapshot) ([]*api.NodeView, error) {
+			out := []*api.NodeView{}
+			for n := range snapshot.Nodes() {
+				if strings.HasPrefix(n.ID, q.Prefix) || strings.HasPrefix(n.Name, q.Prefix) {
+					out = append(out, s.nodeView(snapshot, n))
+				}
+			}
+			return out, nil
+		},
+	})
+}
+
+// nodeView adds what the leader knows beside the state. On other servers these parts are empty.
+func (s *Server) nodeView(snapshot *fsm.Snapshot, n *api.Node) *api.NodeView {
+	v := &api.NodeView{Node: *n}
+	v.Held, v.Allocations, v.Running = snapshot.NodeHeld(n.ID)
+	if t := s.tenure.Load(); t != nil {
+		c := t.directory.Contact(n.ID, time.Now())
+		v.Load, v.LastContact, v.Connected = t.directory.Load(n.ID), c.Heard, c.Connected
+	}
+	return v
+}
+
+// findNode resolves an ID, a unique prefix of one, or a name that only one node has.
+func findNode(snapshot *fsm.Snapshot, id string) (*api.Node, error) {
+	if n := snapshot.Node(id); n != nil {
+		return n, nil
+	}
+	var found []*api.Node
+	if id != "" {
+		found = snapshot.FindNodes(id)
+	}
+	if len(found) == 0 {
+		for n := range snapshot.Nodes() {
+			if n.Name == id {
+				found = append(found, n)
+			}
+		}
+	}
+	return resolve("node", id, found, func(n *api.Node) string { return n.ID })
+}
+
+// nodeKeys are the keys of a read about one node.
+func nodeKeys(id string, table fsm.Table) func(*fsm.Snapshot) ([]fsm.WatchKey, error) {
+	return func(snapshot *fsm.Snapshot) ([]fsm.WatchKey, error) {
+		n, err := findNode(snapshot, id)
+		if err != nil {
+			return nil, err
+		}
+		return []fsm.WatchKey{{Table: table, Key: n.ID}}, nil
+	}
+}
+
+// Node implements api.Nodes. A node may also be called by a name that only it has.
+func (s *Server) Node(ctx context.Context, id string, q api.Query) (*api.NodeView, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[*api.NodeView]{
+		keys: nodeKeys(id, fsm.TableNodes),
+		get: func(snapshot *fsm.Snapshot) (*api.NodeView, error) {
+			n, err := findNode(snapshot, id)
+			if err != nil {
+				return nil, err
+			}
+			return s.nodeView(snapshot, n), nil
+		},
+	})
+}
+
+// NodeAllocations implements api.Nodes.
+func (s *Server) NodeAllocations(ctx context.Context, id string, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[[]*api.Allocation]{
+		keys: nodeKeys(id, fsm.TableNodeAllocations),
+		get: func(snapshot *fsm.Snapshot) ([]*api.Allocation, error) {
+			n, err := findNode(snapshot, id)
+			if err != nil {
+				return nil, err
+			}
+			return allocations(snapshot, snapshot.NodeRows(n.ID, 0)), nil
+		},
+	})
+}
+
+// SetNodeEligibility implements api.Nodes.
+func (s *Server) SetNodeEligibility(_ context.Context, id string, eligible bool, w api.WriteMeta) (*api.NodeView, error) {
+	if _, err := s.leading(); err != nil {
+		return nil, err
+	}
+	if err := checkWrite(w); err != nil {
+		return nil, err
+	}
+	n, err := findNode(s.machine.Snapshot(), id)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.door.apply(&fsm.SetEligibility{Node: n.ID, Ineligible: !eligible}, person(w, "eligibility")); err != nil {
+		return nil, err
+	}
+	snapshot := s.machine.Snapshot()
+	if n = snapshot.Node(n.ID); n == nil {
+		return nil, api.Errorf(api.CodeNotFound, "node %s is gone", id)
+	}
+	return s.nodeView(snapshot, n), nil
+}
+
+// NodeTransport reaches a node over its session with this server; ok is false when it has none here, or only that of a
+// life which the state does not know (yet).
+func (s *Server) NodeTransport(nodeID string) (rt http.RoundTripper, ok bool) {
+	n := s.machine.Snapshot().Node(nodeID)
+	if n == nil {
+		return nil, false
+	}
+	return s.registry.Transport(nodeID, n.Incarnation)
+}
+
+// SessionServer returns the server that holds a node's session. ok is false when none does as far as this server knows:
+// only the leader knows of sessions elsewhere.
+func (s *Server) SessionServer(nodeID string) (serverID string, ok bool) {
+	if _, here := s.NodeTransport(nodeID); here {
+		return s.cfg.ID, true
+	}
+	n, t := s.machine.Snapshot().Node(nodeID), s.tenure.Load()
+	if n == nil || t == nil {
+		return "", false
+	}
+	holder := t.directory.Holder(nodeID, n.Incarnation, time.Now())
+	return holder, holder != "" && holder != s.cfg.ID
+}
+
+// workerOf returns the node behind its session, wherever that is.
+func (s *Server) workerOf(nodeID string) (api.Worker, error) {
+	if rt, ok := s.NodeTransport(nodeID); ok {
+		return s.cfg.NewWorker(rt), nil
+	}
+	if holder, ok := s.SessionServer(nodeID); ok {
+		return s.cfg.NewWorker(relay{s.Transport(holder), nodeID}), nil
+	}
+	if _, err := s.leading(); err != nil {
+		return nil, err
+	}
+	name := nodeID
+	if n := s.machine.Snapshot().Node(nodeID); n != nil {
+		name = n.Name
+	}
+	return nil, api.Errorf(api.CodeUnavailable, "node %s is not connected: what only it knows cannot be read until it is back", name)
+}

@@ -1,0 +1,304 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"cube/agent/server/raftnode"
+	"cube/api"
+	"cube/fsm"
+)
+
+const (
+	// maxSnapshot bounds what RestoreSnapshot takes: ten times the largest cluster Cube is made for.
+	maxSnapshot = 4 << 30
+	// restoreTimeout bounds the wait for Raft to take a snapshot up.
+	restoreTimeout = time.Minute
+	// leaveTimeout bounds leaving: a transfer of leadership and a change of the configuration.
+	leaveTimeout = 15 * time.Second
+)
+
+// Health implements api.Operator. Any server answers for itself; one that knows no leader is not well.
+func (s *Server) Health(context.Context) (*api.Health, error) {
+	leader, self, known := s.LeaderInfo()
+	if !known {
+		return nil, api.Errorf(api.CodeNoLeader, "this server knows no leader")
+	}
+	snapshot := s.machine.Snapshot()
+	return &api.Health{
+		Role: api.RoleServer, Leader: leader.Name, Leading: self, Index: snapshot.Index(), Version: s.cfg.Version, Cluster: snapshot.ClusterID(),
+	}, nil
+}
+
+// Leader implements api.Operator. Any server answers.
+func (s *Server) Leader(context.Context) (*api.Leader, error) {
+	leader, _, known := s.LeaderInfo()
+	if !known {
+		return nil, api.Errorf(api.CodeNoLeader, "this server knows no leader")
+	}
+	return &leader, nil
+}
+
+// Members implements api.Operator. Any server answers with what it knows.
+func (s *Server) Members(context.Context) ([]api.Member, error) {
+	leader, _, _ := s.LeaderInfo()
+	voters := make(map[string]bool)
+	for _, peer := range s.node.Servers() {
+		voters[string(peer.ID)] = peer.Suffrage == raft.Voter
+	}
+	out := s.cfg.Membership.Members()
+	for i := range out {
+		if m := &out[i]; m.Role == api.RoleServer {
+			m.Leader, m.Voter = m.ID == leader.ID, voters[m.ID]
+		}
+	}
+	return out, nil
+}
+
+// RaftPeers implements api.Operator. Any server answers with the configuration it knows.
+func (s *Server) RaftPeers(context.Context) ([]api.RaftPeer, error) {
+	leader, _, _ := s.LeaderInfo()
+	out := []api.RaftPeer{}
+	for _, peer := range s.node.Servers() {
+		id := string(peer.ID)
+		p := api.RaftPeer{ID: id, Name: s.serverName(id), Address: string(peer.Address), Leader: id == leader.ID, Voter: peer.Suffrage == raft.Voter}
+		if m, ok := s.roster.Server(id); ok && m.Status == api.MemberAlive {
+			p.LastSeen = "now"
+		} else if ok {
+			p.LastSeen = fmt.Sprintf("%s ago (%s)", time.Since(m.Since).Truncate(time.Second), m.Status)
+		} else if id == s.cfg.ID {
+			p.LastSeen = "now"
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// RemovePeer implements api.Operator. id is an ID, a unique prefix of one, or an address.
+func (s *Server) RemovePeer(_ context.Context, id string, _ api.WriteMeta) error {
+	if _, err := s.leading(); err != nil {
+		return err
+	}
+	var found []raft.Server
+	for _, peer := range s.node.Servers() {
+		if string(peer.Address) == id || id != "" && strings.HasPrefix(string(peer.ID), id) {
+			found = append(found, peer)
+		}
+	}
+	peer, err := resolve("server", id, found, func(p raft.Server) string { return string(p.ID) })
+	if err != nil {
+		return err
+	}
+	if string(peer.ID) == s.cfg.ID {
+		return api.Errorf(api.CodeInvalid, "server %s leads: run `cube server leave` on it instead", peer.ID)
+	}
+	if err := s.node.RemoveServer(peer.ID, 0, changeTimeout).Error(); err != nil {
+		return fmt.Errorf("removing server %s: %w", peer.ID, raftError(err))
+	}
+	s.logger.Info("a server was removed on request", "server", peer.ID, "address", peer.Address)
+	return nil
+}
+
+// Leave implements api.Operator: leadership is handed over, the new leader removes this server, and Run ends.
+func (s *Server) Leave(ctx context.Context) error {
+	if s.otherVoters() == 0 {
+		return api.Errorf(api.CodeForbidden, "this is the only voter, the cluster would be gone: stop the agent instead")
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	s.departing.Store(true)
+	if err := s.leave(ctx); err != nil {
+		s.departing.Store(false)
+		return err
+	}
+	s.logger.Info("this server has left the cluster")
+	s.leaveOnce.Do(func() { close(s.leaving) })
+	return nil
+}
+
+func (s *Server) leave(ctx context.Context) error {
+	s.handOver()
+	for {
+		changed := s.LeaderChanged()
+		leader, self, known := s.LeaderInfo()
+		if known && !self {
+			err := s.cfg.NewCluster(s.Transport(leader.ID)).RemovePeer(ctx, s.cfg.ID, api.WriteMeta{Who: "server/" + s.cfg.ID})
+			if err == nil {
+				return nil
+			}
+			if api.CodeOf(err) != api.CodeNotLeader {
+				return fmt.Errorf("asking leader %s to remove this server: %w", leader.Name, err)
+			}
+		}
+		if !waitFor(ctx, changed, time.Now().Add(leadRetry)) {
+			return api.Errorf(api.CodeNoLeader, "no other server took over within %s: this one stays", leaveTimeout)
+		}
+	}
+}
+
+// SaveSnapshot implements api.Operator.
+func (s *Server) SaveSnapshot(ctx context.Context) (io.ReadCloser, error) {
+	t, err := s.leading()
+	if err != nil {
+		return nil, err
+	}
+	snapshot := s.machine.Snapshot()
+	if err := s.reads.wait(ctx); err != nil {
+		return nil, err
+	}
+	if s.tenure.Load() != t {
+		return nil, notLeader()
+	}
+	// By way of a file: a reader that is slow, or leaves, then holds up nothing but itself.
+	f, err := s.spool("save")
+	if err != nil {
+		return nil, err
+	}
+	if err := snapshot.Persist(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("writing the snapshot: %w", err), f.Close())
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, errors.Join(fmt.Errorf("reading the snapshot back: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// spool makes a file without a name in the data directory; it is gone when it is closed.
+func (s *Server) spool(what string) (*os.File, error) {
+	f, err := os.CreateTemp(s.cfg.DataDir, what+"-*")
+	if err != nil {
+		return nil, fmt.Errorf("making room for a snapshot: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("making room for a snapshot: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// RestoreSnapshot implements api.Operator.
+func (s *Server) RestoreSnapshot(_ context.Context, r io.Reader, w api.WriteMeta) error {
+	if _, err := s.leading(); err != nil {
+		return err
+	}
+	if err := checkWrite(w); err != nil {
+		return err
+	}
+	f, err := s.spool("restore")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := io.Copy(f, io.LimitReader(r, maxSnapshot+1))
+	if err != nil {
+		return api.Errorf(api.CodeUnavailable, "receiving the snapshot: %w: nothing was changed", err)
+	}
+	if size > maxSnapshot {
+		return api.Errorf(api.CodeTooLarge, "the snapshot has more than %d bytes: nothing was changed", int64(maxSnapshot))
+	}
+	header, err := verifySpooled(f)
+	if err != nil {
+		return err
+	}
+	s.door.restoring.Lock()
+	defer s.door.restoring.Unlock()
+	// Raft continues after the greater of its own index and the snapshot's, and panics on a snapshot that does not
+	// restore: that is why it was verified.
+	meta := raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: header.Index, Size: size}
+	if err := s.node.Restore(&meta, f, restoreTimeout); err != nil {
+		return fmt.Errorf("restoring the snapshot: %w", raftError(err))
+	}
+	if _, err := s.door.enqueue(&fsm.RaiseEpoch{}, person(w, "snapshot restore")).wait(); err != nil {
+		return fmt.Errorf("the snapshot is restored but its new epoch is not written; restore it again: %w", err)
+	}
+	s.logger.Warn("the state was replaced by a snapshot", "cluster", header.ClusterID, "snapshot_index", header.Index, "who", w.Who)
+	return nil
+}
+
+// verifySpooled checks the file to its end and leaves it at its beginning.
+func verifySpooled(f *os.File) (header fsm.Header, err error) {
+	rewind := func() {
+		if err == nil {
+			_, err = f.Seek(0, io.SeekStart)
+		}
+	}
+	rewind()
+	if err == nil {
+		err = fsm.Verify(f)
+	}
+	rewind()
+	if err == nil {
+		header, err = fsm.Inspect(f)
+	}
+	rewind()
+	if err != nil {
+		return header, fmt.Errorf("the snapshot cannot be restored, nothing was changed: %w", err)
+	}
+	return header, nil
+}
+
+// Recover makes the server whose data directory this is, and which must not be running, the only voter of its cluster:
+// the way out when a majority of the servers is gone for good. It returns that server. Entries that only the lost servers
+// had are lost; the others must join anew with empty data directories.
+func Recover(dataDir string, logger hclog.Logger) (api.RaftPeer, error) {
+	return raftnode.Recover(dataDir, logger)
+}
+
+// Metrics is what a server counts. Totals are since its start.
+type Metrics struct {
+	AppliedIndex, CommitIndex, LastIndex, Term uint64
+
+	Leading     bool
+	LeaderKnown bool
+	Servers     int // in the Raft configuration
+	Sessions    int // of nodes, with this server
+
+	Plans      uint64
+	PlanTime   time.Duration // in all: planning and committing
+	Placements uint64
+	Rejections uint64
+
+	Reports       uint64
+	ReportEntries uint64 // log entries that carried them
+
+	Snapshots    uint64
+	SnapshotTime time.Duration // in all
+}
+
+// counters are the parts of Metrics that are counted as they happen.
+type counters struct {
+	plans, planTime, placements, rejections, reports, reportEntries, snapshots, snapshotTime atomic.Uint64
+}
+
+func (c *counters) planned(took time.Duration, placed, rejected int) {
+	c.plans.Add(1)
+	c.planTime.Add(uint64(took))
+	c.placements.Add(uint64(placed))
+	c.rejections.Add(uint64(rejected))
+}
+
+func (c *counters) snapshotTook(d time.Duration) {
+	c.snapshots.Add(1)
+	c.snapshotTime.Add(uint64(d))
+}
+
+// Metrics returns what the server counts.
+func (s *Server) Metrics() Metrics {
+	_, self, known := s.LeaderInfo()
+	c := s.metrics
+	return Metrics{
+		AppliedIndex: s.node.AppliedIndex(), CommitIndex: s.node.CommitIndex(), LastIndex: s.node.LastIndex(), Term: s.node.CurrentTerm(),
+		Leading: self, LeaderKnown: known, Servers: len(s.node.Servers()), Sessions: s.registry.Len(),
+		Plans: c.plans.Load(), PlanTime: time.Duration(c.planTime.Load()), Placements: c.placements.Load(), Rejections: c.rejections.Load(),
+		Reports: c.reports.Load(), ReportEntries: c.reportEntries.Load(),
+		Snapshots: c.snapshots.Load(), SnapshotTime: time.Duration(c.snapshotTime.Load()),
+	}
+}

@@ -1,0 +1,131 @@
+package raftnode
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"cube/api"
+	"cube/fsm"
+)
+
+// snapshotBytes is how much log makes a snapshot worth its while: entries differ a thousandfold in size, so their number
+// says nothing.
+const snapshotBytes = 64 << 20
+
+// adapter hands committed entries to the state machine. An entry that cannot be decoded stops the server: the adapter
+// freezes, so that nothing after the entry is applied or put into a snapshot, and calls fail.
+type adapter struct {
+	machine *fsm.Machine
+	id      raft.ServerID
+	fail    func(error)   // called once
+	absent  chan struct{} // signalled when a configuration without this server was applied
+	grown   chan struct{} // signalled when snapshotBytes of log were applied since the last snapshot
+
+	frozen error        // guarded by raft: Apply, Snapshot and Restore come from one goroutine
+	member atomic.Bool  // this server was in a configuration that was applied
+	bytes  atomic.Int64 // applied since the last snapshot
+}
+
+var _ raft.BatchingFSM = (*adapter)(nil)
+
+func newAdapter(m *fsm.Machine, id string, fail func(error)) *adapter {
+	return &adapter{machine: m, id: raft.ServerID(id), fail: fail, absent: make(chan struct{}, 1), grown: make(chan struct{}, 1)}
+}
+
+// Apply implements raft.FSM; the response is an fsm.Result.
+func (a *adapter) Apply(l *raft.Log) any {
+	switch l.Type {
+	case raft.LogCommand:
+	case raft.LogConfiguration: // comes with batches only
+		a.configure(raft.DecodeConfiguration(l.Data))
+		return nil
+	default:
+		return nil
+	}
+	if a.frozen == nil {
+		c, err := fsm.Decode(l.Data)
+		if err == nil {
+			a.count(len(l.Data))
+			return a.machine.Apply(l.Index, c)
+		}
+		a.frozen = api.Errorf(api.CodeIncompatible,
+			"entry %d of the Raft log cannot be applied: %w; run the version of cube that wrote it, or remove the data directory whole and join again", l.Index, err)
+		a.fail(a.frozen)
+	}
+	return fsm.Result{Err: a.frozen}
+}
+
+func (a *adapter) configure(c raft.Configuration) {
+	if contains(c.Servers, a.id) {
+		a.member.Store(true)
+		return
+	}
+	select {
+	case a.absent <- struct{}{}:
+	default: // said already
+	}
+}
+
+func contains(servers []raft.Server, id raft.ServerID) bool {
+	return slices.ContainsFunc(servers, func(s raft.Server) bool { return s.ID == id })
+}
+
+// ApplyBatch implements raft.BatchingFSM.
+func (a *adapter) ApplyBatch(logs []*raft.Log) []any {
+	out := make([]any, len(logs))
+	for i, l := range logs {
+		out[i] = a.Apply(l)
+	}
+	return out
+}
+
+// count signals growth each time another snapshotBytes are full.
+func (a *adapter) count(n int) {
+	after := a.bytes.Add(int64(n))
+	if after/snapshotBytes == (after-int64(n))/snapshotBytes {
+		return
+	}
+	select {
+	case a.grown <- struct{}{}:
+	default: // a snapshot is due already
+	}
+}
+
+// Snapshot implements raft.FSM. It costs next to nothing: the state is copied on write.
+func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
+	if a.frozen != nil {
+		return nil, a.frozen
+	}
+	return &persister{a.machine.Snapshot()}, nil
+}
+
+// Restore implements raft.FSM.
+func (a *adapter) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	if a.frozen != nil {
+		return a.frozen
+	}
+	if err := a.machine.Restore(r); err != nil {
+		return fmt.Errorf("restoring a snapshot: %w", err)
+	}
+	return nil
+}
+
+// persister writes one snapshot.
+type persister struct{ snapshot *fsm.Snapshot }
+
+// Persist implements raft.FSMSnapshot.
+func (p *persister) Persist(sink raft.SnapshotSink) error {
+	if err := p.snapshot.Persist(sink); err != nil {
+		sink.Cancel()
+		return fmt.Errorf("writing snapshot %s: %w", sink.ID(), err)
+	}
+	return sink.Close()
+}
+
+// Release implements raft.FSMSnapshot.
+func (p *persister) Release() {}

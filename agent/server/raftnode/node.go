@@ -1,0 +1,271 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+
+	"cube/api"
+	"cube/fsm"
+)
+
+const (
+	// trailingLogs entries stay behind a snapshot, so that a follower that was away for a moment is not sent the whole
+	// state. Raft's default, kept on purpose: with a handful, a snapshot's installation can chase its own tail (#697).
+	trailingLogs = 10240
+	// never is a threshold raft's own snapshot loop does not reach: ours goes by bytes.
+	never = 1 << 62
+	// markEvery bounds how far the marker lags behind. It is a check on gross loss, not a second log.
+	markEvery = 30 * time.Second
+	// leadershipChanges are buffered, since raft stops while nobody reads them.
+	leadershipChanges = 64
+)
+
+// Config is what a Node is made of; every field must be set.
+type Config struct {
+	Dir     string
+	ID      string
+	Machine *fsm.Machine // empty; the Node is its only writer
+	Stream  *Stream
+	Timing  Timing
+	Logger  hclog.Logger
+}
+
+// Node is a running member of a Raft cluster, or one that waits to become one.
+type Node struct {
+	*raft.Raft
+	// HadState says that the data directory held Raft state when it was opened.
+	HadState bool
+
+	machine   *fsm.Machine
+	adapter   *adapter
+	store     *store
+	transport *guardedTransport
+	logs      raft.LogStore
+	stable    raft.StableStore
+	config    *raft.Config
+	lead      chan bool
+	fatal     chan error
+	logger    hclog.Logger
+}
+
+// Open opens the data directory and starts Raft. The caller must call Run, and Close after it.
+func Open(c Config) (*Node, error) {
+	n := &Node{machine: c.Machine, logger: c.Logger, lead: make(chan bool, leadershipChanges), fatal: make(chan error, 1)}
+	var err error
+	if n.store, err = openStore(c.Dir, c.ID, quiet(c.Logger)); err != nil {
+		return nil, err
+	}
+	n.HadState = n.store.used
+	watched := &watchedStore{BoltStore: n.store.bolt, limit: writeLimit, hung: n.fail}
+	n.stable = watched
+	if n.logs, err = raft.NewLogCache(logCacheSize, watched); err != nil {
+		return nil, errors.Join(fmt.Errorf("making the log cache: %w", err), n.store.close())
+	}
+	n.adapter = newAdapter(c.Machine, c.ID, n.fail)
+	n.transport = newTransport(c.Stream, quiet(c.Logger))
+	n.config = raftConfig(c, n.lead)
+	if n.Raft, err = n.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting raft in %s: %w", c.Dir, err), n.transport.Close(), n.store.close())
+	}
+	n.transport.setTerm(n.Raft.CurrentTerm)
+	return n, nil
+}
+
+// start keeps raft's panics on damaged logs to itself.
+func (n *Node) start() (r *raft.Raft, err error) {
+	defer recoverFault(&err)
+	defer guardFaults()()
+	return raft.NewRaft(n.config, n.adapter, n.logs, n.stable, n.store.snaps, n.transport)
+}
+
+func raftConfig(c Config, lead chan<- bool) *raft.Config {
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(c.ID)
+	rc.HeartbeatTimeout = c.Timing.Heartbeat
+	rc.ElectionTimeout = c.Timing.Election
+	rc.LeaderLeaseTimeout = c.Timing.Lease
+	rc.CommitTimeout = c.Timing.Commit
+	rc.BatchApplyCh = true
+	rc.ShutdownOnRemove = false // Run ends instead; raft, shut down by itself, would leave calls to Apply unanswered
+	rc.TrailingLogs = trailingLogs
+	rc.SnapshotThreshold = never
+	rc.SnapshotInterval = 24 * time.Hour
+	rc.NotifyCh = lead
+	rc.NoLegacyTelemetry = true
+	rc.Logger = quiet(c.Logger)
+	return rc
+}
+
+// fail keeps the first reason why the server must stop.
+func (n *Node) fail(err error) {
+	select {
+	case n.fatal <- err:
+	default:
+	}
+}
+
+// Leadership tells each time this server gains (true) or loses (false) leadership, in order.
+func (n *Node) Leadership() <-chan bool { return n.lead }
+
+// Bootstrap makes servers the voters of a new cluster. It fails when there is state already.
+func (n *Node) Bootstrap(servers []raft.Server) error {
+	if err := n.BootstrapCluster(raft.Configuration{Servers: servers}).Error(); err != nil {
+		return fmt.Errorf("bootstrapping the cluster: %w", err)
+	}
+	return nil
+}
+
+// Servers returns the latest configuration.
+func (n *Node) Servers() []raft.Server { return n.Raft.GetConfiguration().Configuration().Servers }
+
+// ErrRemoved is why Run ends on a server that was taken out of the cluster.
+var ErrRemoved = api.Errorf(api.CodeForbidden,
+	"this server was removed from the cluster: to join again, remove its data directory and start it with -join")
+
+// Run keeps the marker, and takes snapshots as the log grows; snapshot is told how long each took. It returns nil when
+// ctx ends, and an error when this server must stop: its disk hangs, its log holds what it cannot apply, or it was
+// removed (ErrRemoved). After a disk error Close may not return: the process has to end.
+func (n *Node) Run(ctx context.Context, snapshot func(time.Duration)) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		select {
+		case err := <-n.fatal:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	g.Go(func() error { return n.watchRemoval(ctx) })
+	g.Go(func() error { return n.keepMarker(ctx) })
+	g.Go(func() error { return n.takeSnapshots(ctx, snapshot) })
+	return g.Wait()
+}
+
+// watchRemoval ends with an error when this server was taken out of the configuration. Old configurations are applied
+// again at a start, from before it was let in: what counts is that it was a member and is in the latest one no longer.
+func (n *Node) watchRemoval(ctx context.Context) error {
+	for {
+		select {
+		case <-n.adapter.absent:
+		case <-ctx.Done():
+			return nil
+		}
+		if n.adapter.member.Load() && !contains(n.Servers(), n.config.LocalID) {
+			return ErrRemoved
+		}
+	}
+}
+
+func (n *Node) keepMarker(ctx context.Context) error {
+	ticker := time.NewTicker(markEvery)
+	defer ticker.Stop()
+	for {
+		var changed <-chan struct{}
+		if n.store.marker.ClusterID == "" {
+			changed = n.machine.Watch(fsm.WatchKey{Table: fsm.TableAny})
+		}
+		if err := n.mark(); err != nil {
+			return err
+		}
+		if n.store.marker.ClusterID != "" {
+			changed = nil
+		}
+		select {
+		case <-changed:
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// mark is called by keepMarker, and by Close after it.
+func (n *Node) mark() error {
+	s := n.machine.Snapshot()
+	if s.ClusterID() == "" {
+		return nil // nothing was agreed yet
+	}
+	return n.store.mark(s.ClusterID(), max(n.store.marker.Index, s.Index()))
+}
+
+func (n *Node) takeSnapshots(ctx context.Context, took func(time.Duration)) error {
+	for {
+		select {
+		case <-n.adapter.grown:
+		case <-ctx.Done():
+			return nil
+		}
+		began := time.Now()
+		err := n.Raft.Snapshot().Error()
+		switch {
+		case err == nil:
+			took(time.Since(began))
+		case errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown):
+		default:
+			// The log goes on growing; the next 64 MiB try again.
+			n.logger.Error("taking a snapshot failed: the log grows until one succeeds", "error", err)
+		}
+	}
+}
+
+// Close stops Raft, writes the marker and releases the data directory.
+func (n *Node) Close() error {
+	err := n.Raft.Shutdown().Error()
+	return errors.Join(err, n.transport.Close(), n.mark(), n.store.close())
+}
+
+// quietLogger passes raft's news of itself on as debug output: for people, what matters is who leads, which the server
+// says itself. Warnings and errors stay.
+type quietLogger struct{ hclog.Logger }
+
+func quiet(l hclog.Logger) hclog.Logger { return quietLogger{l.Named("raft")} }
+
+func (q quietLogger) Info(msg string, args ...any)  { q.Logger.Debug(msg, args...) }
+func (q quietLogger) Debug(msg string, args ...any) { q.Logger.Trace(msg, args...) }
+
+func (q quietLogger) With(args ...any) hclog.Logger { return quietLogger{q.Logger.With(args...)} }
+
+// Recover makes the server of dir, which must not be running, the only voter of its cluster, with all that its log holds:
+// the way out when a majority is gone for good. It returns the server. What other servers had acknowledged and this one
+// never got is lost.
+func Recover(dir string, logger hclog.Logger) (api.RaftPeer, error) {
+	s, err := openStore(dir, "", quiet(logger))
+	if err != nil {
+		return api.RaftPeer{}, err
+	}
+	peer, err := s.recover(logger)
+	return peer, errors.Join(err, s.close())
+}
+
+func (s *store) recover(logger hclog.Logger) (api.RaftPeer, error) {
+	if !s.used {
+		return api.RaftPeer{}, api.Errorf(api.CodeConflict, "%s has no Raft state to recover: start the server with -join instead", s.dir)
+	}
+	_, transport := raft.NewInmemTransport("")
+	config := func() *raft.Config {
+		return raftConfig(Config{ID: s.marker.ServerID, Timing: LANTiming(1), Logger: logger}, nil)
+	}
+	discard := func(error) {} // the adapter freezes, and both calls below fail with the reason
+	old, err := raft.GetConfiguration(config(), newAdapter(fsm.New(), s.marker.ServerID, discard), s.bolt, s.bolt, s.snaps, transport)
+	if err != nil {
+		return api.RaftPeer{}, fmt.Errorf("reading the servers from %s: %w", s.dir, err)
+	}
+	for _, server := range old.Servers {
+		if string(server.ID) != s.marker.ServerID {
+			continue
+		}
+		server.Suffrage = raft.Voter
+		alone := raft.Configuration{Servers: []raft.Server{server}}
+		if err := raft.RecoverCluster(config(), newAdapter(fsm.New(), s.marker.ServerID, discard), s.bolt, s.bolt, s.snaps, transport, alone); err != nil {
+			return api.RaftPeer{}, fmt.Errorf("recovering %s: %w", s.dir, err)
+		}
+		return api.RaftPeer{ID: string(server.ID), Address: string(server.Address), Voter: true}, nil
+	}
+	return api.RaftPeer{}, api.Errorf(api.CodeConflict, "server %s is not in the configuration its log holds: it was removed; recover another one", s.marker.ServerID)
+}

@@ -1,0 +1,299 @@
+package raftnode
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	"go.uber.org/goleak"
+
+	"cube/api"
+	"cube/fsm"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const address = "10.0.0.1:5556"
+
+func config(dir, id string) Config {
+	nowhere := func(context.Context, string) (net.Conn, error) { return nil, errors.New("no network here") }
+	return Config{Dir: dir, ID: id, Machine: fsm.New(), Stream: NewStream(address, nowhere), Timing: DevTiming(), Logger: hclog.NewNullLogger()}
+}
+
+// live opens the node of dir, bootstraps it if it is new, and lets f use it as the leader. It closes it again.
+func live(t *testing.T, dir, id string, f func(n *Node)) {
+	t.Helper()
+	n, err := Open(config(dir, id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !n.HadState {
+		if err := n.Bootstrap([]raft.Server{{ID: raft.ServerID(id), Address: address}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- n.Run(ctx, func(time.Duration) {}) }()
+	if !<-n.Leadership() {
+		t.Fatal("lost leadership before having it")
+	}
+	if err := n.Barrier(0).Error(); err != nil {
+		t.Fatal(err)
+	}
+	f(n)
+	cancel()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func apply(t *testing.T, n *Node, body fsm.Body) fsm.Result {
+	t.Helper()
+	b, err := (&fsm.Command{At: 1, Body: body}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	future := n.Apply(b, 0)
+	if err := future.Error(); err != nil {
+		t.Fatal(err)
+	}
+	return future.Response().(fsm.Result)
+}
+
+// used makes a data directory that has seen a few entries.
+func used(t *testing.T, dir, id string) {
+	t.Helper()
+	live(t, dir, id, func(n *Node) {
+		if r := apply(t, n, &fsm.InitCluster{ClusterID: "c1"}); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		for range 20 {
+			if r := apply(t, n, &fsm.Reap{}); r.Err != nil {
+				t.Fatal(r.Err)
+			}
+		}
+	})
+}
+
+func TestStateSurvivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	used(t, dir, "s1")
+	live(t, dir, "s1", func(n *Node) {
+		if got := n.machine.Snapshot().ClusterID(); got != "c1" {
+			t.Errorf("after a restart the cluster is %q", got)
+		}
+		apply(t, n, &fsm.Reap{})
+		if err := n.Raft.Snapshot().Error(); err != nil {
+			t.Errorf("taking a snapshot: %v", err)
+		}
+	})
+	live(t, dir, "s1", func(n *Node) {
+		if got := n.machine.Snapshot().ClusterID(); got != "c1" {
+			t.Errorf("after a restart from a snapshot the cluster is %q", got)
+		}
+	})
+}
+
+// TestRefusedDirectories damages a used data directory in every way that we know of; a server that forgot must not start.
+func TestRefusedDirectories(t *testing.T) {
+	db := func(dir string) string { return filepath.Join(dir, raftFile) }
+	tests := []struct {
+		name   string
+		id     string
+		damage func(dir string) error
+		want   string
+	}{
+		{"raft.db emptied", "s1", func(dir string) error { return os.Truncate(db(dir), 0) }, "it is empty"},
+		{"raft.db gone", "s1", func(dir string) error { return os.Remove(db(dir)) }, "it is missing"},
+		{"raft.db cut in half", "s1", func(dir string) error {
+			info, err := os.Stat(db(dir))
+			if err != nil {
+				return err
+			}
+			return os.Truncate(db(dir), info.Size()/2)
+		}, "raft.db"},
+		{"raft.db cut to its first kilobyte", "s1", func(dir string) error { return os.Truncate(db(dir), 1024) }, "raft.db"},
+		{"raft.db full of zeros", "s1", func(dir string) error { return os.WriteFile(db(dir), make([]byte, 1<<20), 0o600) }, "is damaged"},
+		{"raft.db full of text", "s1", func(dir string) error {
+			return os.WriteFile(db(dir), bytes.Repeat([]byte("no database "), 10_000), 0o600)
+		}, "is damaged"},
+		{"raft.db of a new server", "s1", func(dir string) error {
+			os.Remove(db(dir))
+			b, err := openBolt(db(dir))
+			if err != nil {
+				return err
+			}
+			return b.Close()
+		}, "emptied or replaced"},
+		{"raft.db of the same server, older", "s1", func(dir string) error {
+			b, err := openBolt(db(dir))
+			if err != nil {
+				return err
+			}
+			return errors.Join(b.DeleteRange(5, 1000), b.Close())
+		}, "it ends at index 4"},
+		{"raft.db of another server", "s1", func(dir string) error {
+			b, err := openBolt(db(dir))
+			if err != nil {
+				return err
+			}
+			return errors.Join(b.Set(serverKey, []byte("s2")), b.Close())
+		}, "the log of server s2"},
+		{"the directory of another server", "s2", func(string) error { return nil }, "belongs to server s1"},
+		{"no marker", "s1", func(dir string) error { return os.Remove(filepath.Join(dir, markerFile)) }, markerFile + " is missing"},
+		{"a marker of a newer version", "s1", func(dir string) error {
+			return (&marker{Format: formatVersion + 1, ServerID: "s1"}).write(dir)
+		}, "newer version"},
+		{"a broken marker", "s1", func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, markerFile), []byte(`{"Format":`), 0o600)
+		}, "is damaged"},
+	}
+	pristine := t.TempDir()
+	used(t, pristine, "s1")
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(pristine)); err != nil {
+				t.Fatal(err)
+			}
+			if err := test.damage(dir); err != nil {
+				t.Fatal(err)
+			}
+			n, err := Open(config(dir, test.id))
+			if err == nil {
+				n.Close()
+				t.Fatal("it was opened")
+			}
+			if !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), dir) {
+				t.Errorf("want one line that names the directory and says %q, got: %v", test.want, err)
+			}
+		})
+	}
+}
+
+func TestADirectoryHasOneServerAtATime(t *testing.T) {
+	dir := t.TempDir()
+	live(t, dir, "s1", func(*Node) {
+		if _, err := Open(config(dir, "s1")); api.CodeOf(err) != api.CodeConflict || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("a second server on the same directory got: %v", err)
+		}
+	})
+	used(t, dir, "s1") // and the lock is free again
+}
+
+// TestAnInterruptedFirstStart is a crash after raft.db was made and before the marker was.
+func TestAnInterruptedFirstStart(t *testing.T) {
+	dir := t.TempDir()
+	b, err := openBolt(filepath.Join(dir, raftFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(b.Set(serverKey, []byte("s1")), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	used(t, dir, "s1")
+}
+
+func TestRecoverMakesAServerTheOnlyVoter(t *testing.T) {
+	dir := t.TempDir()
+	n, err := Open(config(dir, "s1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A cluster of three of which the others never were: nobody can be elected.
+	servers := []raft.Server{{ID: "s1", Address: address}, {ID: "s2", Address: "10.0.0.2:5556"}, {ID: "s3", Address: "10.0.0.3:5556"}}
+	if err := errors.Join(n.Bootstrap(servers), n.Close()); err != nil {
+		t.Fatal(err)
+	}
+	peer, err := Recover(dir, hclog.NewNullLogger())
+	if err != nil || peer.ID != "s1" || peer.Address != address {
+		t.Fatalf("Recover: %+v, %v", peer, err)
+	}
+	live(t, dir, "s1", func(n *Node) {
+		if got := n.Servers(); len(got) != 1 || got[0].ID != "s1" {
+			t.Errorf("after recovery the servers are %v", got)
+		}
+	})
+	if _, err := Recover(t.TempDir(), hclog.NewNullLogger()); api.CodeOf(err) != api.CodeNotFound {
+		t.Errorf("recovering an empty directory: %v", err)
+	}
+}
+
+func TestAnEntryThatCannotBeAppliedStopsTheServer(t *testing.T) {
+	good, err := (&fsm.Command{At: 1, Body: &fsm.InitCluster{ClusterID: "c1"}}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := bytes.Clone(good)
+	bad[len(bad)-1] ^= 1
+	var failed []error
+	a := newAdapter(fsm.New(), "s1", func(err error) { failed = append(failed, err) })
+	results := a.ApplyBatch([]*raft.Log{
+		{Index: 3, Type: raft.LogCommand, Data: bad},
+		{Index: 4, Type: raft.LogCommand, Data: good},
+	})
+	for i, r := range results {
+		if r.(fsm.Result).Err == nil {
+			t.Errorf("entry %d was applied", i)
+		}
+	}
+	if len(failed) != 1 || !strings.Contains(failed[0].Error(), "entry 3") || !errors.Is(failed[0], fsm.ErrDamaged) {
+		t.Errorf("the reason is %v", failed)
+	}
+	if got := a.machine.Snapshot().ClusterID(); got != "" {
+		t.Errorf("an entry after the damaged one was applied: the cluster is %q", got)
+	}
+	if _, err := a.Snapshot(); err == nil {
+		t.Error("a snapshot was taken of a state that stands still")
+	}
+}
+
+func TestSnapshotsGoByBytes(t *testing.T) {
+	a := newAdapter(fsm.New(), "s1", nil)
+	a.count(snapshotBytes - 1)
+	select {
+	case <-a.grown:
+		t.Fatal("too early")
+	default:
+	}
+	a.count(1)
+	select {
+	case <-a.grown:
+	default:
+		t.Fatal("not signalled")
+	}
+}
+
+func TestAWriteThatHangsIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hung := make(chan error, 1)
+		w := &watchedStore{limit: writeLimit, hung: func(err error) { hung <- err }}
+		stop := w.watch("a write")
+		time.Sleep(writeLimit - time.Millisecond)
+		stop()
+		time.Sleep(writeLimit)
+		if len(hung) > 0 {
+			t.Error("a slow write was taken for one that hangs")
+		}
+		w.watch("a write")
+		time.Sleep(writeLimit + time.Millisecond)
+		if err := <-hung; !strings.Contains(err.Error(), "hangs") {
+			t.Error(err)
+		}
+	})
+}
+
+var _ raft.StableStore = (*watchedStore)(nil)
