@@ -163,10 +163,10 @@ func (s *state) raiseRules(b *RaiseRules) Result {
 	return s.done()
 }
 
-// raiseEpoch makes IDs differ from all that the cluster gave out after the restored snapshot was taken.
+// raiseEpoch makes IDs differ from all that the cluster gave out after the restored snapshot was taken. The counter goes
+// on, so that the eight digits that people see first stay unique among what the state knows.
 func (s *state) raiseEpoch() Result {
 	s.epoch++
-	s.counter = 0
 	for _, j := range s.jobs.all() {
 		current := j.current()
 		if current == nil || current.Stopped && s.tally(j.handle).live == 0 {
