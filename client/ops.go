@@ -157,8 +157,7 @@ func (c *Client) configure(a *allocation, sp *spec, d driver.Driver, text string
 			return nil, fmt.Errorf("make the allocation's directory: %w", err)
 		}
 	}
-	host, ok := d.(hostNetworked)
-	cfg, err := configure(a, t, c.describe(), c.owner(), text, dir, ok && host.HostNetwork())
+	cfg, err := configure(a, t, c.describe(), c.owner(), text, dir)
 	if err != nil {
 		return nil, permanent(err)
 	}

@@ -35,12 +35,13 @@ func (s *spec) policy(task string) *policy {
 	return &policy{Restart: t.Restart, Batch: s.job.Type == api.JobBatch}
 }
 
-// hostNetworked is implemented by drivers whose instances share the node's network, so that they bind the host port.
-type hostNetworked interface{ HostNetwork() bool }
+// onHost reports whether a driver's instances share the node's network, so that they bind the host port itself. The driver
+// contract has no word for it, since only what the instance is told depends on it.
+func onHost(driver string) bool { return driver == "raw_exec" }
 
 // bindPort is the port that an instance listens on inside.
-func bindPort(b api.PortBinding, onHost bool) int {
-	if onHost || b.To == 0 {
+func bindPort(b api.PortBinding, driver string) int {
+	if onHost(driver) || b.To == 0 {
 		return b.Host
 	}
 	return b.To
@@ -50,7 +51,7 @@ func bindPort(b api.PortBinding, onHost bool) int {
 func envKey(label string) string { return strings.ReplaceAll(label, "-", "_") }
 
 // environment returns the CUBE_ variables of an allocation.
-func environment(a *allocation, t *api.Task, n *api.Node, id string, onHost bool) map[string]string {
+func environment(a *allocation, t *api.Task, n *api.Node, id string) map[string]string {
 	env := map[string]string{
 		"CUBE_ALLOC_ID":    id,
 		"CUBE_ALLOC_NAME":  api.InstanceName(a.Job, a.Task, a.Slot),
@@ -68,7 +69,7 @@ func environment(a *allocation, t *api.Task, n *api.Node, id string, onHost bool
 		env["CUBE_IP_"+key] = n.Address
 		env["CUBE_ADDR_"+key] = net.JoinHostPort(n.Address, strconv.Itoa(b.Host))
 		env["CUBE_HOST_PORT_"+key] = strconv.Itoa(b.Host)
-		env["CUBE_PORT_"+key] = strconv.Itoa(bindPort(b, onHost))
+		env["CUBE_PORT_"+key] = strconv.Itoa(bindPort(b, t.Driver))
 	}
 	return env
 }
@@ -127,8 +128,8 @@ func (f *filler) list(in []string) []string {
 
 // configure makes what a driver needs to start an allocation's next instance. n is the node, id the allocation as people
 // see it. It fails on a ${name} that nothing is known of.
-func configure(a *allocation, t *api.Task, n *api.Node, o driver.Owner, id, dir string, onHost bool) (*driver.Config, error) {
-	env := environment(a, t, n, id, onHost)
+func configure(a *allocation, t *api.Task, n *api.Node, o driver.Owner, id, dir string) (*driver.Config, error) {
+	env := environment(a, t, n, id)
 	f := filler{lookup: func(name string) (string, bool) {
 		if v, ok := env[envKey(name)]; ok {
 			return v, true
