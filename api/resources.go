@@ -2,7 +2,9 @@ package api
 
 import (
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
 )
 
 // Resources is an amount of what can run out, in integers so that every server adds it up alike. This file is the one
@@ -48,8 +50,34 @@ func FormatCPU(milli int64) string {
 
 // FormatMiB writes MiB as people say it: "256 MiB", "1.5 GiB".
 func FormatMiB(mib int64) string {
-	if mib >= 1024 || mib <= -1024 {
-		return fmt.Sprintf("%s GiB", strconv.FormatFloat(float64(int64(float64(mib)/1024*10+0.5))/10, 'f', -1, 64))
+	if mib < 1024 && mib > -1024 {
+		return fmt.Sprintf("%d MiB", mib)
 	}
-	return fmt.Sprintf("%d MiB", mib)
+	tenths := math.Round(float64(mib) / 1024 * 10)
+	return strconv.FormatFloat(tenths/10, 'f', -1, 64) + " GiB"
+}
+
+// ParseBytes reads a size as people write it, such as "512MiB", "1.5 GiB" or "64k", in bytes. K, M, G and T stand for
+// powers of 1024, with or without iB or B behind them; no unit stands for bytes.
+func ParseBytes(s string) (int64, error) {
+	text := strings.TrimSpace(s)
+	digits := strings.TrimRight(text, "iBbKkMmGgTt ")
+	unit := strings.ToLower(strings.TrimSpace(text[len(digits):]))
+	n, err := strconv.ParseFloat(digits, 64)
+	if err != nil || n < 0 || strings.ContainsAny(digits, "eExXpPnN") {
+		return 0, fmt.Errorf("%.40q is not a size such as 512MiB", s)
+	}
+	unit = strings.TrimSuffix(strings.TrimSuffix(unit, "b"), "i")
+	power := strings.Index("kmgt", unit) + 1
+	switch {
+	case unit == "":
+		power = 0
+	case len(unit) > 1 || power == 0:
+		return 0, fmt.Errorf("%.40q has no unit such as MiB or GiB", s)
+	}
+	n *= math.Pow(1024, float64(power))
+	if n > math.MaxInt64/2 {
+		return 0, fmt.Errorf("%.40q is too large", s)
+	}
+	return int64(n), nil
 }
