@@ -30,6 +30,9 @@ type Constraint struct {
 	Value     string `json:",omitempty"`
 }
 
+// DefaultWeight is the weight of an affinity or spread that names none: halfway.
+const DefaultWeight = 50
+
 // Affinity is a wish: Weight from -100 (avoid) to 100 (prefer), not 0.
 type Affinity struct {
 	Attribute string

@@ -39,6 +39,7 @@ const (
 	MinDynamicPort     = 20000 // dynamic host ports, inclusive
 	MaxDynamicPort     = 32000 // inclusive
 	MaxExplanationSize = 4 << 10
+	MinMemory          = 6 // MiB: the least that Docker takes
 )
 
 // Job is what was asked for: one or more tasks submitted together. The first group of fields is the user's; the rest is

@@ -1,0 +1,67 @@
+package api
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Canonicalize fills in what a job left out and puts its parts in their order, so that equal jobs look equal. It changes
+// the job in place; it is done once, before Validate and before the job is shared.
+func (j *Job) Canonicalize() {
+	if j.Type == "" {
+		j.Type = JobService
+	}
+	if j.Priority == 0 {
+		j.Priority = DefaultPriority
+	}
+	slices.SortFunc(j.Tasks, func(a, b *Task) int { return cmp.Compare(taskName(a), taskName(b)) })
+	for _, t := range j.Tasks {
+		if t != nil {
+			t.canonicalize()
+		}
+	}
+}
+
+// taskName is the name of a task that may be nil, as a null in JSON makes it; Validate refuses it later.
+func taskName(t *Task) string {
+	if t == nil {
+		return ""
+	}
+	return t.Name
+}
+
+func (t *Task) canonicalize() {
+	slices.SortFunc(t.Ports, func(a, b Port) int { return cmp.Compare(a.Label, b.Label) })
+	slices.Sort(t.Sensitive)
+	t.KillSignal = strings.ToUpper(t.KillSignal)
+	if t.KillSignal != "" && !strings.HasPrefix(t.KillSignal, "SIG") {
+		t.KillSignal = "SIG" + t.KillSignal
+	}
+	for i := range t.Constraints {
+		c := &t.Constraints[i]
+		c.Attribute = bareAttribute(c.Attribute)
+		c.Operator = cmp.Or(c.Operator, OpEqual)
+	}
+	for i := range t.Affinities {
+		a := &t.Affinities[i]
+		a.Attribute = bareAttribute(a.Attribute)
+		a.Operator = cmp.Or(a.Operator, OpEqual)
+		a.Weight = cmp.Or(a.Weight, DefaultWeight)
+	}
+	for i := range t.Spreads {
+		s := &t.Spreads[i]
+		s.Attribute = bareAttribute(s.Attribute)
+		s.Weight = cmp.Or(s.Weight, DefaultWeight)
+	}
+}
+
+// bareAttribute takes the ${} off an attribute's name.
+func bareAttribute(s string) string {
+	if inner, ok := strings.CutPrefix(s, "${"); ok {
+		if inner, ok = strings.CutSuffix(inner, "}"); ok {
+			return strings.TrimSpace(inner)
+		}
+	}
+	return s
+}

@@ -1,0 +1,116 @@
+package api
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const (
+	maxConditions = 64  // constraints, affinities or spreads of one task
+	maxPattern    = 512 // bytes of a regular expression or any other value
+)
+
+// validatePlacement checks where a task may stand.
+func (t *Task) validatePlacement() error {
+	if n := max(len(t.Constraints), len(t.Affinities), len(t.Spreads)); n > maxConditions {
+		return fmt.Errorf("%d constraints, affinities or spreads are more than %d", n, maxConditions)
+	}
+	for _, c := range t.Constraints {
+		if err := c.Validate(); err != nil {
+			return fmt.Errorf("constraint: %w", err)
+		}
+	}
+	for _, a := range t.Affinities {
+		if err := (Constraint{a.Attribute, a.Operator, a.Value}).Validate(); err != nil {
+			return fmt.Errorf("affinity: %w", err)
+		}
+		if a.Operator == OpDistinctHosts {
+			return fmt.Errorf("affinity: distinct_hosts is for constraints; use spread")
+		}
+		if a.Weight < -maxPercentage || a.Weight > maxPercentage || a.Weight == 0 {
+			return fmt.Errorf("affinity: weight %d is not from -100 to 100, and not 0", a.Weight)
+		}
+	}
+	for _, s := range t.Spreads {
+		if err := s.validate(); err != nil {
+			return fmt.Errorf("spread: %w", err)
+		}
+	}
+	return nil
+}
+
+// CheckAttribute says what is wrong with the name of a node's attribute.
+func CheckAttribute(name string) error {
+	root, key, dotted := strings.Cut(name, ".")
+	if len(name) > maxKey || !printable(name) || dotted && key == "" {
+		return fmt.Errorf("%.80q is not the name of an attribute", name)
+	}
+	switch {
+	case !dotted && (name == "id" || name == "name" || name == "datacenter" || name == "address"):
+		return fmt.Errorf("%q is not an attribute; did you mean node.%s?", name, name)
+	case !dotted:
+		return fmt.Errorf("%.80q is not an attribute; did you mean meta.%.80s?", name, name)
+	case root == "attr" || root == "meta":
+		return nil
+	case root == "node" && slices.Contains([]string{"id", "name", "datacenter", "address"}, key):
+		return nil
+	case root == "node":
+		return fmt.Errorf("nodes have no %q; there are node.id, node.name, node.datacenter and node.address", name)
+	}
+	return fmt.Errorf("%.80q does not begin with node., attr. or meta.", name)
+}
+
+// Validate checks a canonical constraint as far as the standard library can: versions are checked where they are used.
+func (c Constraint) Validate() error {
+	if !slices.Contains(Operators(), c.Operator) {
+		return fmt.Errorf("operator %.40q is none of %s", c.Operator, strings.Join(Operators(), " "))
+	}
+	if c.Operator == OpDistinctHosts {
+		if c.Attribute != "" {
+			return fmt.Errorf("distinct_hosts takes no attribute")
+		}
+		return nil
+	}
+	if err := CheckAttribute(c.Attribute); err != nil {
+		return err
+	}
+	switch {
+	case len(c.Value) > maxPattern:
+		return fmt.Errorf("the value of %s has more than %d bytes", c.Attribute, maxPattern)
+	case c.Value == "" && c.Operator != OpIsSet && c.Operator != OpEqual && c.Operator != OpNotEqual:
+		return fmt.Errorf("%s %s lacks a value", c.Attribute, c.Operator)
+	case c.Operator == OpRegexp:
+		if _, err := regexp.Compile(c.Value); err != nil {
+			return fmt.Errorf("%q is not a regular expression: %s", c.Value, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		}
+	}
+	return nil
+}
+
+func (s Spread) validate() error {
+	if err := CheckAttribute(s.Attribute); err != nil {
+		return err
+	}
+	if s.Weight < 1 || s.Weight > maxPercentage {
+		return fmt.Errorf("weight %d is not from 1 to 100", s.Weight)
+	}
+	if len(s.Targets) > maxConditions {
+		return fmt.Errorf("%d targets are more than %d", len(s.Targets), maxConditions)
+	}
+	sum := 0
+	for i, t := range s.Targets {
+		if t.Percent < 0 || t.Percent > maxPercentage {
+			return fmt.Errorf("target %.80q: percent %d is not from 0 to 100", t.Value, t.Percent)
+		}
+		if slices.ContainsFunc(s.Targets[:i], func(o SpreadTarget) bool { return o.Value == t.Value }) {
+			return fmt.Errorf("target %.80q is there twice", t.Value)
+		}
+		sum += t.Percent
+	}
+	if sum > maxPercentage {
+		return fmt.Errorf("the targets add up to %d percent", sum)
+	}
+	return nil
+}
