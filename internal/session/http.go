@@ -111,7 +111,9 @@ type listener struct{ s *Session }
 func (l *listener) Accept() (net.Conn, error) {
 	stream, err := l.s.mux.AcceptStream()
 	if err != nil {
-		return nil, err
+		// Not err itself: a session that ended for silence ends with a timeout, which http.Server takes for a passing
+		// trouble and tries again, for ever.
+		return nil, net.ErrClosed
 	}
 	return &served{stream}, nil
 }
