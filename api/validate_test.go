@@ -1,0 +1,166 @@
+package api
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sound is a job with something in every field.
+func sound() *Job {
+	t := DefaultTask("web")
+	t.Image, t.Count = "hello:1", 3
+	t.Ports = []Port{{Label: "http", To: 80}, {Label: "admin", Static: 8081}}
+	t.Env = map[string]string{"A": "b", "TOKEN": "s3cret"}
+	t.Sensitive = []string{"TOKEN"}
+	t.Constraints = []Constraint{{Attribute: "${attr.kernel.name}", Value: "linux"}, {Operator: OpDistinctHosts}}
+	t.Affinities = []Affinity{{Attribute: "meta.rack", Value: "r1"}}
+	t.Spreads = []Spread{{Attribute: "node.name", Targets: []SpreadTarget{{"n1", 60}, {"n2", 40}}}}
+	t.KillSignal = "int"
+	t.Config = map[string]any{"hostname": "h"}
+	j := &Job{Name: "shop", Tasks: []*Task{t}}
+	j.Canonicalize()
+	return j
+}
+
+func TestCanonicalJobIsValid(t *testing.T) {
+	j := sound()
+	if err := j.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	task := j.Tasks[0]
+	if j.Type != JobService || j.Priority != DefaultPriority || task.KillSignal != "SIGINT" || task.Ports[0].Label != "admin" ||
+		task.Constraints[0] != (Constraint{"attr.kernel.name", "=", "linux"}) || task.Affinities[0].Weight != 50 || task.Spreads[0].Weight != 50 {
+		t.Errorf("not canonical: %+v %+v", j, task)
+	}
+}
+
+func TestEachFaultHasItsLine(t *testing.T) {
+	cases := map[string]struct {
+		break_ func(*Job, *Task)
+		says   string
+	}{
+		"no name":            {func(j *Job, _ *Task) { j.Name = "" }, "is empty"},
+		"path in name":       {func(j *Job, _ *Task) { j.Name = "../x" }, "is not a name"},
+		"control in name":    {func(_ *Job, k *Task) { k.Name = "a\x1b" }, "is not a name"},
+		"long name":          {func(_ *Job, k *Task) { k.Name = strings.Repeat("a", 64) }, "64 characters"},
+		"system":             {func(j *Job, _ *Task) { j.Type = JobSystem }, "not there yet"},
+		"type":               {func(j *Job, _ *Task) { j.Type = "daemon" }, "daemon"},
+		"priority":           {func(j *Job, _ *Task) { j.Priority = 101 }, "priority 101"},
+		"scheduler":          {func(j *Job, _ *Task) { j.Scheduler = "best" }, "best"},
+		"no task":            {func(j *Job, _ *Task) { j.Tasks = nil }, "no task"},
+		"null task":          {func(j *Job, _ *Task) { j.Tasks[0] = nil }, "null"},
+		"twice":              {func(j *Job, k *Task) { j.Tasks = append(j.Tasks, k) }, "two tasks"},
+		"count -1":           {func(_ *Job, k *Task) { k.Count = -1 }, "count -1"},
+		"count 1e9":          {func(_ *Job, k *Task) { k.Count = 1e9 }, "count 1000000000"},
+		"driver":             {func(_ *Job, k *Task) { k.Driver = "podman" }, "podman"},
+		"option":             {func(_ *Job, k *Task) { k.Config["privileged"] = true }, "privileged"},
+		"option's kind":      {func(_ *Job, k *Task) { k.Config["read_only"] = "yes" }, "read_only"},
+		"no image":           {func(_ *Job, k *Task) { k.Image = "" }, "image is missing"},
+		"image a flag":       {func(_ *Job, k *Task) { k.Image = "-v" }, "image"},
+		"no command":         {func(_ *Job, k *Task) { k.Driver, k.Image, k.Config = "raw_exec", "", nil }, "command is missing"},
+		"env key":            {func(_ *Job, k *Task) { k.Env["A=B"] = "" }, "env"},
+		"env NUL":            {func(_ *Job, k *Task) { k.Env["A"] = "\x00" }, "NUL"},
+		"port 65536":         {func(_ *Job, k *Task) { k.Ports[0].Static = 65536 }, "65536"},
+		"port to -1":         {func(_ *Job, k *Task) { k.Ports[0].To = -1 }, "to -1"},
+		"port twice":         {func(_ *Job, k *Task) { k.Ports[1].Static = 8081 }, "both want 8081"},
+		"label twice":        {func(_ *Job, k *Task) { k.Ports[1].Label = "admin" }, "two ports"},
+		"a dynamic one":      {func(_ *Job, k *Task) { k.Ports[0].Static = 20000 }, "dynamic"},
+		"memory 0":           {func(_ *Job, k *Task) { k.Resources.Memory = 0 }, "memory 0"},
+		"cpu 0":              {func(_ *Job, k *Task) { k.Resources.CPU = 0 }, "cpu 0"},
+		"disk -1":            {func(_ *Job, k *Task) { k.Resources.Disk = -1 }, "disk -1"},
+		"restart interval":   {func(_ *Job, k *Task) { k.Restart.Interval = 1 }, "interval 1ns"},
+		"restart mode":       {func(_ *Job, k *Task) { k.Restart.Mode = "never" }, "never"},
+		"restart for ever":   {func(_ *Job, k *Task) { k.Restart.Attempts = 0 }, "attempts 0"},
+		"kill timeout":       {func(_ *Job, k *Task) { k.KillTimeout = -1 }, "kill_timeout"},
+		"kill signal":        {func(_ *Job, k *Task) { k.KillSignal = "SIGSEGV" }, "SIGSEGV"},
+		"regexp":             {func(_ *Job, k *Task) { k.Constraints[0] = Constraint{"attr.x", OpRegexp, "a("} }, "regular expression"},
+		"operator":           {func(_ *Job, k *Task) { k.Constraints[0].Operator = "~" }, "operator"},
+		"bare attribute":     {func(_ *Job, k *Task) { k.Constraints[0].Attribute = "class" }, "meta.class"},
+		"node attribute":     {func(_ *Job, k *Task) { k.Constraints[0].Attribute = "node.class" }, "node.datacenter"},
+		"affinity weight":    {func(_ *Job, k *Task) { k.Affinities[0].Weight = 101 }, "weight 101"},
+		"spread percent":     {func(_ *Job, k *Task) { k.Spreads[0].Targets[0].Percent = 61 }, "101 percent"},
+		"spread target":      {func(_ *Job, k *Task) { k.Spreads[0].Targets[1].Value = "n1" }, "twice"},
+		"sensitive":          {func(_ *Job, k *Task) { k.Sensitive = []string{"X"} }, "sensitive"},
+		"datacenter control": {func(j *Job, _ *Task) { j.Datacenters = []string{"a\n"} }, "datacenter"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			j := sound()
+			c.break_(j, j.Tasks[0])
+			err := j.Validate()
+			if err == nil || !strings.Contains(err.Error(), c.says) || strings.ContainsAny(err.Error(), "\n\x1b\x00") {
+				t.Errorf("got %v, want one line that says %q", err, c.says)
+			}
+			if code := CodeOf(err); code != CodeInvalid && (code != CodeNotYet || name != "system") {
+				t.Errorf("code %s", code)
+			}
+		})
+	}
+}
+
+func TestAbsentAndZeroDiffer(t *testing.T) {
+	var absent, zero Task
+	if err := json.Unmarshal([]byte(`{"Name":"a"}`), &absent); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(`{"Name":"a","Count":0,"KillTimeout":0}`), &zero); err != nil {
+		t.Fatal(err)
+	}
+	if absent.Count != 1 || absent.KillTimeout != DefaultKillTimeout || absent.Restart != DefaultRestart() || zero.Count != 0 || zero.KillTimeout != 0 {
+		t.Errorf("absent %+v, zero %+v", absent, zero)
+	}
+}
+
+func TestWhatMakesAnotherInstance(t *testing.T) {
+	stays := map[string]func(*Task){
+		"count":       func(k *Task) { k.Count = 9 },
+		"constraints": func(k *Task) { k.Constraints = nil },
+		"spread":      func(k *Task) { k.Spreads = nil },
+		"restart":     func(k *Task) { k.Restart.Delay = time.Minute },
+		"nil config":  func(k *Task) {},
+	}
+	goes := map[string]func(*Task){
+		"image":  func(k *Task) { k.Image = "hello:2" },
+		"env":    func(k *Task) { k.Env = map[string]string{"A": "c"} },
+		"port":   func(k *Task) { k.Ports = nil },
+		"memory": func(k *Task) { k.Resources.Memory++ },
+		"config": func(k *Task) { k.Config = map[string]any{"hostname": "i"} },
+	}
+	for name, change := range stays {
+		a, b := sound(), sound()
+		change(b.Tasks[0])
+		if !SameInstance(a.Tasks[0], b.Tasks[0]) {
+			t.Errorf("%s: another instance is wanted", name)
+		}
+		if SpecEqual(a, b) != (name == "nil config") {
+			t.Errorf("%s: SpecEqual is %v", name, SpecEqual(a, b))
+		}
+	}
+	for name, change := range goes {
+		a, b := sound(), sound()
+		change(b.Tasks[0])
+		if SameInstance(a.Tasks[0], b.Tasks[0]) || SpecEqual(a, b) {
+			t.Errorf("%s: the same instance would do", name)
+		}
+	}
+	a, b := sound(), sound()
+	b.Version, b.ModifyIndex, b.Source, b.SubmittedAt = 7, 8, &Source{}, time.Unix(1, 0)
+	b.Tasks[0].Meta = map[string]string{}
+	if !SpecEqual(a, b) {
+		t.Error("what the state adds makes another job")
+	}
+}
+
+func TestRedacted(t *testing.T) {
+	j := sound()
+	r := j.Redacted()
+	if r.Tasks[0].Env["TOKEN"] != RedactedValue || r.Tasks[0].Env["A"] != "b" || j.Tasks[0].Env["TOKEN"] != "s3cret" {
+		t.Errorf("redacted %v of %v", r.Tasks[0].Env, j.Tasks[0].Env)
+	}
+	j.Tasks[0].Sensitive = nil
+	if j.Redacted() != j {
+		t.Error("a job with nothing to hide was copied")
+	}
+}
