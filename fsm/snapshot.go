@@ -329,7 +329,18 @@ type source struct {
 	format uint16
 }
 
-var errEndsEarly = errors.New("it ends early")
+var (
+	errEndsEarly = errors.New("it ends early")
+	errReading   = errors.New("reading it failed")
+)
+
+// unread tells a snapshot that is too short from a reader that fails.
+func unread(err error) error {
+	if err == io.EOF {
+		return errEndsEarly
+	}
+	return fmt.Errorf("%w: %w", errReading, err)
+}
 
 func openSnapshot(r io.Reader) (*source, error) {
 	src := &source{from: bufio.NewReaderSize(r, blockSize), sum: sha256.New()}
@@ -352,10 +363,8 @@ func (src *source) take(n uint64) ([]byte, error) {
 		return nil, fmt.Errorf("it announces a block of %d bytes", n)
 	}
 	var b bytes.Buffer
-	if _, err := io.CopyN(&b, src.from, int64(n)); err == io.EOF {
-		return nil, errEndsEarly
-	} else if err != nil {
-		return nil, err
+	if _, err := io.CopyN(&b, src.from, int64(n)); err != nil {
+		return nil, unread(err)
 	}
 	src.sum.Write(b.Bytes())
 	return b.Bytes(), nil
@@ -363,12 +372,11 @@ func (src *source) take(n uint64) ([]byte, error) {
 
 func (src *source) ReadByte() (byte, error) {
 	c, err := src.from.ReadByte()
-	if err == io.EOF {
-		return 0, errEndsEarly
-	} else if err == nil {
-		src.sum.Write([]byte{c})
+	if err != nil {
+		return 0, unread(err)
 	}
-	return c, err
+	src.sum.Write([]byte{c})
+	return c, nil
 }
 
 // section reads the section with the tag, and calls row until each of its blocks is used up. Without row it only reads.
@@ -410,10 +418,14 @@ func (src *source) end() error {
 	if !bytes.Equal(got, want) {
 		return errors.New("its digest does not match")
 	}
-	if _, err := src.from.ReadByte(); err != io.EOF {
+	switch _, err := src.from.ReadByte(); err {
+	case io.EOF:
+		return nil
+	case nil:
 		return errors.New("something follows its end")
+	default:
+		return unread(err)
 	}
-	return nil
 }
 
 // Verify checks the format and the digest of a persisted snapshot without building the state.
@@ -423,7 +435,7 @@ func Verify(r io.Reader) error {
 }
 
 // Inspect verifies a persisted snapshot and returns what it says of itself. The error, an *api.Error, wraps ErrNewer for
-// a format that this binary does not read yet, and ErrDamaged otherwise.
+// a format that this binary does not read yet, the reader's own error where that fails, and ErrDamaged otherwise.
 func Inspect(r io.Reader) (Header, error) {
 	var h Header
 	s := newState()
@@ -448,6 +460,8 @@ func snapshotError(err error) error {
 		return nil
 	case errors.Is(err, ErrNewer):
 		return api.Errorf(api.CodeIncompatible, "read a snapshot: %w", err)
+	case errors.Is(err, errReading):
+		return api.Errorf(api.CodeInternal, "read a snapshot: %w", err)
 	}
 	return api.Errorf(api.CodeInvalid, "read a snapshot: %w", fmt.Errorf("it is %w: %w", ErrDamaged, err))
 }

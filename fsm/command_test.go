@@ -1,0 +1,166 @@
+package fsm
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+
+	"cube/api"
+)
+
+// everyCommand is one of each kind, with every field of what has a layout of its own.
+func everyCommand() []*Command {
+	job := testJob("web", api.JobService, 3)
+	job.Tasks[0].Config = map[string]any{"privileged": true, "size": 3.5}
+	job.Tasks[0].Env = map[string]string{"A": "<&>", "B": ""}
+	job.Tasks[0].Ports = []api.Port{{Label: "http", To: 80}}
+	job.Source = &api.Source{FileName: "web.hcl", HCL: "task \"web\" {}\n"}
+	plan := &api.Plan{BaseIndex: 99, Jobs: []api.JobPlan{
+		{Evaluation: api.MakeID(1, 7), Job: "web", JobModifyIndex: 1 << 40, Status: api.EvalBlocked, Message: "not all", Explanations: []api.Explanation{
+			{Task: "web", Wanted: 3, Placed: 2, Nodes: 2, Filters: []api.FilterCount{{Filter: "memory", Nodes: 2, Wanted: "1 GiB", Seen: "96 MiB free"}},
+				Nearest: &api.NearestMiss{Node: "n1", Filter: "memory"}}},
+			Placements: []api.Placement{
+				{Task: "web", Slot: 1, Version: 3, Node: "n1", Replaces: api.MakeID(0, 9), Held: oneSize, Ports: []api.PortBinding{{Label: "http", Host: 20001, To: 80}, {Label: "x", Host: 1}}},
+				{Task: "web", Slot: 0, Version: 3, Node: "n2", Held: oneSize},
+				{Task: "web", Slot: 1<<32 - 1, Version: 1<<64 - 1, Node: "n1", Held: api.Resources{CPU: -1, Memory: 1 << 60, Disk: 3}}},
+			Stops:   []api.Stop{{Allocation: 9, Reason: "older"}, {Allocation: 2, Reason: "older"}},
+			InPlace: []api.ID{5, 4, api.MakeID(1<<32-1, 1<<32-1)}},
+		{Job: "gone", Status: api.EvalComplete}}}
+	reports := []NodeReport{{Node: "n1", Statuses: []api.AllocationStatus{
+		{ID: 9, Seq: 4, Restarts: 2, Phase: api.PhaseFailed, Failure: api.FailureOOM, ExitCode: -1, Signal: 9, Port: 65535, Message: "killed", StartedAt: 1_700_000_000_000, FinishedAt: 1_700_000_000_500},
+		{ID: 3, Seq: 1 << 60, Phase: api.PhaseRunning, StartedAt: 5}}}, {Node: "n2"}}
+	var out []*Command
+	for _, body := range []Body{&InitCluster{ClusterID: "c1"}, &RegisterJobs{Jobs: []*api.Job{job, testJob("sum", api.JobBatch, 0)}}, &StopJob{Name: "web"},
+		&StopAllocation{ID: 7}, &RegisterNode{Node: testNode("n1"), Ready: true}, &NodeReady{Node: "n1", Incarnation: 1<<64 - 1},
+		&NodesDown{Nodes: []string{"n1", "n2"}, Reason: "silent"}, &SetEligibility{Node: "n1", Ineligible: true}, &CommitPlan{Plan: plan},
+		&CommitPlan{Plan: &api.Plan{}}, &UpdateStatuses{Reports: reports}, &UpdateStatuses{},
+		&Reap{Allocations: []api.ID{1}, Evaluations: []api.ID{2}, Jobs: []string{"web"}, Nodes: []string{"n1"}}, &RaiseRules{Version: 1}, &RaiseEpoch{}} {
+		out = append(out, &Command{Kind: body.kind(), Rules: 1, RequestID: "r-1", At: time.Date(2026, 11, 23, 0, 0, 0, 1, time.UTC).UnixNano(),
+			Who: "ada", Why: "to see", Body: body})
+	}
+	return out
+}
+
+func encoded(t testing.TB, c *Command) []byte {
+	t.Helper()
+	b, err := c.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestCommandsSurviveTheLog(t *testing.T) {
+	kinds := map[Kind]bool{}
+	for _, c := range everyCommand() {
+		raw := encoded(t, c)
+		got, err := Decode(raw)
+		if err != nil {
+			t.Fatalf("%s: %v", c.Kind, err)
+		}
+		if !reflect.DeepEqual(got, c) {
+			t.Fatalf("%s: got %+v, want %+v", c.Kind, got.Body, c.Body)
+		}
+		if again := encoded(t, got); !bytes.Equal(again, raw) {
+			t.Fatalf("%s: it is encoded another way the second time", c.Kind)
+		}
+		kinds[c.Kind] = true
+	}
+	equal(t, "kinds", len(kinds), len(kindNames)-1)
+}
+
+func TestDamageIsToldFromNovelty(t *testing.T) {
+	raw := encoded(t, &Command{Body: &StopJob{Name: "web"}})
+	reseal := func(edit func([]byte)) []byte {
+		b := bytes.Clone(raw)
+		edit(b)
+		putU32(b[4:], envelopeCRC(b))
+		return b
+	}
+	for _, tc := range []struct {
+		name string
+		raw  []byte
+		want error
+	}{
+		{"nothing", nil, ErrDamaged},
+		{"cut short", raw[:len(raw)-1], ErrDamaged},
+		{"one byte more", append(bytes.Clone(raw), 0), ErrDamaged},
+		{"one byte more, sealed", reseal(func([]byte) {})[:len(raw):len(raw)], nil},
+		{"a kind to come", reseal(func(b []byte) { b[0] = 200 }), ErrUnknownKind},
+		{"no kind", reseal(func(b []byte) { b[0] = 0 }), ErrUnknownKind},
+		{"an envelope to come", reseal(func(b []byte) { b[1] = envelopeVersion + 1 }), ErrNewer},
+		{"rules to come", reseal(func(b []byte) { b[2] = byte(RulesVersion + 1) }), ErrNewer},
+		{"another kind's body", reseal(func(b []byte) { b[0] = byte(kindCommitPlan) }), ErrDamaged},
+		{"a field to come", reseal(func(b []byte) { copy(b[bytes.Index(b, []byte("Name")):], "Fame") }), ErrDamaged},
+		{"higher rules", encoded(t, &Command{Body: &RaiseRules{Version: RulesVersion + 1}}), ErrNewer},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := Decode(tc.raw)
+			if !errors.Is(err, tc.want) || (err == nil) != (tc.want == nil) {
+				t.Fatalf("got %v, want %v", err, tc.want)
+			}
+			for _, other := range []error{ErrDamaged, ErrUnknownKind, ErrNewer} {
+				if other != tc.want && errors.Is(err, other) {
+					t.Fatalf("%v is %v too", err, other)
+				}
+			}
+		})
+	}
+}
+
+func TestEveryFlippedByteIsSeen(t *testing.T) {
+	for _, c := range everyCommand() {
+		raw := encoded(t, c)
+		for i := range raw {
+			bad := bytes.Clone(raw)
+			bad[i] ^= 0x10
+			if _, err := Decode(bad); !errors.Is(err, ErrDamaged) {
+				t.Fatalf("%s, byte %d flipped: %v", c.Kind, i, err)
+			}
+		}
+	}
+}
+
+func TestWhatCannotBeEncoded(t *testing.T) {
+	for _, c := range []*Command{{}, {Body: &CommitPlan{}}, {Body: &CommitPlan{Plan: &api.Plan{Jobs: []api.JobPlan{{Status: "odd"}}}}}} {
+		if _, err := c.Encode(); err == nil {
+			t.Fatalf("%+v was encoded", c)
+		}
+	}
+	r := New().Apply(1, &Command{})
+	equal(t, "an empty command", api.CodeOf(r.Err), api.CodeInternal)
+	r = New().Apply(1, &Command{Body: &CommitPlan{}})
+	equal(t, "no plan", api.CodeOf(r.Err), api.CodeInvalid)
+}
+
+// FuzzDecode feeds bodies that no checksum protects: the fuzzer's bytes are sealed into an envelope.
+func FuzzDecode(f *testing.F) {
+	for _, c := range everyCommand() {
+		body, err := encodeBody(c.Body)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(c.Kind), body)
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, body []byte) {
+		w := writer{b: []byte{kind, envelopeVersion, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}
+		w.bytes(body)
+		putU32(w.b[4:], envelopeCRC(w.b))
+		c, err := Decode(w.b)
+		if err != nil {
+			return
+		}
+		m := New()
+		m.Apply(1, &Command{Body: &RegisterNode{Node: testNode("n1"), Ready: true}})
+		m.Apply(2, &Command{Body: &RegisterJobs{Jobs: []*api.Job{testJob("web", api.JobService, 3)}}})
+		m.Apply(3, c)
+		if errs := Check(m.Snapshot()); len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		if again := encoded(t, c); len(again) == 0 {
+			t.Fatal("what was decoded cannot be encoded")
+		}
+	})
+}

@@ -1,0 +1,277 @@
+package fsm
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"cube/api"
+)
+
+// TestAnyHistory drives random commands, sensible and not, and checks every invariant after every entry. Then the same
+// log goes into a second machine, and into a third one through a snapshot at a random point: all must end up the same,
+// byte for byte. On a failure rapid prints the seed and the shortest history it finds.
+func TestAnyHistory(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h := &history{cluster: newCluster(rt), rt: rt}
+		for range rapid.SampledFrom([]int{150, 40, 10}).Draw(rt, "steps") {
+			h.step()
+		}
+		want := persisted(rt, h.m.Snapshot())
+
+		second := replay(rt, New(), h.log, 0)
+		if got := persisted(rt, second.Snapshot()); !bytes.Equal(got, want) {
+			rt.Fatalf("the same log gives another state")
+		}
+		at := rapid.IntRange(0, len(h.log)).Draw(rt, "snapshot at")
+		half := replay(rt, New(), h.log[:at], 0)
+		third := New()
+		third.Apply(1, &Command{Body: &RegisterNode{Node: testNode("to be replaced")}})
+		if err := third.Restore(bytes.NewReader(persisted(rt, half.Snapshot()))); err != nil {
+			rt.Fatalf("restore: %v", err)
+		}
+		if errs := Check(third.Snapshot()); len(errs) > 0 {
+			rt.Fatalf("after the restore: %v", errs)
+		}
+		replay(rt, third, h.log, at)
+		if got := persisted(rt, third.Snapshot()); !bytes.Equal(got, want) {
+			rt.Fatalf("a snapshot after %d of %d entries leads to another state", at, len(h.log))
+		}
+		if third.Snapshot().Fingerprint() != h.m.Snapshot().Fingerprint() {
+			rt.Fatalf("equal bytes, other fingerprints")
+		}
+	})
+}
+
+// replay applies a log's entries from the given one on, and checks that the reads that scheduling rests on go alike.
+func replay(t failer, m *Machine, log [][]byte, from int) *Machine {
+	t.Helper()
+	for i, raw := range log[from:] {
+		c, err := Decode(raw)
+		if err != nil {
+			t.Fatalf("entry %d: %v", from+i+1, err)
+		}
+		m.Apply(uint64(from+i+1), c)
+	}
+	if errs := Check(m.Snapshot()); len(errs) > 0 {
+		t.Fatalf("after the replay: %v", errs)
+	}
+	return m
+}
+
+type history struct {
+	*cluster
+	rt    *rapid.T
+	draws uint64
+	past  *Snapshot // what a slow scheduler plans on
+}
+
+// n draws a number below limit, evenly. What rapid draws leans to the smallest values, which makes dull histories, so it
+// is stirred with the number of draws before it.
+func (h *history) n(limit int, what string) int {
+	h.draws++
+	v := (rapid.Uint64().Draw(h.rt, what) + h.draws) * 0x9e3779b97f4a7c15
+	return int(v >> 33 % uint64(limit))
+}
+
+func (h *history) name(prefix string, of int) string {
+	return fmt.Sprintf("%s%d", prefix, h.n(of, prefix))
+}
+
+func pick[T any](h *history, from []T, what string) (v T) {
+	if len(from) > 0 {
+		v = from[h.n(len(from), what)]
+	}
+	return v
+}
+
+func (h *history) step() {
+	if h.past == nil || h.n(3, "look") > 0 {
+		h.past = h.m.Snapshot()
+	}
+	if h.index < 5 {
+		h.ok(&RegisterNode{Node: h.node(), Ready: true})
+	}
+	h.wait(pick(h, []time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, time.Second, time.Minute, 11 * time.Minute, 25 * time.Hour}, "wait"))
+	switch h.n(16, "step") {
+	case 0, 1:
+		h.request(pick(h, []string{"", "", "r1", "r2"}, "request"), &RegisterJobs{Jobs: h.jobs()})
+	case 2:
+		if h.n(4, "stop") == 0 {
+			h.apply(&StopJob{Name: h.name("job", 3)})
+		}
+	case 3:
+		h.apply(&StopAllocation{ID: h.allocation()})
+	case 4:
+		h.apply(&RegisterNode{Node: h.node(), Ready: h.n(4, "ready") > 0})
+	case 5:
+		h.apply(&NodeReady{Node: h.name("node", 5), Incarnation: uint64(h.n(3, "incarnation"))})
+	case 6:
+		if h.n(4, "down") == 0 {
+			h.apply(&NodesDown{Nodes: []string{h.name("node", 5), h.name("node", 5)}, Reason: "gone"})
+		}
+	case 7:
+		h.apply(&SetEligibility{Node: h.name("node", 5), Ineligible: h.n(4, "ineligible") == 0})
+	case 8, 9, 10, 11:
+		h.apply(&CommitPlan{Plan: h.someplan()})
+	case 12, 13:
+		h.apply(&UpdateStatuses{Reports: h.reports()})
+	case 14:
+		h.reapSome()
+	case 15:
+		if h.n(4, "epoch") == 0 {
+			h.apply(&RaiseEpoch{})
+		}
+	}
+}
+
+func (h *history) jobs() (out []*api.Job) {
+	for range 1 + h.n(2, "jobs") {
+		j := testJob(h.name("job", 3), pick(h, []api.JobType{api.JobService, api.JobBatch}, "type"), 1+h.n(5, "count"))
+		j.Priority = 50 + h.n(2, "priority")
+		j.Tasks[0].Image = h.name("image", 2)
+		if h.n(3, "tasks") == 0 {
+			second := api.DefaultTask("side")
+			second.Count = h.n(3, "count")
+			j.Tasks = append(j.Tasks, second)
+		}
+		out = append(out, j)
+	}
+	return out
+}
+
+func (h *history) node() *api.Node {
+	n := testNode(h.name("node", 4))
+	n.Resources = api.Resources{CPU: int64(200 * h.n(20, "cpu")), Memory: 1024, Disk: 10}
+	n.Incarnation = uint64(h.n(3, "incarnation"))
+	return n
+}
+
+// allocation draws one that exists, mostly.
+func (h *history) allocation() api.ID {
+	var ids []api.ID
+	for row := range h.past.Rows() {
+		if row.Live() || h.n(8, "ended") == 0 {
+			ids = append(ids, row.ID)
+		}
+	}
+	return pick(h, append(ids, 12345), "allocation")
+}
+
+func (h *history) someplan() *api.Plan {
+	p := &api.Plan{BaseIndex: h.past.Index()}
+	for range 1 + h.n(2, "plans") {
+		job := h.past.Job(h.name("job", 3))
+		if job == nil {
+			continue
+		}
+		jp := api.JobPlan{Job: job.Name, JobModifyIndex: job.ModifyIndex, Message: "so it is",
+			Status: pick(h, []api.EvaluationStatus{api.EvalPending, api.EvalBlocked, api.EvalComplete, api.EvalFailed}, "status")}
+		if e := h.past.Open(job.Name); e != nil {
+			jp.Evaluation = e.ID
+		}
+		for range h.n(5, "placements") {
+			jp.Placements = append(jp.Placements, h.placement(job, &jp))
+		}
+		if h.n(3, "stop") == 0 {
+			jp.Stops = append(jp.Stops, api.Stop{Allocation: h.allocation(), Reason: "enough"})
+		}
+		if h.n(3, "in place") == 0 {
+			jp.InPlace = append(jp.InPlace, h.allocation())
+		}
+		p.Jobs = append(p.Jobs, jp)
+	}
+	return p
+}
+
+func (h *history) placement(job *api.Job, jp *api.JobPlan) api.Placement {
+	task := pick(h, job.Tasks, "task")
+	p := api.Placement{Task: task.Name, Slot: uint32(h.n(task.Count+1, "slot")), Version: job.Version - uint64(h.n(8, "version")/7),
+		Node: h.name("node", 4), Held: api.Resources{CPU: int64(100 * h.n(3, "size")), Memory: 32}}
+	for range h.n(6, "ports") / 3 {
+		p.Ports = append(p.Ports, api.PortBinding{Label: h.name("port", 2), Host: 8000 + h.n(5, "port"), To: 80})
+	}
+	if h.n(2, "replace") > 0 {
+		for row := range h.past.JobRows(job.Name) {
+			if row.Task == p.Task && row.Slot == p.Slot && row.Live() {
+				p.Replaces = row.ID
+				jp.Stops = append(jp.Stops, api.Stop{Allocation: row.ID, Reason: "replaced"})
+			}
+		}
+	}
+	return p
+}
+
+func (h *history) reports() (out []NodeReport) {
+	for range 1 + h.n(5, "reports") {
+		row, _ := h.past.Row(h.allocation())
+		st := api.AllocationStatus{ID: row.ID, Seq: row.Seq + uint64(h.n(4, "seq")), Restarts: row.Restarts + uint32(h.n(2, "restarts")),
+			Phase: api.Phase(h.n(6, "phase")), Message: pick(h, []string{"", "why"}, "message"), FinishedAt: 7}
+		if h.n(3, "failure") == 0 {
+			st.Failure, st.Port = api.FailurePortTaken, uint16(8000+h.n(5, "port"))
+		}
+		node := row.Node
+		if h.n(8, "stranger") == 0 {
+			node = h.name("node", 5)
+		}
+		out = append(out, NodeReport{Node: node, Statuses: []api.AllocationStatus{st}})
+	}
+	return out
+}
+
+func (h *history) reapSome() {
+	if r := h.m.Snapshot().Garbage(1 + h.n(20, "limit")); r != nil {
+		h.apply(r)
+		after := h.m.Snapshot()
+		for _, id := range r.Allocations {
+			if _, ok := after.Row(id); ok {
+				h.rt.Fatalf("allocation %d was called garbage and could not be reaped", id)
+			}
+		}
+		for _, id := range r.Evaluations {
+			if after.Evaluation(id) != nil {
+				h.rt.Fatalf("evaluation %d was called garbage and could not be reaped", id)
+			}
+		}
+		for _, id := range r.Nodes {
+			if after.Node(id) != nil {
+				h.rt.Fatalf("node %s was called garbage and could not be reaped", id)
+			}
+		}
+	}
+	h.apply(&Reap{Allocations: []api.ID{h.allocation()}, Jobs: []string{h.name("job", 3)}, Nodes: []string{h.name("node", 5)}})
+}
+
+// TestRunnableIsWhatACompleteLookWouldFind compares the lanes with a walk over all evaluations, along random histories.
+func TestRunnableIsWhatACompleteLookWouldFind(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h := &history{cluster: newCluster(rt), rt: rt}
+		for range rapid.SampledFrom([]int{60, 10}).Draw(rt, "steps") {
+			h.step()
+			s := h.m.Snapshot()
+			var want []*api.Evaluation
+			for e := range s.Evaluations() {
+				progress := s.tally(s.jobs.get(e.Job).handle).progress
+				if e.Status == api.EvalPending || e.Status == api.EvalBlocked && e.SeenIndex < max(s.freed, progress) {
+					want = append(want, e)
+				}
+			}
+			slices.SortFunc(want, func(a, b *api.Evaluation) int {
+				if laneLess(runnableLane(a), runnableLane(b)) {
+					return -1
+				}
+				return 1
+			})
+			if got := s.Runnable(0); !slices.Equal(got, want) {
+				rt.Fatalf("runnable: %v, want %v", got, want)
+			}
+			if got := s.Runnable(2); !slices.Equal(got, want[:min(2, len(want))]) {
+				rt.Fatalf("the first two: %v, want %v", got, want)
+			}
+		}
+	})
+}

@@ -1,0 +1,304 @@
+package fsm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"cube/api"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the golden files that do not exist yet")
+
+// story is a history with something of everything: the golden log of this release, and a small state with every kind of
+// row. It may not change: a new release adds a story of its own.
+func story(t failer) *cluster {
+	c := newCluster(t)
+	c.ok(&RaiseRules{Version: 1})
+	c.nodes("n1", "n2")
+	c.ok(&RegisterNode{Node: testNode("n3")})
+	c.ok(&NodeReady{Node: "n3", Incarnation: 1})
+	c.request("r1", &RegisterJobs{Jobs: []*api.Job{testJob("web", api.JobService, 3), testJob("sum", api.JobBatch, 3)}})
+	p := c.plan("web", api.EvalBlocked)
+	c.put(p, 0, "n1", 20001, 20002)
+	c.put(p, 1, "n2", 20001)
+	c.put(p, 2, "n9")
+	p.Jobs[0].Explanations = []api.Explanation{{Task: "web", Wanted: 3, Placed: 2, Nodes: 3}}
+	c.ok(&CommitPlan{Plan: p})
+	c.ok(&CommitPlan{Plan: c.plan("web", api.EvalBlocked)})
+	web := c.live("web")
+	sum := c.run("sum", 3, "n2", "n3")
+	c.report(web[0], api.PhaseRunning)
+	c.report(web[1], api.PhaseFailed, func(st *api.AllocationStatus) {
+		st.Failure, st.Port, st.Message, st.ExitCode, st.FinishedAt = api.FailurePortTaken, 20001, "port 20001 is taken", 1, 77
+	})
+	c.report(sum[0], api.PhaseComplete)
+	c.report(sum[1], api.PhaseRunning)
+	c.ok(&StopAllocation{ID: sum[1]})
+	c.ok(&SetEligibility{Node: "n3", Ineligible: true})
+	c.ok(&NodesDown{Nodes: []string{"n3"}, Reason: "silent"})
+	changed := testJob("web", api.JobService, 2)
+	changed.Tasks[0].Image = "newer"
+	c.register(changed)
+	p = c.plan("web", api.EvalComplete)
+	c.put(p, 0, "n2").Replaces = web[0]
+	p.Jobs[0].Stops = []api.Stop{{Allocation: web[0], Reason: "a newer version"}}
+	c.ok(&CommitPlan{Plan: p})
+	c.register(testJob("old", api.JobService, 1))
+	c.ok(&StopJob{Name: "old"})
+	c.ok(&Reap{Jobs: []string{"old"}, Allocations: []api.ID{web[0]}})
+	c.ok(&RaiseEpoch{})
+	return c
+}
+
+// TestGoldenHistory replays the log of each release, and restores the snapshot that the release made of it. What an entry
+// means never changes, so both give the same state. The two are compared as this binary writes them: a field that a later
+// release adds to a job changes a snapshot's bytes, not what it says.
+func TestGoldenHistory(t *testing.T) {
+	const release = "0.1"
+	if _, err := os.Stat(filepath.Join("testdata", "log-"+release)); *rewrite && os.IsNotExist(err) {
+		writeGolden(t, release)
+	}
+	logs, _ := filepath.Glob(filepath.Join("testdata", "log-*"))
+	if len(logs) == 0 {
+		t.Fatal("there is no golden log in testdata")
+	}
+	for _, file := range logs {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log [][]byte
+		for r := (reader{b: raw}); r.left() > 0; {
+			log = append(log, r.bytes())
+			if r.err != nil {
+				t.Fatal(r.err)
+			}
+		}
+		replayed := replay(t, New(), log, 0).Snapshot()
+
+		raw, err = os.ReadFile(strings.Replace(file, "log-", "snapshot-", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := New()
+		if err := m.Restore(bytes.NewReader(raw)); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if errs := Check(m.Snapshot()); len(errs) > 0 {
+			t.Fatalf("%s: %v", file, errs)
+		}
+		equal(t, "jobs", len(collect(m.Snapshot().Jobs())), 2)
+		equal(t, "allocations", len(collect(m.Snapshot().Rows())), 6)
+		equal(t, file+" leads to its snapshot", hex(replayed), hex(m.Snapshot()))
+	}
+}
+
+func hex(s *Snapshot) string { return fmt.Sprintf("%x", s.Fingerprint()) }
+
+func writeGolden(t *testing.T, release string) {
+	c := story(t)
+	var log writer
+	for _, entry := range c.log {
+		log.bytes(entry)
+	}
+	for name, content := range map[string][]byte{"log-": log.b, "snapshot-": persisted(t, c.m.Snapshot())} {
+		if err := os.WriteFile(filepath.Join("testdata", name+release), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestASnapshotCarriesEverything(t *testing.T) {
+	c := story(t)
+	s := c.m.Snapshot()
+	raw := persisted(t, s)
+	if err := Verify(bytes.NewReader(raw)); err != nil {
+		t.Fatal(err)
+	}
+	h, err := Inspect(iotest.OneByteReader(bytes.NewReader(raw)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "header", h, Header{Format: 1, Index: c.index, ClusterID: "c1", Epoch: 1})
+	sum := s.Fingerprint()
+	equal(t, "the fingerprint is the digest", string(sum[:]), string(raw[len(raw)-sha256.Size:]))
+
+	m := New()
+	if err := m.Restore(iotest.HalfReader(bytes.NewReader(raw))); err != nil {
+		t.Fatal(err)
+	}
+	got := m.Snapshot()
+	if errs := Check(got); len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	equal(t, "bytes", string(persisted(t, got)), string(raw))
+	equal(t, "summary", got.Summary("web"), s.Summary("web"))
+	equal(t, "completed", got.Completed("sum", "sum", 1, 0), true)
+	equal(t, "runnable", len(got.Runnable(0)), len(s.Runnable(0)))
+	equal(t, "text", got.Text(), s.Text())
+	for table := range tableCount {
+		equal(t, "index", got.TableIndex(WatchKey{Table: table}), s.TableIndex(WatchKey{Table: table}))
+	}
+	for row := range s.Rows() {
+		a, _ := s.Allocation(row.ID)
+		b, _ := got.Allocation(row.ID)
+		if fmt.Sprintf("%+v", deref(a)) != fmt.Sprintf("%+v", deref(b)) {
+			t.Fatalf("got %+v, want %+v", b, a)
+		}
+	}
+	first := Command{RequestID: "r1", At: c.at, Body: &RegisterJobs{Jobs: []*api.Job{testJob("web", api.JobService, 3), testJob("sum", api.JobBatch, 3)}}}
+	equal(t, "a request of before", m.Apply(c.index+1, &first).Replayed, true)
+	equal(t, "the purged job's version goes on", m.Apply(c.index+2, &Command{Body: &RegisterJobs{Jobs: []*api.Job{testJob("old", api.JobService, 1)}}}).Registered[0].Version, 2)
+}
+
+func deref(a *api.Allocation) api.Allocation {
+	b := *a
+	b.ExitCode = nil
+	return b
+}
+
+func TestADamagedSnapshotIsRefused(t *testing.T) {
+	raw := persisted(t, story(t).m.Snapshot())
+	m := New()
+	m.Apply(1, &Command{Body: &RegisterNode{Node: testNode("n1"), Ready: true}})
+	before := m.Snapshot().Fingerprint()
+	refuse := func(what string, bad []byte) {
+		t.Helper()
+		err := m.Restore(bytes.NewReader(bad))
+		if err == nil {
+			t.Fatalf("%s: it was restored", what)
+		}
+		if code := api.CodeOf(err); code != api.CodeInvalid && code != api.CodeIncompatible {
+			t.Fatalf("%s: %s: %v", what, code, err)
+		}
+		if Verify(bytes.NewReader(bad)) == nil {
+			t.Fatalf("%s: it was verified", what)
+		}
+	}
+	for i := range raw {
+		bad := bytes.Clone(raw)
+		bad[i] ^= 1 << (i % 8)
+		refuse(fmt.Sprintf("byte %d flipped", i), bad)
+	}
+	for n := range raw {
+		refuse(fmt.Sprintf("cut after %d bytes", n), raw[:n])
+	}
+	refuse("one byte more", append(bytes.Clone(raw), 0))
+	refuse("something else", []byte("PK\x03\x04 this is another kind of file altogether"))
+	equal(t, "the state", m.Snapshot().Fingerprint() == before, true)
+
+	newer := bytes.Clone(raw)
+	newer[len(snapshotMagic)] = snapshotFormat + 1
+	if err := Verify(bytes.NewReader(newer)); !errors.Is(err, ErrNewer) || api.CodeOf(err) != api.CodeIncompatible {
+		t.Fatalf("a newer format: %v", err)
+	}
+	if err := m.Restore(iotest.TimeoutReader(bytes.NewReader(raw))); !errors.Is(err, iotest.ErrTimeout) || errors.Is(err, ErrDamaged) {
+		t.Fatalf("a reader's own error is hidden: %v", err)
+	}
+	if err := story(t).m.Snapshot().Persist(&fullDisk{left: 100}); err == nil {
+		t.Fatal("a full disk was not noticed")
+	}
+}
+
+type fullDisk struct{ left int }
+
+func (d *fullDisk) Write(p []byte) (int, error) {
+	if d.left -= len(p); d.left < 0 {
+		return 0, errors.New("no space left on device")
+	}
+	return len(p), nil
+}
+
+func TestRestoreWakesEverybody(t *testing.T) {
+	c := story(t)
+	keys := []WatchKey{{}, {Table: TableJobs}, {Table: TableJobs, Key: "nobody"}, {Table: TableRunnable}, {Table: TableAllocations, ID: 5}}
+	var channels []<-chan struct{}
+	for _, k := range keys {
+		channels = append(channels, c.m.Watch(k))
+	}
+	if err := c.m.Restore(bytes.NewReader(persisted(t, c.m.Snapshot()))); err != nil {
+		t.Fatal(err)
+	}
+	for _, ch := range channels {
+		<-ch
+	}
+}
+
+func TestWhoIsWoken(t *testing.T) {
+	c := newCluster(t)
+	c.nodes("n1", "n2")
+	c.register(testJob("web", api.JobService, 2))
+	c.register(testJob("other", api.JobService, 1))
+	id := c.run("web", 1, "n1")[0]
+	e := c.register(testJob("web", api.JobService, 3)).Evaluation
+	for _, tc := range []struct {
+		body  Body
+		woken []WatchKey
+		not   []WatchKey
+	}{
+		{&Reap{}, []WatchKey{{}}, []WatchKey{{Table: TableJobs}, {Table: TableNodes}, {Table: TableRunnable}}},
+		{&SetEligibility{Node: "n2", Ineligible: true}, []WatchKey{{Table: TableNodes}, {Table: TableNodes, Key: "n2"}},
+			[]WatchKey{{Table: TableNodes, Key: "n1"}, {Table: TableRunnable}}},
+		{&UpdateStatuses{Reports: []NodeReport{{Node: "n1", Statuses: []api.AllocationStatus{{ID: id, Seq: 1, Phase: api.PhaseRunning}}}}},
+			[]WatchKey{{Table: TableAllocations}, {Table: TableAllocations, ID: id}, {Table: TableNodeAllocations, Key: "n1"}, {Table: TableJobAllocations, Key: "web"}},
+			[]WatchKey{{Table: TableAllocations, ID: id + 1}, {Table: TableNodeAllocations, Key: "n2"}, {Table: TableJobAllocations, Key: "other"}, {Table: TableEvaluations}, {Table: TableJobs}}},
+		{&StopJob{Name: "web"},
+			[]WatchKey{{Table: TableJobs}, {Table: TableJobs, Key: "web"}, {Table: TableEvaluations, ID: e}, {Table: TableJobEvaluations, Key: "web"}, {Table: TableRunnable}},
+			[]WatchKey{{Table: TableJobs, Key: "other"}, {Table: TableJobEvaluations, Key: "other"}, {Table: TableAllocations}}},
+	} {
+		woken := func(k WatchKey, ch <-chan struct{}) bool {
+			select {
+			case <-ch:
+				equal(t, fmt.Sprintf("%T: the index of %+v", tc.body, k), c.m.Snapshot().TableIndex(k), c.index)
+				return true
+			default:
+				return false
+			}
+		}
+		var wake, sleep []<-chan struct{}
+		for _, k := range tc.woken {
+			wake = append(wake, c.m.Watch(k))
+		}
+		for _, k := range tc.not {
+			sleep = append(sleep, c.m.Watch(k))
+		}
+		c.ok(tc.body)
+		for i, ch := range wake {
+			equal(t, fmt.Sprintf("%T wakes %+v", tc.body, tc.woken[i]), woken(tc.woken[i], ch), true)
+		}
+		for i, ch := range sleep {
+			equal(t, fmt.Sprintf("%T wakes %+v", tc.body, tc.not[i]), woken(tc.not[i], ch), false)
+		}
+	}
+	equal(t, "nonsense", c.m.Snapshot().TableIndex(WatchKey{Table: 99}), 1)
+}
+
+// FuzzRestore feeds snapshots whose digest is right, whatever they say.
+func FuzzRestore(f *testing.F) {
+	raw := persisted(f, story(f).m.Snapshot())
+	f.Add(raw[:len(raw)-sha256.Size])
+	empty := persisted(f, New().Snapshot())
+	f.Add(empty[:len(empty)-sha256.Size])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		sum := sha256.Sum256(b)
+		m := New()
+		if err := m.Restore(bytes.NewReader(append(bytes.Clone(b), sum[:]...))); err != nil {
+			return
+		}
+		s := m.Snapshot()
+		Check(s) // whatever it finds
+		s.Fingerprint()
+		for e := range s.Evaluations() {
+			m.Apply(s.Index()+1, &Command{At: int64(48 * time.Hour), Body: &StopJob{Name: e.Job}})
+		}
+	})
+}
