@@ -49,8 +49,9 @@ type Driver struct {
 	log     hclog.Logger
 	lanes   driver.Lanes
 
-	call time.Duration // callTimeout and pullTimeout, but in tests of what hangs
+	call time.Duration // callTimeout, pullTimeout and syncEvery, but in tests of what hangs
 	pull time.Duration
+	sync time.Duration
 
 	work sync.WaitGroup // starts that nobody waits for any more
 }
@@ -76,7 +77,10 @@ func newDriver(c Config, e engine) (*Driver, error) {
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
-	return &Driver{owner: c.Owner, text: api.NewIDText(c.Owner.ClusterID), engine: e, archive: archive, log: log, call: callTimeout, pull: pullTimeout}, nil
+	return &Driver{
+		owner: c.Owner, text: api.NewIDText(c.Owner.ClusterID), engine: e, archive: archive, log: log,
+		call: callTimeout, pull: pullTimeout, sync: syncEvery,
+	}, nil
 }
 
 // Name returns "docker".

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"strings"
 	"syscall"
 
@@ -75,8 +76,20 @@ func unreachable(host string, err error) string {
 
 func missingText(err error, text string) bool { return strings.Contains(err.Error(), text) }
 
+// reason says in one line why a call failed.
+func (d *Driver) reason(err error) string {
+	if client.IsErrConnectionFailed(err) {
+		return unreachable(d.engine.DaemonHost(), err)
+	}
+	return reason(err)
+}
+
 // reason is the engine's own words in one line, without what wraps them.
 func reason(err error) string {
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err // the URL of the engine's API is of no use to people
+	}
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", " ")
 	text = strings.TrimPrefix(text, "Error response from daemon: ")
 	if i := strings.Index(text, "OCI runtime create failed"); i >= 0 || strings.Contains(text, "failed to create shim") {

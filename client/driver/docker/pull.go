@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +52,7 @@ func (d *Driver) pullImage(ctx context.Context, name string, progress driver.Pro
 	case errors.Is(context.Cause(stream), errStalled):
 		return failed(false, fmt.Errorf("pull of image %s made no progress for %v; is the registry %s reachable from here?", name, d.pull, reference.Domain(named))).err
 	}
-	return pullError(name, err)
+	return pullError(name, err, d.reason(err))
 }
 
 // receive reads the engine's report of a pull to its end. moved is called with each sign of life.
@@ -105,15 +106,16 @@ func (l layers) add(name string, m *jsonmessage.JSONMessage) string {
 }
 
 // pullError says in one line why an image is not to be had.
-func pullError(name string, err error) error {
-	text := reason(err)
-	missing := errdefs.IsNotFound(err) || errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err)
-	for _, s := range []string{"pull access denied", "manifest unknown", "not found", "unauthorized", "repository does not exist"} {
-		missing = missing || strings.Contains(text, s)
+func pullError(name string, err error, text string) error {
+	says := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 	}
+	// Docker Hub does not tell an image that is not there from one that is private.
+	missing := errdefs.IsNotFound(err) || says("pull access denied", "manifest unknown", "not found", "repository does not exist")
+	denied := errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || says("unauthorized", "no basic auth credentials")
 	what := "cannot be pulled"
 	if missing {
 		what = "not found"
 	}
-	return &driver.StartError{Failure: api.FailureStart, Permanent: missing, Err: fmt.Errorf("image %s %s: %s", name, what, text)}
+	return &driver.StartError{Failure: api.FailureStart, Permanent: missing || denied, Err: fmt.Errorf("image %s %s: %s", name, what, text)}
 }

@@ -83,11 +83,11 @@ func (d *Driver) run(ctx context.Context, c *driver.Config, r *started) error {
 	ctx, cancel := d.within(context.WithoutCancel(ctx))
 	defer cancel()
 	if err := d.engine.ContainerStart(ctx, r.id, container.StartOptions{}); err != nil {
-		return startError(c, err)
+		return startError(c, d.reason(err))
 	}
 	i, err := d.engine.ContainerInspect(ctx, r.id)
 	if err != nil {
-		return failed(false, fmt.Errorf("ask when the container started: %s", reason(err))).err
+		return failed(false, fmt.Errorf("ask when the container started: %s", d.reason(err))).err
 	}
 	r.at = instant(i.State.StartedAt)
 	return nil
@@ -119,7 +119,7 @@ func (d *Driver) create(ctx context.Context, c *driver.Config, o *options, progr
 			}
 		default:
 			permanent := errdefs.IsInvalidArgument(err) || gone(err)
-			return failed(permanent, fmt.Errorf("create a container of %s: %s", c.Image, reason(err)))
+			return failed(permanent, fmt.Errorf("create a container of %s: %s", c.Image, d.reason(err)))
 		}
 	}
 	return failed(false, fmt.Errorf("create the container %s: its name is taken again and again", name))
@@ -140,7 +140,7 @@ func (d *Driver) adopt(ctx context.Context, c *driver.Config, name string) (r st
 		return started{}, false
 	}
 	if err != nil {
-		return failed(false, fmt.Errorf("look at the container %s that is there already: %s", name, reason(err))), true
+		return failed(false, fmt.Errorf("look at the container %s that is there already: %s", name, d.reason(err))), true
 	}
 	want := d.labels(c, &options{})
 	agree, ours := true, i.Config.Labels[labelCluster] != ""
@@ -179,16 +179,15 @@ func (d *Driver) clear(ctx context.Context, id string, force bool) error {
 	case errdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress"):
 		return d.await(within, id, container.WaitConditionRemoved)
 	}
-	return fmt.Errorf("remove the container %.12s: %w", id, errors.New(reason(err)))
+	return fmt.Errorf("remove the container %.12s: %w", id, errors.New(d.reason(err)))
 }
 
 func failed(permanent bool, err error) started {
 	return started{err: &driver.StartError{Failure: api.FailureStart, Permanent: permanent, Err: err}}
 }
 
-// startError tells what kept the container from starting.
-func startError(c *driver.Config, err error) error {
-	text := reason(err)
+// startError tells what kept the container from starting, from the engine's words.
+func startError(c *driver.Config, text string) error {
 	if strings.Contains(text, "address already in use") || strings.Contains(text, "port is already allocated") {
 		port := takenPort(c, text)
 		return &driver.StartError{Failure: api.FailurePortTaken, Port: port, Err: fmt.Errorf("port %d of %s is taken by something outside Cube", port, c.Address)}

@@ -126,7 +126,7 @@ type answer struct {
 func (d *Driver) Watch(ctx context.Context, ended func(driver.Handle, driver.Exit)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watcher{
-		d: d, ended: ended, answers: make(chan answer), again: time.NewTimer(syncEvery),
+		d: d, ended: ended, answers: make(chan answer), again: time.NewTimer(d.sync),
 		reported: map[string]bool{}, asked: map[string]bool{},
 	}
 	defer w.group.Wait()
@@ -195,7 +195,7 @@ func (w *watcher) failed(err error) {
 
 // sync lists the containers.
 func (w *watcher) sync(ctx context.Context) {
-	w.again.Reset(syncEvery)
+	w.again.Reset(w.d.sync)
 	if w.listing {
 		return
 	}

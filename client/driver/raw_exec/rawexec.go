@@ -80,13 +80,8 @@ func New(c Config) (*Driver, error) {
 // Name returns "raw_exec".
 func (d *Driver) Name() string { return Name }
 
-// CheckOptions accepts no option: raw_exec has none.
-func (d *Driver) CheckOptions(options map[string]any) error {
-	for key := range options {
-		return api.Errorf(api.CodeInvalid, "config of a raw_exec task: %s: there is no such option", key)
-	}
-	return nil
-}
+// CheckOptions validates a task's config block against the driver's table, which is empty.
+func (d *Driver) CheckOptions(options map[string]any) error { return api.CheckOptions(Name, options) }
 
 // Fingerprint says what the machine lets the driver do. Its attribute cgroup is v1, v2 or none; with none nothing limits
 // an instance's memory and CPU.
