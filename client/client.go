@@ -241,8 +241,8 @@ func (c *Client) await(ctx context.Context, looked <-chan struct{}) {
 	}
 }
 
-// meet makes the drivers anew for the cluster that the node has just met.
-func (c *Client) meet(clusterID string) error {
+// meet makes the drivers anew for the cluster that the node has just met. The channel is useDrivers's.
+func (c *Client) meet(clusterID string) (<-chan struct{}, error) {
 	if err := c.closeDrivers(); err != nil {
 		c.log.Warn("close the drivers that were only asked for their fingerprint", "error", err)
 	}
@@ -250,10 +250,9 @@ func (c *Client) meet(clusterID string) error {
 	c.owned.ClusterID = clusterID
 	c.mu.Unlock()
 	if err := c.makeDrivers(); err != nil {
-		return err
+		return nil, err
 	}
-	c.useDrivers()
-	return nil
+	return c.useDrivers(), nil
 }
 
 func (c *Client) makeDrivers() error {

@@ -61,22 +61,14 @@ func diff(assigned []api.Assignment, known func(api.ID) *allocation) []change {
 	return out
 }
 
-// begin makes the allocation of an assignment that is new here. It goes on from the progress that the servers know: if
-// they have seen an instance of it, that one is gone and this is a restart.
+// begin makes the allocation of an assignment that is new here, with the progress that the servers know. Whether an
+// instance of it exists is for its driver to say: adopt.
 func begin(w *api.Assignment) allocation {
-	a := allocation{
-		ID:     w.ID,
+	return allocation{
+		ID: w.ID, Stage: stageLook,
 		work:   work{Job: w.Job, Task: w.Task, Slot: w.Slot, Version: w.Version, Ports: w.Ports},
 		Status: api.AllocationStatus{ID: w.ID, Seq: w.Seq, Restarts: w.Restarts, Phase: w.Phase},
 	}
-	if w.Phase == api.PhaseRunning {
-		a.tell(func(s *api.AllocationStatus) {
-			s.Restarts++
-			s.Phase = api.PhasePending
-			s.Message = "the instance that ran before was not found on the node"
-		})
-	}
-	return a
 }
 
 // anew leaves the present run for one after those that the servers have seen.
@@ -201,7 +193,7 @@ func (a *allocation) missing(p *policy, now time.Time) {
 		a.Stage = stageWait
 		return
 	}
-	x := driver.Exit{Code: -1, Message: "the instance is gone: it was removed while the agent was away", FinishedAt: now}
+	x := driver.Exit{Code: -1, Message: "its instance is gone: something else than Cube removed it", FinishedAt: now}
 	if a.Exit != nil {
 		x = *a.Exit
 	}

@@ -341,11 +341,26 @@ func (s *session) register(ctx context.Context) error {
 	s.greeted, s.told = true, node
 	s.mu.Unlock()
 	if s.c.owner().ClusterID == "" {
-		if err := s.c.meet(answer.ClusterID); err != nil {
+		if items, err = s.meet(ctx, answer.ClusterID); err != nil {
 			return err
+		}
+		if len(items) > 0 {
+			s.registerAgain() // its state was lost and its instances are not: they are to be judged
+			return nil
 		}
 	}
 	return s.runner.ask(ctx, func() { s.runner.judged(items, answer.Verdicts, strange, answer.Ready) })
+}
+
+// meet makes the drivers for the cluster that the node has just met, and returns what they found.
+func (s *session) meet(ctx context.Context, clusterID string) (items []api.InventoryItem, err error) {
+	looked, err := s.c.meet(clusterID)
+	if err != nil {
+		return nil, err
+	}
+	s.c.await(ctx, looked)
+	err = s.runner.ask(ctx, func() { items = s.runner.inventory() })
+	return items, err
 }
 
 // outOfDate has the node registered anew if what it says of itself has changed since it last did.

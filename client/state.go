@@ -215,7 +215,7 @@ func (s *boltStore) claim(node string) error {
 		if err != nil {
 			return err
 		}
-		if err := meta.Put(keyFormat, seal([]byte(strconv.Itoa(stateFormat)))); err != nil {
+		if err := meta.Put(keyFormat, seal(strconv.AppendInt(nil, stateFormat, 10))); err != nil {
 			return err
 		}
 		if err := meta.Put(keyNode, seal([]byte(node))); err != nil {

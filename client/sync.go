@@ -75,12 +75,12 @@ func (r *runner) listed(d *managed, found []driver.Instance) {
 	if len(found) > 0 {
 		r.log.Info("instances found", "driver", d.Name(), "instances", len(found))
 	}
-	for _, other := range r.drivers {
-		if !other.listed {
-			return
-		}
+	if r.looked(&allocation{}) {
+		r.listedAll()
 	}
-	r.listedAll()
+	if r.answered {
+		r.c.link.resync() // the servers' answer was to an inventory that lacked what has been found now
+	}
 }
 
 func (r *runner) adopt(id api.ID, d *managed, found []driver.Instance) {
@@ -118,9 +118,6 @@ func (r *runner) listedAll() {
 				r.log.Info("directories of former allocations removed", "removed", n, "error", err)
 			}
 		})
-	}
-	if r.answered {
-		r.c.link.resync() // the servers' answer was to an inventory that lacked what has been found now
 	}
 }
 
@@ -212,14 +209,7 @@ func (r *runner) apply(c change) {
 	r.intern(a)
 	seq := a.Status.Seq
 	switch c.Do {
-	case verbBegin:
-		if d := r.drivers[a.Driver]; d != nil && !d.listed {
-			a.Stage = stageLook
-		}
 	case verbRefuse:
-		if !r.allListed() {
-			a.Stage = stageLook
-		}
 		a.wantGone("stopped before it was started")
 	case verbStop:
 		a.wantGone(c.Why)
@@ -232,7 +222,25 @@ func (r *runner) apply(c change) {
 		*a = repeat(*a, w.Seq)
 		r.out.put(a.Status, time.Now())
 	}
+	if a.Stage == stageLook && r.looked(a) {
+		*a = adopt(a, a.ID, nil, r.policy(a), time.Now())
+	}
 	r.settle(a, seq)
+}
+
+// looked reports whether every driver that may know of the allocation has said what exists, so that what is not known by
+// now does not.
+func (r *runner) looked(a *allocation) bool {
+	if a.Driver != "" {
+		d := r.drivers[a.Driver]
+		return d == nil || d.listed
+	}
+	for _, d := range r.drivers {
+		if !d.listed {
+			return false
+		}
+	}
+	return true
 }
 
 // intern fills in what the job's specification tells of an allocation, and makes them share its strings.
@@ -241,15 +249,6 @@ func (r *runner) intern(a *allocation) {
 	if t := sp.task(a.Task); t != nil {
 		a.Job, a.Task, a.Driver = sp.job.Name, t.Name, t.Driver
 	}
-}
-
-func (r *runner) allListed() bool {
-	for _, d := range r.drivers {
-		if !d.listed {
-			return false
-		}
-	}
-	return true
 }
 
 // acknowledged takes the servers' word that they have these statuses. Unknown ones are not allocations of this node.
