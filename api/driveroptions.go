@@ -67,15 +67,15 @@ func Drivers() []string { return []string{"docker", "raw_exec"} }
 func CheckOptions(driver string, options map[string]any) error {
 	known, ok := DriverOptions(driver)
 	if !ok {
-		return Errorf(CodeInvalid, "driver %q is none of %s", driver, strings.Join(Drivers(), ", "))
+		return Errorf(CodeInvalid, "%w", faultf("driver", "driver %.40q is none of %s", driver, strings.Join(Drivers(), ", ")))
 	}
 	for _, name := range sortedKeys(options) {
 		i := slices.IndexFunc(known, func(o DriverOption) bool { return o.Name == name })
 		if i < 0 {
-			return Errorf(CodeInvalid, "config: the %s driver has no option %q", driver, name)
+			return Errorf(CodeInvalid, "%w", in("config", faultf(name, "the %s driver has no option %.40q", driver, name)))
 		}
 		if err := known[i].check(options[name]); err != nil {
-			return Errorf(CodeInvalid, "config: %s: %w", name, err)
+			return Errorf(CodeInvalid, "%w", in("config", faultf(name, "%s: %w", name, err)))
 		}
 	}
 	return nil

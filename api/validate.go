@@ -1,6 +1,8 @@
 package api
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,8 +37,8 @@ func (j *Job) Validate() error {
 			err = fmt.Errorf("task %d is null", i)
 		} else if i > 0 && j.Tasks[i-1].Name == t.Name {
 			err = fmt.Errorf("two tasks are called %q", t.Name)
-		} else if err = t.validate(j.Type); err != nil {
-			err = fmt.Errorf("task %q: %w", t.Name, err)
+		} else {
+			err = in(fmt.Sprintf("task %q", t.Name), t.validate())
 		}
 	}
 	if err == nil {
@@ -49,33 +51,65 @@ func (j *Job) Validate() error {
 	return Errorf(code, "job %q: %w", j.Name, err)
 }
 
+// Fault is what is wrong with one value of a job, and the way to it: the blocks that it stands in, outermost first, then
+// its key, as a task file writes them, such as task "web", port "http", static. Validate wraps one, so that who knows
+// where each value came from can point there.
+type Fault struct {
+	Path []string
+	Err  error
+}
+
+// Error names the blocks; the key is part of what Err says.
+func (f *Fault) Error() string {
+	return strings.Join(append(slices.Clone(f.Path[:len(f.Path)-1]), f.Err.Error()), ": ")
+}
+
+func (f *Fault) Unwrap() error { return f.Err }
+
+// faultf says what is wrong with the value of key.
+func faultf(key, format string, args ...any) error {
+	return &Fault{[]string{key}, fmt.Errorf(format, args...)}
+}
+
+// in says that err, if any, is about something inside block.
+func in(block string, err error) error {
+	var f *Fault
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &f):
+		return &Fault{append([]string{block}, f.Path...), f.Err}
+	}
+	return &Fault{[]string{block, ""}, err}
+}
+
 func (j *Job) validateHead() error {
 	switch j.Type {
 	case JobService, JobBatch:
 	case JobSystem, JobSysbatch:
-		return Errorf(CodeNotYet, "type %q is not there yet; service and batch are", j.Type)
+		return faultf("type", "%w", Errorf(CodeNotYet, "type %q is not there yet; service and batch are", j.Type))
 	default:
-		return fmt.Errorf("type %q is neither service nor batch", j.Type)
+		return faultf("type", "type %q is neither service nor batch", j.Type)
 	}
 	if j.Priority < MinPriority || j.Priority > MaxPriority {
-		return fmt.Errorf("priority %d is not from %d to %d", j.Priority, MinPriority, MaxPriority)
+		return faultf("priority", "priority %d is not from %d to %d", j.Priority, MinPriority, MaxPriority)
 	}
 	if j.Scheduler != "" && !slices.Contains(Algorithms(), j.Scheduler) {
-		return fmt.Errorf("scheduler %q is none of %s", j.Scheduler, strings.Join(Algorithms(), ", "))
+		return faultf("scheduler", "scheduler %q is none of %s", j.Scheduler, strings.Join(Algorithms(), ", "))
 	}
 	if len(j.Datacenters) > maxEntries {
-		return fmt.Errorf("%d datacenters are more than %d", len(j.Datacenters), maxEntries)
+		return faultf("datacenters", "%d datacenters are more than %d", len(j.Datacenters), maxEntries)
 	}
 	for _, dc := range j.Datacenters {
 		if dc == "" || len(dc) > maxKey || !printable(dc) {
-			return fmt.Errorf("datacenter %.80q is not a name", dc)
+			return faultf("datacenters", "datacenter %.80q is not a name", dc)
 		}
 	}
 	if len(j.Tasks) == 0 {
-		return fmt.Errorf("there is no task in it")
+		return faultf("", "there is no task in it")
 	}
 	if len(j.Tasks) > MaxJobTasks {
-		return fmt.Errorf("%d tasks are more than %d", len(j.Tasks), MaxJobTasks)
+		return faultf("", "%d tasks are more than %d", len(j.Tasks), MaxJobTasks)
 	}
 	return checkPairs("meta", j.Meta)
 }
@@ -106,22 +140,21 @@ func CheckName(name string) error {
 	return nil
 }
 
-func (t *Task) validate(kind JobType) error {
+func (t *Task) validate() error {
 	if err := CheckName(t.Name); err != nil {
-		return fmt.Errorf("its name %w", err)
+		return faultf("", "its name %w", err)
 	}
 	if t.Count < 0 || t.Count > MaxTaskInstances {
-		return fmt.Errorf("count %d is not from 0 to %d", t.Count, MaxTaskInstances)
+		return faultf("count", "count %d is not from 0 to %d", t.Count, MaxTaskInstances)
 	}
 	for _, check := range []func() error{
-		t.validateProgram, t.validateEnvironment, t.validatePorts, t.validateResources, t.Restart.validate, t.validateEnd,
-		t.validatePlacement,
+		t.validateProgram, t.validateEnvironment, t.validatePorts, t.validateEnd, t.validatePlacement,
 	} {
 		if err := check(); err != nil {
 			return err
 		}
 	}
-	return nil
+	return cmp.Or(in("resources", t.Resources.validate()), in("restart", t.Restart.validate()))
 }
 
 // validateProgram checks what runs, and with which driver.
@@ -131,39 +164,48 @@ func (t *Task) validateProgram() error {
 	}
 	switch {
 	case t.Driver == "docker" && t.Image == "":
-		return fmt.Errorf("image is missing; the docker driver needs one")
+		return faultf("image", "image is missing; the docker driver needs one")
 	case t.Driver == "raw_exec" && t.Command == "":
-		return fmt.Errorf("command is missing; the raw_exec driver needs one")
+		return faultf("command", "command is missing; the raw_exec driver needs one")
 	case t.Driver == "raw_exec" && t.Image != "":
-		return fmt.Errorf("image has no meaning for the raw_exec driver")
+		return faultf("image", "image has no meaning for the raw_exec driver")
 	case len(t.Image) > maxImageName || strings.HasPrefix(t.Image, "-") || strings.ContainsAny(t.Image, " \t") || !printable(t.Image):
-		return fmt.Errorf("image %.80q is not the name of an image", t.Image)
+		return faultf("image", "image %.80q is not the name of an image", t.Image)
+	case t.Driver == "docker" && t.WorkDir != "" && t.WorkDir[0] != '/' && !strings.HasPrefix(t.WorkDir, "${"):
+		return faultf("work_dir", "work_dir %.80q does not begin with /", t.WorkDir)
 	case len(t.Args) > maxEntries:
-		return fmt.Errorf("%d args are more than %d", len(t.Args), maxEntries)
+		return faultf("args", "%d args are more than %d", len(t.Args), maxEntries)
 	}
-	for _, text := range append([]string{t.Command, t.User, t.WorkDir}, t.Args...) {
-		if len(text) > maxText || strings.ContainsRune(text, 0) {
-			return fmt.Errorf("command, args, user and work_dir take at most %d bytes each and no NUL: %.40q", maxText, text)
+	for _, text := range t.Args {
+		if err := checkText("args", text); err != nil {
+			return err
 		}
+	}
+	return cmp.Or(checkText("command", t.Command), checkText("user", t.User), checkText("work_dir", t.WorkDir))
+}
+
+func checkText(key, text string) error {
+	if len(text) > maxText || strings.ContainsRune(text, 0) {
+		return faultf(key, "%s: %.40q has more than %d bytes, or a NUL", key, text, maxText)
 	}
 	return nil
 }
 
 func (t *Task) validateEnvironment() error {
 	if len(t.Env) > maxEntries {
-		return fmt.Errorf("%d environment variables are more than %d", len(t.Env), maxEntries)
+		return faultf("env", "%d environment variables are more than %d", len(t.Env), maxEntries)
 	}
 	for _, key := range sortedKeys(t.Env) {
 		switch {
 		case key == "" || len(key) > maxKey || strings.ContainsAny(key, "=\x00\n") || !printable(key):
-			return fmt.Errorf("env: %.80q is not the name of a variable", key)
+			return faultf("env", "env: %.80q is not the name of a variable", key)
 		case len(t.Env[key]) > maxValue || strings.ContainsRune(t.Env[key], 0):
-			return fmt.Errorf("env: %s takes at most %d bytes and no NUL", key, maxValue)
+			return in("env", faultf(key, "%s takes at most %d bytes and no NUL", key, maxValue))
 		}
 	}
 	for _, key := range t.Sensitive {
 		if _, ok := t.Env[key]; !ok {
-			return fmt.Errorf("sensitive: env has no %.80q", key)
+			return faultf("env", "sensitive: env has no %.80q", key)
 		}
 	}
 	return checkPairs("meta", t.Meta)
@@ -171,14 +213,14 @@ func (t *Task) validateEnvironment() error {
 
 func checkPairs(what string, m map[string]string) error {
 	if len(m) > maxEntries {
-		return fmt.Errorf("%s has more than %d entries", what, maxEntries)
+		return faultf(what, "%s has more than %d entries", what, maxEntries)
 	}
 	for _, key := range sortedKeys(m) {
 		if key == "" || len(key) > maxKey || !printable(key) {
-			return fmt.Errorf("%s: %.80q is not a key", what, key)
+			return faultf(what, "%s: %.80q is not a key", what, key)
 		}
 		if len(m[key]) > maxText {
-			return fmt.Errorf("%s: %s takes at most %d bytes", what, key, maxText)
+			return in(what, faultf(key, "%s takes at most %d bytes", key, maxText))
 		}
 	}
 	return nil
@@ -186,42 +228,47 @@ func checkPairs(what string, m map[string]string) error {
 
 func (t *Task) validatePorts() error {
 	if len(t.Ports) > MaxNameLength {
-		return fmt.Errorf("%d ports are more than %d", len(t.Ports), MaxNameLength)
+		return faultf("", "%d ports are more than %d", len(t.Ports), MaxNameLength)
 	}
 	taken := map[int]string{}
 	for i, p := range t.Ports {
 		if err := CheckName(strings.ReplaceAll(strings.ToLower(p.Label), "_", "-")); err != nil {
-			return fmt.Errorf("port label %.80q %w", p.Label, err)
+			return faultf(fmt.Sprintf("port %q", p.Label), "port label %.80q %w", p.Label, err)
 		}
 		if i > 0 && t.Ports[i-1].Label == p.Label {
-			return fmt.Errorf("two ports are called %q", p.Label)
+			return faultf(fmt.Sprintf("port %q", p.Label), "two ports are called %q", p.Label)
 		}
-		if p.Static < 0 || p.Static > 65535 {
-			return fmt.Errorf("port %q: static %d is not from 1 to 65535", p.Label, p.Static)
-		}
-		if p.To < 0 || p.To > 65535 {
-			return fmt.Errorf("port %q: to %d is not from 1 to 65535", p.Label, p.To)
-		}
-		if p.Static >= MinDynamicPort && p.Static <= MaxDynamicPort {
-			return fmt.Errorf("port %q: static %d is one of the dynamic ports, %d to %d; leave static out or choose another", p.Label, p.Static, MinDynamicPort, MaxDynamicPort)
+		if err := p.validate(); err != nil {
+			return in(fmt.Sprintf("port %q", p.Label), err)
 		}
 		if other, ok := taken[p.Static]; ok && p.Static != 0 {
-			return fmt.Errorf("ports %q and %q both want %d on the host", other, p.Label, p.Static)
+			return in(fmt.Sprintf("port %q", p.Label), faultf("static", "static %d belongs to port %q already", p.Static, other))
 		}
 		taken[p.Static] = p.Label
 	}
 	return nil
 }
 
-func (t *Task) validateResources() error {
-	r := t.Resources
+func (p Port) validate() error {
+	switch {
+	case p.Static < 0 || p.Static > 65535:
+		return faultf("static", "static %d is not from 1 to 65535", p.Static)
+	case p.To < 0 || p.To > 65535:
+		return faultf("to", "to %d is not from 1 to 65535", p.To)
+	case p.Static >= MinDynamicPort && p.Static <= MaxDynamicPort:
+		return faultf("static", "static %d is one of the dynamic ports, %d to %d; leave static out or choose another", p.Static, MinDynamicPort, MaxDynamicPort)
+	}
+	return nil
+}
+
+func (r Resources) validate() error {
 	switch {
 	case r.CPU < 1 || r.CPU > maxResource:
-		return fmt.Errorf("resources: cpu %s is not from 0.001 cores up", FormatCPU(r.CPU))
+		return faultf("cpu", "cpu %s is not from 0.001 cores up", FormatCPU(r.CPU))
 	case r.Memory < MinMemory || r.Memory > maxResource:
-		return fmt.Errorf("resources: memory %d MiB is not from %d MiB up", r.Memory, MinMemory)
+		return faultf("memory", "memory %d MiB is not from %d MiB up", r.Memory, MinMemory)
 	case r.Disk < 0 || r.Disk > maxResource:
-		return fmt.Errorf("resources: disk %d MiB is not from 0 up", r.Disk)
+		return faultf("disk", "disk %d MiB is not from 0 up", r.Disk)
 	}
 	return nil
 }
@@ -229,17 +276,19 @@ func (t *Task) validateResources() error {
 func (r Restart) validate() error {
 	switch {
 	case r.Attempts < -1 || r.Attempts > MaxTaskInstances:
-		return fmt.Errorf("restart: attempts %d is neither a number of restarts nor -1 for no limit", r.Attempts)
+		return faultf("attempts", "attempts %d is neither a number of restarts nor -1 for no limit", r.Attempts)
 	case r.Mode != RestartDelay && r.Mode != RestartFail:
-		return fmt.Errorf("restart: mode %.40q is neither delay nor fail", r.Mode)
+		return faultf("mode", "mode %.40q is neither delay nor fail", r.Mode)
 	case r.Interval < minInterval || r.Interval > 365*maxTimeout:
-		return fmt.Errorf("restart: interval %s is not from %s to a year", r.Interval, minInterval)
+		return faultf("interval", "interval %s is not from %s to a year", r.Interval, minInterval)
 	case r.Delay < 0 || r.Delay > maxTimeout:
-		return fmt.Errorf("restart: delay %s is not from 0 to %s", r.Delay, maxTimeout)
+		return faultf("delay", "delay %s is not from 0 to %s", r.Delay, maxTimeout)
 	case r.MaxDelay < r.Delay || r.MaxDelay > maxTimeout:
-		return fmt.Errorf("restart: max_delay %s is not from delay (%s) to %s", r.MaxDelay, r.Delay, maxTimeout)
+		return faultf("max_delay", "max_delay %s is not from delay (%s) to %s", r.MaxDelay, r.Delay, maxTimeout)
 	case r.Attempts == 0 && r.Mode == RestartDelay:
-		return fmt.Errorf("restart: attempts 0 with mode delay would wait for ever; use mode fail")
+		return faultf("attempts", "attempts 0 with mode delay would wait for ever; use mode fail")
+	case r.Attempts < 0 && r.Mode == RestartFail:
+		return faultf("mode", "mode fail needs attempts: how many restarts are allowed within interval")
 	}
 	return nil
 }
@@ -251,10 +300,10 @@ func KillSignals() []string {
 
 func (t *Task) validateEnd() error {
 	if t.KillTimeout < 0 || t.KillTimeout > maxTimeout {
-		return fmt.Errorf("kill_timeout %s is not from 0 to %s", t.KillTimeout, maxTimeout)
+		return faultf("kill_timeout", "kill_timeout %s is not from 0 to %s", t.KillTimeout, maxTimeout)
 	}
 	if !slices.Contains(KillSignals(), t.KillSignal) {
-		return fmt.Errorf("kill_signal %.40q is none of %s", t.KillSignal, strings.Join(KillSignals(), ", "))
+		return faultf("kill_signal", "kill_signal %.40q is none of %s", t.KillSignal, strings.Join(KillSignals(), ", "))
 	}
 	return nil
 }

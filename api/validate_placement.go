@@ -15,30 +15,34 @@ const (
 // validatePlacement checks where a task may stand.
 func (t *Task) validatePlacement() error {
 	if n := max(len(t.Constraints), len(t.Affinities), len(t.Spreads)); n > maxConditions {
-		return fmt.Errorf("%d constraints, affinities or spreads are more than %d", n, maxConditions)
+		return faultf("", "%d constraints, affinities or spreads are more than %d", n, maxConditions)
 	}
-	for _, c := range t.Constraints {
+	for i, c := range t.Constraints {
 		if err := c.Validate(); err != nil {
-			return fmt.Errorf("constraint: %w", err)
+			return in(fmt.Sprintf("constraint %d", i+1), err)
 		}
 	}
-	for _, a := range t.Affinities {
-		if err := (Constraint{a.Attribute, a.Operator, a.Value}).Validate(); err != nil {
-			return fmt.Errorf("affinity: %w", err)
-		}
-		if a.Operator == OpDistinctHosts {
-			return fmt.Errorf("affinity: distinct_hosts is for constraints; use spread")
-		}
-		if a.Weight < -maxPercentage || a.Weight > maxPercentage || a.Weight == 0 {
-			return fmt.Errorf("affinity: weight %d is not from -100 to 100, and not 0", a.Weight)
+	for i, a := range t.Affinities {
+		if err := a.validate(); err != nil {
+			return in(fmt.Sprintf("affinity %d", i+1), err)
 		}
 	}
-	for _, s := range t.Spreads {
+	for i, s := range t.Spreads {
 		if err := s.validate(); err != nil {
-			return fmt.Errorf("spread: %w", err)
+			return in(fmt.Sprintf("spread %d", i+1), err)
 		}
 	}
 	return nil
+}
+
+func (a Affinity) validate() error {
+	switch {
+	case a.Operator == OpDistinctHosts:
+		return faultf("operator", "distinct_hosts is for constraints; use spread")
+	case a.Weight < -maxPercentage || a.Weight > maxPercentage || a.Weight == 0:
+		return faultf("weight", "weight %d is not from -100 to 100, and not 0", a.Weight)
+	}
+	return Constraint{a.Attribute, a.Operator, a.Value}.Validate()
 }
 
 // CheckAttribute says what is wrong with the name of a node's attribute.
@@ -65,25 +69,27 @@ func CheckAttribute(name string) error {
 // Validate checks a canonical constraint as far as the standard library can: versions are checked where they are used.
 func (c Constraint) Validate() error {
 	if !slices.Contains(Operators(), c.Operator) {
-		return fmt.Errorf("operator %.40q is none of %s", c.Operator, strings.Join(Operators(), " "))
+		return faultf("operator", "operator %.40q is none of %s", c.Operator, strings.Join(Operators(), " "))
 	}
 	if c.Operator == OpDistinctHosts {
 		if c.Attribute != "" {
-			return fmt.Errorf("distinct_hosts takes no attribute")
+			return faultf("attribute", "distinct_hosts takes no attribute")
 		}
 		return nil
 	}
 	if err := CheckAttribute(c.Attribute); err != nil {
-		return err
+		return faultf("attribute", "%w", err)
 	}
 	switch {
+	case slices.ContainsFunc(RuntimeRoots(), func(root string) bool { return strings.Contains(c.Value, "${"+root) }):
+		return faultf("value", "value %.80q: ${} cannot be filled in here, before there is a node", c.Value)
 	case len(c.Value) > maxPattern:
-		return fmt.Errorf("the value of %s has more than %d bytes", c.Attribute, maxPattern)
+		return faultf("value", "the value of %s has more than %d bytes", c.Attribute, maxPattern)
 	case c.Value == "" && c.Operator != OpIsSet && c.Operator != OpEqual && c.Operator != OpNotEqual:
-		return fmt.Errorf("%s %s lacks a value", c.Attribute, c.Operator)
+		return faultf("value", "%s %s lacks a value", c.Attribute, c.Operator)
 	case c.Operator == OpRegexp:
 		if _, err := regexp.Compile(c.Value); err != nil {
-			return fmt.Errorf("%q is not a regular expression: %s", c.Value, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+			return faultf("value", "%q is not a regular expression: %s", c.Value, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 		}
 	}
 	return nil
@@ -91,26 +97,26 @@ func (c Constraint) Validate() error {
 
 func (s Spread) validate() error {
 	if err := CheckAttribute(s.Attribute); err != nil {
-		return err
+		return faultf("attribute", "%w", err)
 	}
 	if s.Weight < 1 || s.Weight > maxPercentage {
-		return fmt.Errorf("weight %d is not from 1 to 100", s.Weight)
+		return faultf("weight", "weight %d is not from 1 to 100", s.Weight)
 	}
 	if len(s.Targets) > maxConditions {
-		return fmt.Errorf("%d targets are more than %d", len(s.Targets), maxConditions)
+		return faultf("", "%d targets are more than %d", len(s.Targets), maxConditions)
 	}
 	sum := 0
 	for i, t := range s.Targets {
 		if t.Percent < 0 || t.Percent > maxPercentage {
-			return fmt.Errorf("target %.80q: percent %d is not from 0 to 100", t.Value, t.Percent)
+			return in(fmt.Sprintf("target %q", t.Value), faultf("percent", "percent %d is not from 0 to 100", t.Percent))
 		}
 		if slices.ContainsFunc(s.Targets[:i], func(o SpreadTarget) bool { return o.Value == t.Value }) {
-			return fmt.Errorf("target %.80q is there twice", t.Value)
+			return faultf(fmt.Sprintf("target %q", t.Value), "target %.80q is there twice", t.Value)
 		}
 		sum += t.Percent
 	}
 	if sum > maxPercentage {
-		return fmt.Errorf("the targets add up to %d percent", sum)
+		return faultf("", "the targets add up to %d percent", sum)
 	}
 	return nil
 }

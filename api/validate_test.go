@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -41,49 +42,52 @@ func TestEachFaultHasItsLine(t *testing.T) {
 		break_ func(*Job, *Task)
 		says   string
 	}{
-		"no name":            {func(j *Job, _ *Task) { j.Name = "" }, "is empty"},
-		"path in name":       {func(j *Job, _ *Task) { j.Name = "../x" }, "is not a name"},
-		"control in name":    {func(_ *Job, k *Task) { k.Name = "a\x1b" }, "is not a name"},
-		"long name":          {func(_ *Job, k *Task) { k.Name = strings.Repeat("a", 64) }, "64 characters"},
-		"system":             {func(j *Job, _ *Task) { j.Type = JobSystem }, "not there yet"},
-		"type":               {func(j *Job, _ *Task) { j.Type = "daemon" }, "daemon"},
-		"priority":           {func(j *Job, _ *Task) { j.Priority = 101 }, "priority 101"},
-		"scheduler":          {func(j *Job, _ *Task) { j.Scheduler = "best" }, "best"},
-		"no task":            {func(j *Job, _ *Task) { j.Tasks = nil }, "no task"},
-		"null task":          {func(j *Job, _ *Task) { j.Tasks[0] = nil }, "null"},
-		"twice":              {func(j *Job, k *Task) { j.Tasks = append(j.Tasks, k) }, "two tasks"},
-		"count -1":           {func(_ *Job, k *Task) { k.Count = -1 }, "count -1"},
-		"count 1e9":          {func(_ *Job, k *Task) { k.Count = 1e9 }, "count 1000000000"},
-		"driver":             {func(_ *Job, k *Task) { k.Driver = "podman" }, "podman"},
-		"option":             {func(_ *Job, k *Task) { k.Config["privileged"] = true }, "privileged"},
-		"option's kind":      {func(_ *Job, k *Task) { k.Config["read_only"] = "yes" }, "read_only"},
-		"no image":           {func(_ *Job, k *Task) { k.Image = "" }, "image is missing"},
-		"image a flag":       {func(_ *Job, k *Task) { k.Image = "-v" }, "image"},
-		"no command":         {func(_ *Job, k *Task) { k.Driver, k.Image, k.Config = "raw_exec", "", nil }, "command is missing"},
-		"env key":            {func(_ *Job, k *Task) { k.Env["A=B"] = "" }, "env"},
-		"env NUL":            {func(_ *Job, k *Task) { k.Env["A"] = "\x00" }, "NUL"},
-		"port 65536":         {func(_ *Job, k *Task) { k.Ports[0].Static = 65536 }, "65536"},
-		"port to -1":         {func(_ *Job, k *Task) { k.Ports[0].To = -1 }, "to -1"},
-		"port twice":         {func(_ *Job, k *Task) { k.Ports[1].Static = 8081 }, "both want 8081"},
-		"label twice":        {func(_ *Job, k *Task) { k.Ports[1].Label = "admin" }, "two ports"},
-		"a dynamic one":      {func(_ *Job, k *Task) { k.Ports[0].Static = 20000 }, "dynamic"},
-		"memory 0":           {func(_ *Job, k *Task) { k.Resources.Memory = 0 }, "memory 0"},
-		"cpu 0":              {func(_ *Job, k *Task) { k.Resources.CPU = 0 }, "cpu 0"},
-		"disk -1":            {func(_ *Job, k *Task) { k.Resources.Disk = -1 }, "disk -1"},
-		"restart interval":   {func(_ *Job, k *Task) { k.Restart.Interval = 1 }, "interval 1ns"},
-		"restart mode":       {func(_ *Job, k *Task) { k.Restart.Mode = "never" }, "never"},
-		"restart for ever":   {func(_ *Job, k *Task) { k.Restart.Attempts = 0 }, "attempts 0"},
-		"kill timeout":       {func(_ *Job, k *Task) { k.KillTimeout = -1 }, "kill_timeout"},
-		"kill signal":        {func(_ *Job, k *Task) { k.KillSignal = "SIGSEGV" }, "SIGSEGV"},
-		"regexp":             {func(_ *Job, k *Task) { k.Constraints[0] = Constraint{"attr.x", OpRegexp, "a("} }, "regular expression"},
-		"operator":           {func(_ *Job, k *Task) { k.Constraints[0].Operator = "~" }, "operator"},
-		"bare attribute":     {func(_ *Job, k *Task) { k.Constraints[0].Attribute = "class" }, "meta.class"},
-		"node attribute":     {func(_ *Job, k *Task) { k.Constraints[0].Attribute = "node.class" }, "node.datacenter"},
-		"affinity weight":    {func(_ *Job, k *Task) { k.Affinities[0].Weight = 101 }, "weight 101"},
-		"spread percent":     {func(_ *Job, k *Task) { k.Spreads[0].Targets[0].Percent = 61 }, "101 percent"},
-		"spread target":      {func(_ *Job, k *Task) { k.Spreads[0].Targets[1].Value = "n1" }, "twice"},
-		"sensitive":          {func(_ *Job, k *Task) { k.Sensitive = []string{"X"} }, "sensitive"},
-		"datacenter control": {func(j *Job, _ *Task) { j.Datacenters = []string{"a\n"} }, "datacenter"},
+		"no name":             {func(j *Job, _ *Task) { j.Name = "" }, "is empty"},
+		"path in name":        {func(j *Job, _ *Task) { j.Name = "../x" }, "is not a name"},
+		"control in name":     {func(_ *Job, k *Task) { k.Name = "a\x1b" }, "is not a name"},
+		"long name":           {func(_ *Job, k *Task) { k.Name = strings.Repeat("a", 64) }, "64 characters"},
+		"system":              {func(j *Job, _ *Task) { j.Type = JobSystem }, "not there yet"},
+		"type":                {func(j *Job, _ *Task) { j.Type = "daemon" }, "daemon"},
+		"priority":            {func(j *Job, _ *Task) { j.Priority = 101 }, "priority 101"},
+		"scheduler":           {func(j *Job, _ *Task) { j.Scheduler = "best" }, "best"},
+		"no task":             {func(j *Job, _ *Task) { j.Tasks = nil }, "no task"},
+		"null task":           {func(j *Job, _ *Task) { j.Tasks[0] = nil }, "null"},
+		"twice":               {func(j *Job, k *Task) { j.Tasks = append(j.Tasks, k) }, "two tasks"},
+		"count -1":            {func(_ *Job, k *Task) { k.Count = -1 }, "count -1"},
+		"count 1e9":           {func(_ *Job, k *Task) { k.Count = 1e9 }, "count 1000000000"},
+		"driver":              {func(_ *Job, k *Task) { k.Driver = "podman" }, "podman"},
+		"option":              {func(_ *Job, k *Task) { k.Config["privileged"] = true }, "privileged"},
+		"option's kind":       {func(_ *Job, k *Task) { k.Config["read_only"] = "yes" }, "read_only"},
+		"no image":            {func(_ *Job, k *Task) { k.Image = "" }, "image is missing"},
+		"image a flag":        {func(_ *Job, k *Task) { k.Image = "-v" }, "image"},
+		"no command":          {func(_ *Job, k *Task) { k.Driver, k.Image, k.Config = "raw_exec", "", nil }, "command is missing"},
+		"env key":             {func(_ *Job, k *Task) { k.Env["A=B"] = "" }, "env"},
+		"env NUL":             {func(_ *Job, k *Task) { k.Env["A"] = "\x00" }, "NUL"},
+		"port 65536":          {func(_ *Job, k *Task) { k.Ports[0].Static = 65536 }, "65536"},
+		"port to -1":          {func(_ *Job, k *Task) { k.Ports[0].To = -1 }, "to -1"},
+		"port twice":          {func(_ *Job, k *Task) { k.Ports[1].Static = 8081 }, "8081 belongs to"},
+		"label twice":         {func(_ *Job, k *Task) { k.Ports[1].Label = "admin" }, "two ports"},
+		"a dynamic one":       {func(_ *Job, k *Task) { k.Ports[0].Static = 20000 }, "dynamic"},
+		"memory 0":            {func(_ *Job, k *Task) { k.Resources.Memory = 0 }, "memory 0"},
+		"cpu 0":               {func(_ *Job, k *Task) { k.Resources.CPU = 0 }, "cpu 0"},
+		"disk -1":             {func(_ *Job, k *Task) { k.Resources.Disk = -1 }, "disk -1"},
+		"restart interval":    {func(_ *Job, k *Task) { k.Restart.Interval = 1 }, "interval 1ns"},
+		"restart mode":        {func(_ *Job, k *Task) { k.Restart.Mode = "never" }, "never"},
+		"restart for ever":    {func(_ *Job, k *Task) { k.Restart.Attempts = 0 }, "attempts 0"},
+		"restart never fails": {func(_ *Job, k *Task) { k.Restart.Mode = RestartFail }, "needs attempts"},
+		"relative work_dir":   {func(_ *Job, k *Task) { k.WorkDir = "app" }, "work_dir"},
+		"run-time value":      {func(_ *Job, k *Task) { k.Constraints[0].Value = "${node.name}" }, "${node.name}"},
+		"kill timeout":        {func(_ *Job, k *Task) { k.KillTimeout = -1 }, "kill_timeout"},
+		"kill signal":         {func(_ *Job, k *Task) { k.KillSignal = "SIGSEGV" }, "SIGSEGV"},
+		"regexp":              {func(_ *Job, k *Task) { k.Constraints[0] = Constraint{"attr.x", OpRegexp, "a("} }, "regular expression"},
+		"operator":            {func(_ *Job, k *Task) { k.Constraints[0].Operator = "~" }, "operator"},
+		"bare attribute":      {func(_ *Job, k *Task) { k.Constraints[0].Attribute = "class" }, "meta.class"},
+		"node attribute":      {func(_ *Job, k *Task) { k.Constraints[0].Attribute = "node.class" }, "node.datacenter"},
+		"affinity weight":     {func(_ *Job, k *Task) { k.Affinities[0].Weight = 101 }, "weight 101"},
+		"spread percent":      {func(_ *Job, k *Task) { k.Spreads[0].Targets[0].Percent = 61 }, "101 percent"},
+		"spread target":       {func(_ *Job, k *Task) { k.Spreads[0].Targets[1].Value = "n1" }, "twice"},
+		"sensitive":           {func(_ *Job, k *Task) { k.Sensitive = []string{"X"} }, "sensitive"},
+		"datacenter control":  {func(j *Job, _ *Task) { j.Datacenters = []string{"a\n"} }, "datacenter"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -162,5 +166,30 @@ func TestRedacted(t *testing.T) {
 	j.Tasks[0].Sensitive = nil
 	if j.Redacted() != j {
 		t.Error("a job with nothing to hide was copied")
+	}
+}
+
+// TestFaultsKnowTheirPlace holds the way to a fault together with its text: what parses task files points by it.
+func TestFaultsKnowTheirPlace(t *testing.T) {
+	for path, break_ := range map[string]func(*Job, *Task){
+		`priority`:                                func(j *Job, _ *Task) { j.Priority = 101 },
+		`task "web"/count`:                        func(_ *Job, k *Task) { k.Count = -1 },
+		`task "web"/port "http"/static`:           func(_ *Job, k *Task) { k.Ports[1].Static = 65536 },
+		`task "web"/constraint 1/operator`:        func(_ *Job, k *Task) { k.Constraints[0].Operator = "~" },
+		`task "web"/config/privileged`:            func(_ *Job, k *Task) { k.Config["privileged"] = true },
+		`task "web"/resources/memory`:             func(_ *Job, k *Task) { k.Resources.Memory = 0 },
+		`task "web"/spread 1/target "n1"/percent`: func(_ *Job, k *Task) { k.Spreads[0].Targets[0].Percent = -1 },
+	} {
+		j := sound()
+		break_(j, j.Tasks[0])
+		err := j.Validate()
+		var f *Fault
+		if !errors.As(err, &f) || strings.Join(f.Path, "/") != path {
+			t.Errorf("%v: the path is %v, want %s", err, f, path)
+			continue
+		}
+		if want := `job "shop": ` + f.Error(); err.Error() != want {
+			t.Errorf("got %q, want %q", err, want)
+		}
 	}
 }
