@@ -51,6 +51,7 @@ func DriverOptions(driver string) (options []DriverOption, known bool) {
 		return []DriverOption{
 			{"exit_code", OptionNumber, "What the instance ends with."},
 			{"ignore_signal", OptionBool, "Only a kill ends the instance."},
+			{"lines", OptionNumber, "How many lines the instance writes to stdout, and to stderr, when it starts."},
 			{"oom", OptionBool, "The instance ends as if it had run out of memory."},
 			{"run_for", OptionDuration, "How long the instance runs; absent: until it is stopped."},
 			{"start_delay", OptionDuration, "How long a start takes."},

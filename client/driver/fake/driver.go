@@ -36,8 +36,7 @@ func (d *Driver) Fingerprint(context.Context) api.DriverInfo {
 
 // CheckOptions validates a script.
 func (d *Driver) CheckOptions(options map[string]any) error {
-	_, err := parse(options)
-	return err
+	return api.CheckOptions(Name, options)
 }
 
 // pass goes through what tests have put in the way of a call.

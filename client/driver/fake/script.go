@@ -2,8 +2,6 @@ package fake
 
 import (
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -41,87 +39,25 @@ func (s *scripts) share(v script) *script {
 	return &v
 }
 
-// parse reads a config block.
+// parse reads a config block that CheckOptions has passed.
 func parse(options map[string]any) (script, error) {
-	s := script{runFor: -1}
-	keys := make([]string, 0, len(options))
-	for k := range options {
-		keys = append(keys, k)
+	if err := api.CheckOptions(Name, options); err != nil {
+		return script{}, err
 	}
-	slices.Sort(keys)
-	for _, k := range keys {
-		var err error
-		switch v := options[k]; k {
-		case "run_for":
-			s.runFor, err = duration(v)
-		case "start_delay":
-			s.startDelay, err = duration(v)
-		case "exit_code":
-			s.exitCode, err = number(v)
-		case "lines":
-			s.lines, err = number(v)
-		case "start_error":
-			s.startError, err = text(v)
-		case "ignore_signal":
-			s.ignoreSignal, err = truth(v)
-		case "oom":
-			s.oom, err = truth(v)
-		default:
-			return s, api.Errorf(api.CodeInvalid, "the fake driver has no option %q", k)
-		}
-		if err != nil {
-			return s, api.Errorf(api.CodeInvalid, "option %s of the fake driver: %w", k, err)
-		}
+	s := script{runFor: -1}
+	s.startError, _ = options["start_error"].(string)
+	s.ignoreSignal, _ = options["ignore_signal"].(bool)
+	s.oom, _ = options["oom"].(bool)
+	code, _ := api.OptionInt(options["exit_code"])
+	lines, _ := api.OptionInt(options["lines"])
+	s.exitCode, s.lines = int(code), int(lines)
+	if v, ok := options["run_for"].(string); ok {
+		s.runFor, _ = time.ParseDuration(v)
+	}
+	if v, ok := options["start_delay"].(string); ok {
+		s.startDelay, _ = time.ParseDuration(v)
 	}
 	return s, nil
-}
-
-// Values come from HCL, JSON or msgpack, each with its own idea of what a number is.
-
-func number(v any) (int, error) {
-	switch v := v.(type) {
-	case int:
-		return v, nil
-	case int64:
-		return int(v), nil
-	case uint64:
-		return int(v), nil
-	case float64:
-		if v == float64(int(v)) {
-			return int(v), nil
-		}
-	case string:
-		if n, err := strconv.Atoi(v); err == nil {
-			return n, nil
-		}
-	}
-	return 0, fmt.Errorf("%v is not a whole number", v)
-}
-
-func duration(v any) (time.Duration, error) {
-	switch v := v.(type) {
-	case time.Duration:
-		return v, nil
-	case string:
-		if d, err := time.ParseDuration(v); err == nil {
-			return d, nil
-		}
-	}
-	return 0, fmt.Errorf("%v is not a duration like \"1.5s\"", v)
-}
-
-func truth(v any) (bool, error) {
-	if b, ok := v.(bool); ok {
-		return b, nil
-	}
-	return false, fmt.Errorf("%v is neither true nor false", v)
-}
-
-func text(v any) (string, error) {
-	if s, ok := v.(string); ok {
-		return s, nil
-	}
-	return "", fmt.Errorf("%v is not a text", v)
 }
 
 // output is what instances that wrote so many lines each have written to a stream ("" for both), its last tail lines (all
