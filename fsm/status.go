@@ -358,6 +358,9 @@ func (t *jobTables) persistCompleted(k *sink) {
 
 func (s *state) restoreCompleted(r *reader) {
 	c := completedSlots{job: s.handle(r), task: s.handle(r), line: r.uvarint(), word: uint32(r.atMost(1<<32 - 1)), bits: r.uvarint()}
+	if s.jobs.get(s.names[c.job]) == nil {
+		r.fail("completed slots are of no job")
+	}
 	if r.err == nil {
 		s.jobs.completed.Set(c)
 	}
