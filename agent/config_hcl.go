@@ -1,0 +1,174 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/gohcl"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"cube/api"
+)
+
+// maxConfigBytes bounds a configuration file: ours are a page long.
+const maxConfigBytes = 64 << 10
+
+// configFile is the shape of a configuration file. Pointers tell absent from zero, so that a later file overrides an
+// earlier one only in what it says.
+type configFile struct {
+	Name         *string     `hcl:"name"`
+	Datacenter   *string     `hcl:"datacenter"`
+	DataDir      *string     `hcl:"data_dir"`
+	Bind         *string     `hcl:"bind"`
+	Advertise    *string     `hcl:"advertise"`
+	HTTP         *string     `hcl:"http"`
+	InsecureBind *bool       `hcl:"insecure_bind"`
+	Join         []string    `hcl:"join,optional"`
+	LogLevel     *string     `hcl:"log_level"`
+	LogJSON      *bool       `hcl:"log_json"`
+	Server       *serverFile `hcl:"server,block"`
+	Client       *clientFile `hcl:"client,block"`
+}
+
+type serverFile struct {
+	Enabled         *bool   `hcl:"enabled"`
+	BootstrapExpect *int    `hcl:"bootstrap_expect"`
+	Scheduler       *string `hcl:"scheduler"`
+	RaftMultiplier  *int    `hcl:"raft_multiplier"`
+	NodeGrace       *string `hcl:"node_grace"`
+	DisconnectAfter *string `hcl:"disconnect_after"`
+}
+
+type clientFile struct {
+	Enabled  *bool             `hcl:"enabled"`
+	Meta     map[string]string `hcl:"meta,optional"`
+	RawExec  *bool             `hcl:"raw_exec"`
+	Reserved *reservedFile     `hcl:"reserved,block"`
+}
+
+type reservedFile struct {
+	CPU    float64 `hcl:"cpu,optional"`    // cores
+	Memory int64   `hcl:"memory,optional"` // MiB
+	Disk   int64   `hcl:"disk,optional"`   // MiB
+}
+
+// LoadConfig merges the configuration file at path into c: a file, or every *.hcl file of a directory in the order of
+// their names. Unknown keys are errors with their place.
+func (c *Config) LoadConfig(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	if !info.IsDir() {
+		return c.loadFile(path)
+	}
+	files, err := filepath.Glob(filepath.Join(path, "*.hcl"))
+	if err != nil {
+		return fmt.Errorf("list the configuration in %s: %w", path, err)
+	}
+	sort.Strings(files)
+	if len(files) == 0 {
+		return fmt.Errorf("%s holds no *.hcl file", path)
+	}
+	for _, f := range files {
+		if err := c.loadFile(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) loadFile(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	if info.Size() > maxConfigBytes {
+		return fmt.Errorf("%s has %d bytes; a configuration file has at most %d", path, info.Size(), maxConfigBytes)
+	}
+	src, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	if n := strings.Count(string(src), "(") + strings.Count(string(src), "["); n > 1000 {
+		return fmt.Errorf("%s holds %d opening brackets; that is no configuration", path, n)
+	}
+	file, diags := hclsyntax.ParseConfig(src, path, hcl.InitialPos)
+	var f configFile
+	if !diags.HasErrors() {
+		diags = append(diags, gohcl.DecodeBody(file.Body, nil, &f)...)
+	}
+	if diags.HasErrors() {
+		d := diags[0]
+		if d.Subject == nil {
+			return fmt.Errorf("%s: %s: %s", path, d.Summary, d.Detail)
+		}
+		return fmt.Errorf("%s:%d:%d: %s: %s", path, d.Subject.Start.Line, d.Subject.Start.Column, d.Summary, d.Detail)
+	}
+	return c.merge(path, &f)
+}
+
+func (c *Config) merge(path string, f *configFile) error {
+	set(&c.Name, f.Name)
+	set(&c.Datacenter, f.Datacenter)
+	set(&c.DataDir, f.DataDir)
+	set(&c.Bind, f.Bind)
+	set(&c.Advertise, f.Advertise)
+	set(&c.HTTP, f.HTTP)
+	set(&c.InsecureBind, f.InsecureBind)
+	set(&c.LogLevel, f.LogLevel)
+	set(&c.LogJSON, f.LogJSON)
+	c.Join = append(c.Join, f.Join...)
+	if s := f.Server; s != nil {
+		c.Server.Enabled = s.Enabled == nil || *s.Enabled
+		set(&c.Server.BootstrapExpect, s.BootstrapExpect)
+		set(&c.Server.Scheduler, s.Scheduler)
+		set(&c.Server.RaftMultiplier, s.RaftMultiplier)
+		if err := setDuration(&c.Server.NodeGrace, s.NodeGrace, path, "server.node_grace"); err != nil {
+			return err
+		}
+		if err := setDuration(&c.Server.DisconnectAfter, s.DisconnectAfter, path, "server.disconnect_after"); err != nil {
+			return err
+		}
+	}
+	if s := f.Client; s != nil {
+		c.Client.Enabled = s.Enabled == nil || *s.Enabled
+		set(&c.Client.RawExec, s.RawExec)
+		for k, v := range s.Meta {
+			if c.Client.Meta == nil {
+				c.Client.Meta = map[string]string{}
+			}
+			c.Client.Meta[k] = v
+		}
+		if r := s.Reserved; r != nil {
+			if r.CPU < 0 || r.Memory < 0 || r.Disk < 0 {
+				return fmt.Errorf("%s: client.reserved: an amount is below zero", path)
+			}
+			c.Client.Reserved = api.Resources{CPU: int64(r.CPU * 1000), Memory: r.Memory, Disk: r.Disk}
+		}
+	}
+	return nil
+}
+
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+func setDuration(to *time.Duration, from *string, path, key string) error {
+	if from == nil {
+		return nil
+	}
+	d, err := time.ParseDuration(*from)
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%s: %s = %q is not a duration such as 30s", path, key, *from)
+	}
+	*to = d
+	return nil
+}

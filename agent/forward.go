@@ -1,0 +1,237 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"cube/api"
+	"cube/api/rest"
+)
+
+const (
+	headerHops = "X-Cube-Hops"
+	maxHops    = 2 // a client's server, and the leader: a third hop means that two servers point at each other
+
+	// leaderWait is how long a request waits for a leader: longer than an election takes, shorter than a person's patience.
+	leaderWait = 5 * time.Second
+	// maxForwardBody bounds what is held to send a request again; larger bodies (snapshots) are streamed once.
+	maxForwardBody = 64 << 20
+	retryPause     = 50 * time.Millisecond // when a server denies leadership before we have heard of its successor
+)
+
+// leadership is what the forwarder must know of the servers.
+type leadership interface {
+	LeaderInfo() (leader api.Leader, self, known bool)
+	LeaderChanged() <-chan struct{} // closed at the next change
+	Transport(serverID string) http.RoundTripper
+}
+
+// forwarder hands to the leader what only the leader can answer, and everything else to next. The same request is sent
+// again only when it is certain that nothing was written.
+type forwarder struct {
+	leadership leadership
+	local      func(*http.Request) bool
+	next       http.Handler
+}
+
+func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if f.local(r) {
+		f.next.ServeHTTP(w, r)
+		return
+	}
+	hops, _ := strconv.Atoi(r.Header.Get(headerHops)) // absent or nonsense: a first hop
+	wait, cancel := context.WithTimeout(r.Context(), leaderWait)
+	defer cancel()
+	var body *replayBody
+	for {
+		changed := f.leadership.LeaderChanged()
+		leader, self, known := f.leadership.LeaderInfo()
+		if self {
+			if body != nil {
+				r.Body = body.reader()
+			}
+			f.next.ServeHTTP(w, r)
+			return
+		}
+		if hops >= maxHops {
+			rest.WriteError(w, api.Errorf(api.CodeNotLeader, "this server does not lead, and the request was forwarded %d times already", hops))
+			return
+		}
+		if known {
+			if body == nil {
+				var err error
+				if body, err = newReplayBody(r); err != nil {
+					rest.WriteError(w, err)
+					return
+				}
+			}
+			if f.forward(w, r, f.leadership.Transport(leader.ID), hops+1, body) {
+				return
+			}
+		}
+		if !pause(wait, changed, known) {
+			rest.WriteError(w, api.Errorf(api.CodeNoLeader, "the servers have no leader; nothing was done, try again (server members shows who is missing)"))
+			return
+		}
+	}
+}
+
+// pause waits for a change of leader, or briefly when a leader is named that denies it. It reports false when the time
+// is over.
+func pause(ctx context.Context, changed <-chan struct{}, known bool) bool {
+	var soon <-chan time.Time
+	if known {
+		t := time.NewTimer(retryPause)
+		defer t.Stop()
+		soon = t.C
+	}
+	select {
+	case <-changed:
+		return true
+	case <-soon:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// forward sends the request through rt and copies the answer. It reports false, with nothing written to w, when the
+// request may be sent again.
+func (f *forwarder) forward(w http.ResponseWriter, r *http.Request, rt http.RoundTripper, hops int, body *replayBody) bool {
+	out := outgoing(r, body.reader())
+	out.ContentLength = body.length
+	out.Header.Set(headerHops, strconv.Itoa(hops))
+	resp, err := rt.RoundTrip(out)
+	if err != nil {
+		if r.Context().Err() != nil {
+			return true // the asker left
+		}
+		if body.replayable && (r.Method == http.MethodGet || errors.Is(err, errNotSent)) {
+			return false
+		}
+		rest.WriteError(w, api.Errorf(api.CodeUnknown, "the leader went away while it answered; the request may or may not have been carried out: %w", err))
+		return true
+	}
+	defer resp.Body.Close()
+	if body.replayable && api.Code(resp.Header.Get(rest.HeaderCode)) == api.CodeNotLeader {
+		return false
+	}
+	copyAnswer(w, resp)
+	return true
+}
+
+// errNotSent marks a transport error that came before the request was sent.
+var errNotSent = errors.New("not sent")
+
+// outgoing is r as it is sent on.
+func outgoing(r *http.Request, body io.ReadCloser) *http.Request {
+	out := r.Clone(r.Context())
+	out.URL.Scheme, out.URL.Host = "http", "cube"
+	out.Host, out.RequestURI, out.Body = "cube", "", body
+	for _, h := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
+		out.Header.Del(h)
+	}
+	return out
+}
+
+// copyAnswer passes an answer on, each piece as it comes, so that logs and long polls flow.
+func copyAnswer(w http.ResponseWriter, resp *http.Response) {
+	for k, v := range resp.Header {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(resp.StatusCode)
+	control := http.NewResponseController(w)
+	if resp.ContentLength < 0 {
+		control.Flush() // a stream: its reader must see that it is connected
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := resp.Body.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return // the reader left
+			}
+			control.Flush()
+		}
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler) // so that a part is not taken for the whole
+		}
+	}
+}
+
+// replayBody is a request's body, held so that it can be sent again unless it is too large for that.
+type replayBody struct {
+	held       []byte
+	rest       io.ReadCloser // nil when all is held
+	length     int64
+	replayable bool
+}
+
+func newReplayBody(r *http.Request) (*replayBody, error) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return &replayBody{replayable: true}, nil
+	}
+	if r.Method == http.MethodPut {
+		return &replayBody{rest: r.Body, length: r.ContentLength}, nil
+	}
+	held, err := io.ReadAll(io.LimitReader(r.Body, maxForwardBody+1))
+	if err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "read the request: %w", err)
+	}
+	if len(held) > maxForwardBody {
+		return nil, api.Errorf(api.CodeTooLarge, "the body has more than %d bytes", maxForwardBody)
+	}
+	return &replayBody{held: held, length: int64(len(held)), replayable: true}, nil
+}
+
+func (b *replayBody) reader() io.ReadCloser {
+	if b.rest != nil {
+		return b.rest
+	}
+	return io.NopCloser(bytes.NewReader(b.held))
+}
+
+// proxy hands every request to whatever server the client is connected to.
+type proxy struct {
+	current func() (http.RoundTripper, bool)
+	changed func() <-chan struct{} // closed at the next change
+	servers func() []string        // known, for the message
+}
+
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	wait, cancel := context.WithTimeout(r.Context(), leaderWait)
+	defer cancel()
+	for {
+		changed := p.changed()
+		rt, ok := p.current()
+		if ok {
+			p.forward(w, r, rt)
+			return
+		}
+		if !pause(wait, changed, false) {
+			rest.WriteError(w, api.Errorf(api.CodeUnavailable, "this client is not connected to a server (known: %v); check that one is up and that -join names it", p.servers()))
+			return
+		}
+	}
+}
+
+func (p *proxy) forward(w http.ResponseWriter, r *http.Request, rt http.RoundTripper) {
+	out := outgoing(r, r.Body)
+	resp, err := rt.RoundTrip(out)
+	if err != nil {
+		if r.Context().Err() == nil {
+			rest.WriteError(w, api.Errorf(api.CodeUnknown, "the server went away while it answered: %w", err))
+		}
+		return
+	}
+	defer resp.Body.Close()
+	copyAnswer(w, resp)
+}

@@ -1,0 +1,205 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cube/api"
+	"cube/api/rest"
+)
+
+// servers is a leadership whose leader a test moves about. A request to a server is what its handler does.
+type servers struct {
+	mu       sync.Mutex
+	leader   string // "" for none, "self" for this one
+	changed  chan struct{}
+	handlers map[string]http.RoundTripper
+}
+
+func newServers(leader string) *servers {
+	return &servers{leader: leader, changed: make(chan struct{}), handlers: map[string]http.RoundTripper{}}
+}
+
+func (s *servers) lead(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leader = id
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *servers) LeaderInfo() (api.Leader, bool, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return api.Leader{ID: s.leader}, s.leader == "self", s.leader != ""
+}
+
+func (s *servers) LeaderChanged() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+func (s *servers) Transport(id string) http.RoundTripper { return s.handlers[id] }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func answering(h http.HandlerFunc) roundTrip {
+	return func(r *http.Request) (*http.Response, error) {
+		w := httptest.NewRecorder()
+		h(w, r)
+		return w.Result(), nil
+	}
+}
+
+func forwarding(s *servers) *forwarder {
+	return &forwarder{leadership: s, local: rest.Local, next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		w.Write([]byte("here " + string(b)))
+	})}
+}
+
+func ask(h http.Handler, method, path, body string) (int, string) {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+	return w.Code, w.Body.String()
+}
+
+func TestForwardBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServers("b")
+		s.handlers["b"] = answering(func(w http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			w.Header().Set(rest.HeaderIndex, "7")
+			w.Write([]byte("there " + string(b) + " hops " + r.Header.Get(headerHops)))
+		})
+		h := forwarding(s)
+		if code, body := ask(h, "POST", "/v1/jobs", "x"); code != 200 || body != "there x hops 1" {
+			t.Errorf("a write on a follower: %d %s", code, body)
+		}
+		if code, body := ask(h, "GET", "/v1/jobs?stale", ""); code != 200 || body != "here " {
+			t.Errorf("a stale read: %d %s", code, body)
+		}
+		if code, body := ask(h, "GET", "/v1/health", ""); code != 200 || body != "here " {
+			t.Errorf("health: %d %s", code, body)
+		}
+		s.lead("self")
+		if code, body := ask(h, "POST", "/v1/jobs", "x"); code != 200 || body != "here x" {
+			t.Errorf("a write on the leader: %d %s", code, body)
+		}
+	})
+}
+
+func TestForwardWaitsForALeaderBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServers("")
+		h := forwarding(s)
+		start := time.Now()
+		if code, body := ask(h, "GET", "/v1/jobs", ""); code != 503 || !strings.Contains(body, "no_leader") {
+			t.Errorf("without a leader: %d %s", code, body)
+		}
+		if waited := time.Since(start); waited != leaderWait {
+			t.Errorf("waited %s, want %s", waited, leaderWait)
+		}
+		go func() {
+			time.Sleep(time.Second)
+			s.lead("self")
+		}()
+		start = time.Now()
+		if code, _ := ask(h, "GET", "/v1/jobs", ""); code != 200 || time.Since(start) != time.Second {
+			t.Errorf("a leader after one second: %d after %s", code, time.Since(start))
+		}
+	})
+}
+
+// TestForwardSendsAgainOnlyWhatWasNotWritten: a server that denies leadership has written nothing, one that vanished in
+// the middle may have.
+func TestForwardSendsAgainOnlyWhatWasNotWrittenBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServers("b")
+		var bodies []string
+		s.handlers["b"] = answering(func(w http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			bodies = append(bodies, string(b))
+			if len(bodies) < 3 {
+				rest.WriteError(w, api.Errorf(api.CodeNotLeader, "not me"))
+				return
+			}
+			w.Write([]byte("done"))
+		})
+		h := forwarding(s)
+		if code, body := ask(h, "POST", "/v1/jobs", "x"); code != 200 || body != "done" || strings.Join(bodies, "") != "xxx" {
+			t.Errorf("%d %s after %q", code, body, bodies)
+		}
+		calls := 0
+		s.handlers["b"] = roundTrip(func(*http.Request) (*http.Response, error) {
+			calls++
+			return nil, errors.New("the connection broke")
+		})
+		if code, body := ask(h, "POST", "/v1/jobs", "x"); code != 503 || !strings.Contains(body, `"unknown"`) || calls != 1 {
+			t.Errorf("a write whose answer was lost: %d %s after %d calls", code, body, calls)
+		}
+		calls = 0
+		if code, _ := ask(h, "GET", "/v1/jobs", ""); code != 503 || calls < 10 {
+			t.Errorf("a read is tried again until the wait is over: %d after %d calls", code, calls)
+		}
+	})
+}
+
+func TestForwardEndsAfterTwoHops(t *testing.T) {
+	h := forwarding(newServers("b"))
+	r := httptest.NewRequest("GET", "/v1/jobs", nil)
+	r.Header.Set(headerHops, "2")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != 503 || w.Header().Get(rest.HeaderCode) != string(api.CodeNotLeader) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestSnapshotBodiesAreStreamed sends a body larger than what is held for sending again.
+func TestSnapshotBodiesAreStreamed(t *testing.T) {
+	s := newServers("b")
+	var got int64
+	s.handlers["b"] = answering(func(w http.ResponseWriter, r *http.Request) { got, _ = io.Copy(io.Discard, r.Body) })
+	w := httptest.NewRecorder()
+	forwarding(s).ServeHTTP(w, httptest.NewRequest("PUT", "/v1/operator/snapshot", bytes.NewReader(make([]byte, maxForwardBody+5))))
+	if got != maxForwardBody+5 || w.Code != 200 {
+		t.Errorf("%d bytes arrived, status %d", got, w.Code)
+	}
+}
+
+func TestProxySaysThatThereIsNoServerBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		never := make(chan struct{})
+		p := &proxy{
+			current: func() (http.RoundTripper, bool) { return nil, false },
+			changed: func() <-chan struct{} { return never },
+			servers: func() []string { return []string{"10.0.0.1:5556"} },
+		}
+		if code, body := ask(p, "GET", "/v1/jobs", ""); code != 503 || !strings.Contains(body, "10.0.0.1:5556") {
+			t.Errorf("%d %s", code, body)
+		}
+	})
+}
+
+func TestNamesServedOnLoopback(t *testing.T) {
+	for host, want := range map[string]bool{
+		"127.0.0.1:5555": true, "localhost:5555": true, "[::1]:5555": true, "n1": true, "N1:5555": true,
+		"evil.test": false, "evil.test:5555": false, "localhost.evil.test": false,
+	} {
+		if got := localName(host, "n1"); got != want {
+			t.Errorf("localName(%q) = %v", host, got)
+		}
+	}
+}

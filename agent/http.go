@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/hashicorp/go-hclog"
+
+	"cube/api"
+	"cube/api/rest"
+	"cube/internal/session"
+)
+
+const (
+	headerTimeout = 5 * time.Second  // a peer that cannot send its headers in this time does not mean to
+	bodyTimeout   = 60 * time.Second // likewise for a body of at most a few MiB
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10
+)
+
+// serveHTTP serves the people's API on l until ctx is done, then gives what is under way a moment to end.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, logger hclog.Logger) error {
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          logger.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve HTTP on %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := s.Shutdown(grace); err != nil {
+		s.Close() // what is still open after the grace is cut off
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// public guards the people's API: on loopback only names of this machine are served, so that a page whose name was made
+// to point here (DNS rebinding) reaches nothing, and a body that trickles in is cut off.
+func public(next http.Handler, addr net.Addr, name string) http.Handler {
+	loopback := false
+	if t, ok := addr.(*net.TCPAddr); ok {
+		loopback = t.IP.IsLoopback()
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if loopback && !localName(r.Host, name) {
+			rest.WriteError(w, api.Errorf(api.CodeForbidden, "this address is not served under the name %.80q", r.Host))
+			return
+		}
+		if r.Method == http.MethodPost {
+			// It can fail only where there is no connection, as in tests of handlers.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// localName reports whether a Host header names this machine: an IP address, localhost, or the agent's own name.
+func localName(host, name string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	return host == "" || host == "localhost" || host == "cube" || strings.EqualFold(host, name) || net.ParseIP(host) != nil
+}
+
+// serverHandlers are what a server agent serves: people's requests on its HTTP address, and those and machines' requests
+// on sessions.
+func serverHandlers(s serverSide, metrics http.Handler, logger hclog.Logger) (people, sessions http.Handler) {
+	routes := chi.NewRouter()
+	routes.Handle("/v1/metrics", metrics)
+	routes.Mount("/", &forwarder{leadership: s, local: rest.Local, next: rest.NewHandler(s, logger)})
+
+	machines := chi.NewRouter()
+	rest.MachineRoutes(machines, s, s, sender)
+	forwarded := &forwarder{leadership: s, next: machines, local: func(r *http.Request) bool { return !rest.NeedsLeader(r) }}
+	inside := chi.NewRouter()
+	inside.Handle("/v1/dispatch/*", forwarded)
+	inside.Handle("/v1/peer/*", machines)
+	inside.Handle("/v1/relay/{node}/*", relay(s))
+	inside.Mount("/", routes)
+	return routes, inside
+}
+
+// sender says who opened the session a request came on. A request without a session has no sender and speaks for nobody.
+func sender(r *http.Request) (api.Role, string) {
+	hello, ok := session.From(r.Context())
+	if !ok {
+		return api.RoleClient, ""
+	}
+	return hello.Role, hello.Sender
+}
+
+// relay passes requests of another server on to a node whose session is here: /v1/relay/NODE/rest.
+func relay(s serverSide) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if role, _ := sender(r); role != api.RoleServer {
+			rest.WriteError(w, api.Errorf(api.CodeForbidden, "only servers relay"))
+			return
+		}
+		node := chi.URLParam(r, "node")
+		rt, ok := s.NodeTransport(node)
+		if !ok {
+			rest.WriteError(w, api.Errorf(api.CodeUnavailable, "node %s has no session with this server", node))
+			return
+		}
+		out := outgoing(r, r.Body)
+		out.URL.Path = "/" + chi.URLParam(r, "*")
+		out.URL.RawPath = ""
+		resp, err := rt.RoundTrip(out)
+		if err != nil {
+			if r.Context().Err() == nil {
+				rest.WriteError(w, api.Errorf(api.CodeUnavailable, "node %s does not answer: %w", node, err))
+			}
+			return
+		}
+		defer resp.Body.Close()
+		copyAnswer(w, resp)
+	}
+}
