@@ -15,25 +15,35 @@ type delegate struct{ p *Pool }
 func (d *delegate) NodeMeta(int) []byte {
 	d.p.mu.Lock()
 	defer d.p.mu.Unlock()
-	b, err := encodeMeta(d.p.self, d.p.leaving)
+	b, err := encodeMeta(d.p.self, d.p.life)
 	if err != nil {
 		return nil // cannot be: New and Update have tried it
 	}
 	return b
 }
 
-func (d *delegate) NotifyMsg([]byte)                {}
-func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
-func (d *delegate) LocalState(bool) []byte          { return nil }
-func (d *delegate) MergeRemoteState([]byte, bool)   {}
+// NotifyMsg hears a farewell, and passes it on once.
+func (d *delegate) NotifyMsg(b []byte) {
+	if f, ok := decodeFarewell(b); ok && d.p.table.farewell(f.name, f.life) {
+		d.p.farewells.QueueBroadcast(f)
+	}
+}
+
+// GetBroadcasts gives memberlist the farewells to pass on.
+func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	return d.p.farewells.GetBroadcasts(overhead, limit)
+}
+
+func (d *delegate) LocalState(bool) []byte        { return nil }
+func (d *delegate) MergeRemoteState([]byte, bool) {}
 
 func (d *delegate) NotifyJoin(n *memberlist.Node)   { d.heard(n) }
 func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.heard(n) }
 func (d *delegate) NotifyLeave(n *memberlist.Node)  { d.p.table.gone(n.Name) }
 
 func (d *delegate) heard(n *memberlist.Node) {
-	if m, leaving, err := decodeNode(n); err == nil { // else NotifyAlive has refused it
-		d.p.table.alive(m, leaving)
+	if m, life, err := decodeNode(n); err == nil { // else NotifyAlive has refused it
+		d.p.table.alive(m, life)
 	}
 }
 

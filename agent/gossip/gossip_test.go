@@ -105,7 +105,7 @@ func cluster(t *testing.T, n *memnet.Network, servers, clients int) (all []*agen
 		all = append(all, start(t, n, fmt.Sprintf("10.0.0.%d", i+1), self, "10.0.0.1"))
 	}
 	for _, a := range all {
-		await(t, 10*time.Second, a.ip+" sees everyone", func() bool { return len(a.alive()) == len(all) })
+		await(t, 4*exchangeInterval, a.ip+" sees everyone", func() bool { return len(a.alive()) == len(all) })
 	}
 	return all
 }

@@ -46,6 +46,9 @@ const (
 	// nothing must have said so.
 	streamTimeout  = 3 * time.Second
 	resolveTimeout = 1500 * time.Millisecond
+	// exchangeInterval is how often a member exchanges its whole state with another, less often in pools of more than 32:
+	// whoever was missed by a broadcast learns of it then.
+	exchangeInterval = 15 * time.Second
 	// reclaim is when the name of a failed member may come back from another address.
 	reclaim = 30 * time.Second
 	// announce bounds the wait for a changed self, or a farewell, to be sent.
@@ -64,11 +67,13 @@ type Config struct {
 
 // Pool is an agent's membership. All methods are safe for concurrent use.
 type Pool struct {
-	log    hclog.Logger
-	list   *memberlist.Memberlist
-	addr   string
-	table  *table
-	events chan api.MemberEvent
+	log       hclog.Logger
+	list      *memberlist.Memberlist
+	addr      string
+	life      uint64 // Unix microseconds of New: tells two lives of this agent apart
+	table     *table
+	farewells *memberlist.TransmitLimitedQueue
+	events    chan api.MemberEvent
 
 	mu      sync.Mutex // memberlist calls back with its lock held and takes mu: never call it under mu
 	self    api.Member
@@ -91,16 +96,18 @@ func New(c Config) (*Pool, error) {
 	}
 	p := &Pool{
 		log:     c.Logger,
+		life:    uint64(time.Now().UnixMicro()),
 		table:   newTable(),
 		events:  make(chan api.MemberEvent),
 		self:    c.Self,
 		changed: make(chan struct{}, 1),
 		strife:  limiter{every: time.Minute},
 	}
-	if _, err := encodeMeta(p.self, false); err != nil {
+	if _, err := encodeMeta(p.self, p.life); err != nil {
 		return nil, err
 	}
 	cfg := p.settings()
+	p.farewells = &memberlist.TransmitLimitedQueue{NumNodes: p.table.present, RetransmitMult: cfg.RetransmitMult}
 	if err := advertise(cfg, c.Advertise); err != nil {
 		return nil, err
 	}
@@ -137,6 +144,7 @@ func (p *Pool) settings() *memberlist.Config {
 	cfg.ProbeTimeout = probeTimeout
 	cfg.SuspicionMaxTimeoutMult = suspicionMaxMult
 	cfg.TCPTimeout = streamTimeout
+	cfg.PushPullInterval = exchangeInterval
 	cfg.DeadNodeReclaimTime = reclaim
 	cfg.EnableCompression = false // a third of gossip's CPU, for bytes that a local network has
 	cfg.Logger = p.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug})
@@ -182,7 +190,7 @@ func (p *Pool) Update(f func(self *api.Member)) {
 	next := p.self
 	f(&next)
 	next.ID, next.Role = p.self.ID, p.self.Role
-	if _, err := encodeMeta(next, false); err != nil {
+	if _, err := encodeMeta(next, p.life); err != nil {
 		p.log.Error("what this agent would say of itself is too long for gossip", "error", err)
 		return
 	}
@@ -265,19 +273,26 @@ func (p *Pool) announceChanges(ctx context.Context) {
 	}
 }
 
-// Leave tells the others that this agent goes on purpose and waits until one of them has been told, or ctx ends. After it
-// the agent is in nobody's pool. Later calls do nothing.
+// Leave tells the others that this agent goes on purpose and waits until some of them have been told, or ctx ends, for a
+// second at most. After it the agent is in nobody's pool. Later calls do nothing.
 func (p *Pool) Leave(ctx context.Context) (err error) {
 	p.leave.Do(func() {
 		p.mu.Lock()
 		p.leaving = true
 		p.mu.Unlock()
-		// Memberlist's farewell does not reach the event delegates as such, so it is announced in the metadata first.
-		if err = p.list.UpdateNode(timeLeft(ctx)); err != nil {
-			err = fmt.Errorf("announce leaving: %w", err)
-		}
+		alone := p.alone()
+		bye := farewell{name: memberName(p.self), life: p.life, sent: make(chan struct{})}
+		p.farewells.QueueBroadcast(bye)
 		if e := p.list.Leave(timeLeft(ctx)); e != nil {
-			err = errors.Join(err, fmt.Errorf("leave: %w", e))
+			err = fmt.Errorf("leave: %w", e)
+		}
+		if alone {
+			return
+		}
+		select {
+		case <-bye.sent:
+		case <-time.After(timeLeft(ctx)):
+			err = errors.Join(err, errors.New("say farewell: nobody to tell"))
 		}
 	})
 	return err

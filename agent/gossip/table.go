@@ -27,7 +27,8 @@ type table struct {
 
 type entry struct {
 	member  api.Member
-	leaving bool
+	life    uint64
+	leaving bool      // in this life it has said farewell
 	since   time.Time // of the status
 	queued  bool
 }
@@ -37,7 +38,7 @@ func newTable() *table {
 }
 
 // alive records what a member says of itself.
-func (t *table) alive(m api.Member, leaving bool) {
+func (t *table) alive(m api.Member, life uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	name := memberName(m)
@@ -46,8 +47,39 @@ func (t *table) alive(m api.Member, leaving bool) {
 		e = &entry{}
 		t.known[name] = e
 	}
-	e.leaving = leaving
+	if e.life != life {
+		e.life, e.leaving = life, false
+	}
 	t.set(name, e, m)
+}
+
+// farewell records that a member goes on purpose, and reports whether that is news. It may be heard before or after the
+// member is gone.
+func (t *table) farewell(name string, life uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, ok := t.known[name]
+	if !ok || e.life != life || e.leaving {
+		return false
+	}
+	e.leaving = true
+	if m := e.member; m.Status == api.MemberFailed {
+		m.Status = api.MemberLeft
+		t.set(name, e, m)
+	}
+	return true
+}
+
+// present counts the members that answer.
+func (t *table) present() (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.known {
+		if e.member.Status == api.MemberAlive {
+			n++
+		}
+	}
+	return n
 }
 
 // gone records that a member does not answer any more.
