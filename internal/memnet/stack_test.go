@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -127,6 +128,7 @@ func TestRaftLosesItsLeaderAgainAndAgain(t *testing.T) {
 			}
 			n.Heal()
 			time.Sleep(5 * time.Second)
+			synctest.Wait()
 		}
 		for _, v := range all {
 			if got := v.fsm.count(); got < acked {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cube/api"
@@ -30,6 +31,7 @@ func TestRaftGetsTheBareConnection(t *testing.T) {
 		}
 		defer in.in.Conn.Close()
 		time.Sleep(time.Minute) // the handshake's deadline is gone
+		synctest.Wait()
 		if _, err := conn.Write([]byte("vote")); err != nil {
 			t.Fatal(err)
 		}
