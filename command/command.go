@@ -46,7 +46,7 @@ type generalFlags struct {
 
 func (g *generalFlags) declare(f *flag.FlagSet, offline bool) {
 	if !offline {
-		f.StringVar(&g.address, "address", "", "The agent to ask: http://`host`:port, host:port or unix:///path. Default http://127.0.0.1:5555, or what the environment variable CUBE_ADDR says.")
+		f.StringVar(&g.address, "address", "", "The `address` of the agent to ask: http://host:port, host:port or unix:///path. Default http://127.0.0.1:5555, or what the environment variable CUBE_ADDR says.")
 	}
 	f.BoolVar(&g.noColor, "no-color", false, "No colours, even on a terminal. The environment variable NO_COLOR does the same.")
 }

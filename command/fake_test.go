@@ -19,24 +19,25 @@ import (
 // queries, remembers request IDs and streams logs. What a scheduler and clients would do, a test does through its methods.
 // Its task files are JSON, so that these tests say nothing about HCL.
 type fakeCluster struct {
-	mu       sync.Mutex
-	index    uint64
-	changed  chan struct{} // closed and made anew with each change
-	text     api.IDText
-	minted   uint32
-	jobs     map[string]*api.Job
-	jobIndex map[string]uint64
-	allocs   []*api.Allocation
-	evals    []*api.Evaluation // oldest first
-	nodes    []*api.NodeView
-	members  []api.Member
-	peers    []api.RaftPeer
-	output   map[string]*fakeOutput // by allocation
-	requests map[string]api.WriteMeta
-	left     bool
-	snapshot []byte
-	restored []byte
-	asked    []string // methods, in order
+	mu        sync.Mutex
+	index     uint64
+	changed   chan struct{} // closed and made anew with each change
+	text      api.IDText
+	minted    uint32
+	jobs      map[string]*api.Job
+	jobIndex  map[string]uint64
+	allocs    []*api.Allocation
+	evals     []*api.Evaluation // oldest first
+	nodes     []*api.NodeView
+	members   []api.Member
+	peers     []api.RaftPeer
+	output    map[string]*fakeOutput // by allocation
+	requests  map[string]api.WriteMeta
+	submitted api.Submission // the latest
+	left      bool
+	snapshot  []byte
+	restored  []byte
+	asked     []string // methods, in order
 
 	// fail is asked before each method; what it returns is the answer.
 	fail func(method string, q api.Query) error
@@ -171,7 +172,7 @@ func (c *fakeCluster) RegisterJobs(_ context.Context, s api.Submission, w api.Wr
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.requests[w.RequestID] = w
+	c.requests[w.RequestID], c.submitted = w, s
 	answer := &api.Registered{}
 	for _, j := range jobs {
 		old := c.jobs[j.Name]

@@ -14,9 +14,10 @@ func TestLogsMergeInstancesLineByLine(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
 		populated(c)
 		c.say(c.allocs[1].ID, "one", "two", "three")
+		c.say(c.allocs[2].ID, "panic: \x1b]0;title\x07no database")
 		c.set(c.allocs[2].ID, func(a *api.Allocation) { a.StartedAt = time.Now() })
 		p.cube(0, "logs", "web", "-tail", "2")
-		want := "web[0] | two\nweb[0] | three\nweb[1] | starting\nweb[1] | panic: \x1b]0;title\x07no database\n"
+		want := "web[0] | two\nweb[0] | three\nweb[1] | panic: no database\nweb[1] | panic: \x1b]0;title\x07no database\n"
 		if got := p.stdout.String(); got != want {
 			t.Errorf("into a pipe every byte goes as it is:\ngot  %q\nwant %q", got, want)
 		}

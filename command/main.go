@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/cli"
 
+	"cube/agent"
 	"cube/api"
 	"cube/api/rest"
 	"cube/internal/version"
@@ -19,7 +20,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	m := newMeta(stdin, stdout, stderr)
 	m.Version = version.Number
 	m.Connect = func(address string) (api.Cluster, error) { return rest.NewClient(address) }
-	m.Agent, m.Supervise = newAgentCommand, newSuperviseCommand
+	m.Agent, m.Supervise, m.Recover = newAgentCommand, newSuperviseCommand, agent.Recover
 	return m.main(args)
 }
 

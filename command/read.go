@@ -23,10 +23,15 @@ type readFlags struct {
 }
 
 func (r *readFlags) declare(f *flag.FlagSet) {
-	f.BoolVar(&r.json, "json", false, "Print the answer of the API as JSON and nothing else.")
-	f.StringVar(&r.template, "t", "", "Print the answer of the API through a Go `template`, such as '{{range .}}{{.Name}} {{end}}', and nothing else.")
+	r.declareData(f)
 	f.BoolVar(&r.verbose, "verbose", false, "Whole IDs and exact times.")
 	f.BoolVar(&r.stale, "stale", false, "Let any server answer from what it knows, leader or not.")
+}
+
+// declareData declares the flags that ask for data instead of text.
+func (r *readFlags) declareData(f *flag.FlagSet) {
+	f.BoolVar(&r.json, "json", false, "Print JSON, the answer of the API as it is, and nothing else.")
+	f.StringVar(&r.template, "t", "", "Print the same through a Go `template`, such as '{{range .}}{{.Name}} {{end}}', and nothing else.")
 }
 
 // check refuses what does not go together, before anybody is asked.

@@ -427,3 +427,36 @@ func TestAllocStopWaitsForThatInstanceOnly(t *testing.T) {
 		p.shows("Instance web[1] has stopped")
 	})
 }
+
+func TestRunSendsTheSourceAndTheVariablesItDeclares(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		dir := t.TempDir()
+		first, second := filepath.Join(dir, "a.hcl"), filepath.Join(dir, "b.hcl")
+		for path, text := range map[string]string{first: "one = \"file\"\ntwo = 2\n", second: "two = 3\n"} {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		source := "variable \"one\" {}\nvariable \"two\" {}\nvariable \"three\" {}\nvariable \"four\" {}\n"
+		p.stdin.WriteString(source)
+		p.env["CUBE_VAR_one"], p.env["CUBE_VAR_three"], p.env["CUBE_VAR_four"], p.env["CUBE_VAR_others"] = "env", "env", "", "env"
+		p.cube(1, "run", "-", "-var-file", first, "-var-file", second, "-var", "one=flag=1") // the fake takes JSON only
+		if got, want := fmt.Sprint(c.submitted.Variables), "map[four: one:flag=1 three:env two:3]"; got != want {
+			t.Errorf("variables %s, want %s", got, want)
+		}
+		if c.submitted.Source != source || c.submitted.FileName != "<stdin>" {
+			t.Errorf("submitted %+v", c.submitted)
+		}
+	})
+}
+
+// An error of the leader's parser has several lines; they are shown as they are, but for control characters.
+func TestRunShowsWhatTheLeaderSaysOfTheFile(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.fail = func(string, api.Query) error {
+			return api.Errorf(api.CodeInvalid, "web.hcl:3:5: unknown key \"imgae\"; did you mean \"image\"?\n\n  3 |     imgae = \"\x1b[2J\"\n")
+		}
+		p.cube(1, "run", jobFile(t, webJob(1)))
+		p.complains("web.hcl:3:5: unknown key \"imgae\"; did you mean \"image\"?\n\n  3 |     imgae = \"\\x1b[2J\"\n")
+	})
+}

@@ -52,9 +52,9 @@ func populated(c *fakeCluster) (web string) {
 	broken := c.place(job, "web", 1, n2, func(a *api.Allocation) {
 		a.Phase, a.Restarts, a.ExitCode = api.PhasePending, 7, &one
 		a.Ports = []api.PortBinding{{Label: "admin", Host: 20001, To: 9000}, {Label: "http", Host: 20000, To: 80}}
-		a.Message = "exited with code 1; restart 7 in 1m4s\x1b[31m\n\u202eevil"
+		a.Message = "exited with code 1; restart 7 in 1m4s"
 	})
-	c.say(broken, "starting", "panic: \x1b]0;title\x07no database")
+	c.say(broken, "starting", "panic: no database")
 	c.place(shop, "cart", 0, n1, func(a *api.Allocation) { a.Phase = api.PhaseComplete })
 	c.place(shop, "pay", 0, n1, func(a *api.Allocation) { a.Phase = api.PhaseRunning })
 	c.members = []api.Member{
@@ -86,9 +86,6 @@ func TestWhatCommandsShow(t *testing.T) {
 			bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
 				populated(c)
 				p.cube(0, strings.Fields(line)...)
-				if strings.ContainsAny(p.stdout.String(), "\x1b\x07\u202e") {
-					t.Errorf("control characters of remote text reached the output: %q", p.stdout.String())
-				}
 				golden(t, name, p.stdout.String())
 			})
 		})
@@ -104,6 +101,33 @@ func TestOneAllocationAndOneEvaluationByPrefix(t *testing.T) {
 		p.cube(0, "eval", "status", c.text.Format(c.evals[1].ID)[:8])
 		golden(t, "eval_status_one", p.stdout.String())
 	})
+}
+
+// TestRemoteTextCannotTouchTheTerminal puts control characters wherever text of others is shown.
+func TestRemoteTextCannotTouchTheTerminal(t *testing.T) {
+	const evil = "x\x1b[2J\x1b]0;t\x07\r\n\u202e\x9b\x80y"
+	for _, line := range []string{"task status", "task status web", "node status", "node status n1", "alloc status", "alloc status -verbose", "server members", "operator raft list-peers"} {
+		bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+			id := populated(c)
+			c.do(func() {
+				c.jobs["web"].Datacenters = []string{evil}
+				n := c.nodes[0]
+				n.Attributes, n.Meta, n.Version, n.StatusReason, n.Datacenter = map[string]string{evil: evil}, map[string]string{"rack": evil}, evil, evil, evil
+				n.Drivers = map[string]api.DriverInfo{evil: {Detected: true, Reason: evil}}
+				c.members[0].Name, c.members[0].GossipAddr, c.peers[0].LastSeen = evil, evil, evil
+				c.evals[1].Explanations[0].Filters[0].Seen = evil
+			})
+			c.set(id, func(a *api.Allocation) { a.NodeName, a.Message, a.Restarts, a.StartedAt = evil, evil, 3, time.Now() })
+			c.say(id, evil)
+			p.cube(0, strings.Fields(line)...)
+			if i := strings.IndexFunc(p.stdout.String(), func(r rune) bool { return r != '\n' && unsafeRune(r) }); i >= 0 {
+				t.Errorf("cube %s prints a control character: %q", line, p.stdout.String()[i:])
+			}
+			if !strings.Contains(p.stdout.String(), `x\x1b[2J`) && line != "task status" {
+				t.Errorf("cube %s hides the text:\n%s", line, p.stdout.String())
+			}
+		})
+	}
 }
 
 func TestATerminalNarrowsTablesAndColoursThem(t *testing.T) {

@@ -6,39 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	"cube/jobspec"
 )
 
 // exampleFile is the name `task init` writes to when none is given.
 const exampleFile = "web.hcl"
-
-// exampleTask is what `task init` writes: a service that runs as it is, with the settings people change first.
-const exampleTask = `# A task is what runs: an image, in one or more instances.
-#
-#   cube task run web.hcl       run it, or change what runs to what this file says now
-#   cube task status web        see where its instances are
-#   cube task logs web -f       follow what they write
-#   cube task stop web          stop it
-
-variable "version" {
-  default = "1.28-alpine"
-}
-
-task "web" {
-  image = "nginx:${var.version}"
-  count = 2
-
-  # Each instance gets a free port of its node. It stands in the address of
-  # "cube task status web" and in the variable CUBE_PORT_http of the instance.
-  port "http" {
-    to = 80
-  }
-
-  resources {
-    cpu    = 0.1 # cores
-    memory = 64  # MiB
-  }
-}
-`
 
 func newTaskInit(m *Meta) *command {
 	return &command{
@@ -51,7 +24,7 @@ func newTaskInit(m *Meta) *command {
 			if len(args) == 1 {
 				path = args[0]
 			}
-			if err := writeNew(path, exampleTask); err != nil {
+			if err := writeNew(path, jobspec.Sample()); err != nil {
 				return failed(err, "writing %q", path)
 			}
 			fmt.Fprintf(s.Stdout, "Wrote an example task to %s; run it with: cube task run %s\n", printable(path), printable(path))
@@ -61,7 +34,7 @@ func newTaskInit(m *Meta) *command {
 }
 
 // writeNew writes a file that must not exist yet.
-func writeNew(path, text string) error {
+func writeNew(path string, contents []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
 		return errors.New("it exists already and is left as it is")
@@ -69,6 +42,6 @@ func writeNew(path, text string) error {
 	if err != nil {
 		return plainPathError(err)
 	}
-	_, err = f.WriteString(text)
+	_, err = f.Write(contents)
 	return errors.Join(err, f.Close())
 }

@@ -34,14 +34,14 @@ The exit code is 0 when all is well, 1 when the file was not accepted, and 2 whe
 			o.variables.declare(f)
 			f.BoolVar(&o.detach, "detach", false, "Do not follow: print the ID of each evaluation and return.")
 			f.BoolVar(&o.verbose, "verbose", false, "Whole IDs and exact times.")
-			f.DurationVar(&o.timeout, "timeout", defaultPatience, "How long to wait for all to run, such as 90s or 10m; a `duration`.")
+			f.DurationVar(&o.timeout, "timeout", defaultPatience, "How long to wait for all to run, such as 90s or 10m.")
 		},
 		run: func(ctx context.Context, s *session, args []string) error {
 			name, source, err := readSource(s.Stdin, args[0])
 			if err != nil {
 				return err
 			}
-			variables, err := o.variables.collect(s.Meta, name, source)
+			variables, err := o.variables.collect(s.Meta, source)
 			if err != nil {
 				return err
 			}

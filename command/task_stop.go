@@ -18,7 +18,7 @@ type stopFlags struct {
 func (o *stopFlags) declare(f *flag.FlagSet) {
 	f.BoolVar(&o.detach, "detach", false, "Do not wait: print the ID of the evaluation and return.")
 	f.BoolVar(&o.verbose, "verbose", false, "Whole IDs and exact times.")
-	f.DurationVar(&o.timeout, "timeout", defaultPatience, "How long to wait, such as 90s or 10m; a `duration`.")
+	f.DurationVar(&o.timeout, "timeout", defaultPatience, "How long to wait, such as 90s or 10m.")
 }
 
 func newTaskStop(m *Meta) *command {
