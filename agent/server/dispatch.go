@@ -16,6 +16,9 @@ const (
 	pollWait = time.Minute
 	// catchUpWait is how long a poll waits for a server that is behind the node's own knowledge.
 	catchUpWait = 5 * time.Second
+	// unknownWait is how long a follower waits for the registration of a node that it does not know: the node may have
+	// registered with the leader a moment ago.
+	unknownWait = time.Second
 	// leaderlessPoll is how long a poll waits for a leader before it tells the node that there is none.
 	leaderlessPoll = 3 * time.Second
 	// pingWait is how long the other holder of a node's identity may take to prove that it lives.
@@ -174,8 +177,12 @@ func (s *Server) Poll(ctx context.Context, r *api.PollRequest) (*api.PollAnswer,
 				wake = at
 			}
 		}
-		if answer.Register || len(answer.Assignments) > 0 || answer.NoLeader || !time.Now().Before(end) {
+		known := !answer.Register || s.tenure.Load() != nil || time.Since(began) >= unknownWait
+		if known && (answer.Register || len(answer.Assignments) > 0 || answer.NoLeader || !time.Now().Before(end)) {
 			return answer, nil
+		}
+		if at := began.Add(unknownWait); !known && at.Before(wake) {
+			wake = at
 		}
 		timer := time.NewTimer(time.Until(wake))
 		select {

@@ -54,11 +54,16 @@ func (s *Server) jobsOf(ctx context.Context, sub api.Submission) ([]*api.Job, er
 	}
 	defer leave()
 	if sub.Job != nil {
-		job := *sub.Job
-		if err := api.CanonicalizeJob(&job); err != nil {
+		// The rest of a Job is the state's to write. Its tasks become the state's own.
+		job := &api.Job{
+			Name: sub.Job.Name, Type: sub.Job.Type, Datacenters: sub.Job.Datacenters, Priority: sub.Job.Priority,
+			Meta: sub.Job.Meta, Scheduler: sub.Job.Scheduler, Tasks: slices.Clone(sub.Job.Tasks),
+		}
+		job.Canonicalize()
+		if err := job.Validate(); err != nil {
 			return nil, err
 		}
-		return []*api.Job{&job}, nil
+		return []*api.Job{job}, nil
 	}
 	file, err := jobspec.Parse([]byte(sub.Source), sub.FileName, sub.Variables)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 )
 
 // leadRetry is the pause before a server that leads and whose loops failed begins anew.
-const leadRetry = time.Second
+const leadRetry = 250 * time.Millisecond
 
 // leaderView is who leads as this server knows it.
 type leaderView struct {
@@ -79,6 +80,9 @@ func (s *Server) watchLeader(ctx context.Context) error {
 	for {
 		addr, id := s.node.LeaderWithID()
 		s.leader.set(string(id), string(addr))
+		if id == "" && s.removed() {
+			s.logger.Error("this server was removed from the cluster: stop it; to join again, remove its data directory and start it with -join")
+		}
 		select {
 		case <-seen:
 		case <-ctx.Done():
@@ -87,9 +91,17 @@ func (s *Server) watchLeader(ctx context.Context) error {
 	}
 }
 
+// removed reports whether the latest configuration that this server has is without it. A removed server gets the entry
+// that removes it but no word that it is committed, so it only says so and goes on: an election may yet undo the entry.
+func (s *Server) removed() bool {
+	servers := s.node.Servers()
+	return len(servers) > 0 && !slices.ContainsFunc(servers, func(p raft.Server) bool { return string(p.ID) == s.cfg.ID })
+}
+
 // tenure is one leadership, from the moment at which this server has caught up.
 type tenure struct {
 	ctx       context.Context // ends with it
+	renew     func()          // ends it while Raft goes on: the next one begins at once
 	directory *contact.Directory
 	reports   *reportQueue
 }
@@ -158,8 +170,10 @@ func (s *Server) lead(ctx context.Context) error {
 			return fmt.Errorf("giving the cluster its ID: %w", err)
 		}
 	}
+	ctx, renew := context.WithCancel(ctx)
+	defer renew()
 	g, ctx := errgroup.WithContext(ctx)
-	t := &tenure{ctx: ctx, directory: contact.NewDirectory(time.Now()), reports: newReportQueue()}
+	t := &tenure{ctx: ctx, renew: renew, directory: contact.NewDirectory(time.Now()), reports: newReportQueue()}
 	g.Go(func() error { return s.scheduling(t).run(ctx) })
 	g.Go(func() error { return s.liveness(t).run(ctx) })
 	g.Go(func() error { return s.membership().run(ctx) })

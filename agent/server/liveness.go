@@ -34,12 +34,13 @@ type graces struct {
 // deadline judges one node: the time at which it counts as down, and why. ok is false while it is connected: gossip
 // alone never brings a node down.
 func (g graces) deadline(c contact.Contact, gossip api.MemberStatus) (at time.Time, reason string, ok bool) {
-	gone := gossip == api.MemberFailed || gossip == api.MemberLeft
+	// An agent that left in good order may be on its way back, and leaves its instances running: it has the longer grace.
+	gone := gossip == api.MemberFailed
 	switch {
 	case c.Connected:
 		return time.Time{}, "", false
 	case c.Observed && gone:
-		return c.Since.Add(g.node), fmt.Sprintf("its session ended and gossip says %s", gossip), true
+		return c.Since.Add(g.node), "its session ended and gossip says that it failed", true
 	case c.Observed:
 		return c.Since.Add(g.disconnect), fmt.Sprintf("no session for %s", g.disconnect), true
 	default:

@@ -115,9 +115,7 @@ func (s *Server) Leave(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
-	s.departing.Store(true)
 	if err := s.leave(ctx); err != nil {
-		s.departing.Store(false)
 		return err
 	}
 	s.logger.Info("this server has left the cluster")
@@ -186,7 +184,8 @@ func (s *Server) spool(what string) (*os.File, error) {
 
 // RestoreSnapshot implements api.Operator.
 func (s *Server) RestoreSnapshot(_ context.Context, r io.Reader, w api.WriteMeta) error {
-	if _, err := s.leading(); err != nil {
+	t, err := s.leading()
+	if err != nil {
 		return err
 	}
 	if err := checkWrite(w); err != nil {
@@ -219,6 +218,7 @@ func (s *Server) RestoreSnapshot(_ context.Context, r io.Reader, w api.WriteMeta
 	if _, err := s.door.enqueue(&fsm.RaiseEpoch{}, person(w, "snapshot restore")).wait(); err != nil {
 		return fmt.Errorf("the snapshot is restored but its new epoch is not written; restore it again: %w", err)
 	}
+	t.renew() // what the loops remember is of the old state
 	s.logger.Warn("the state was replaced by a snapshot", "cluster", header.ClusterID, "snapshot_index", header.Index, "who", w.Who)
 	return nil
 }

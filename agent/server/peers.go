@@ -128,19 +128,13 @@ func (s *Server) dialServer(ctx context.Context, id string) (*session.Session, e
 	return session.Dial(ctx, conn, s.hello(id))
 }
 
-// dialRaft opens a Raft connection to the server that has that address in the configuration.
-func (s *Server) dialRaft(ctx context.Context, address string) (net.Conn, error) {
+// dialRaft opens a Raft connection. The target is named, so that a new server at a dead one's address is not taken for it.
+func (s *Server) dialRaft(ctx context.Context, address, id string) (net.Conn, error) {
 	conn, err := s.cfg.Dial(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	target := ""
-	for _, peer := range s.node.Servers() {
-		if string(peer.Address) == address {
-			target = string(peer.ID)
-		}
-	}
-	return session.DialRaw(ctx, conn, s.hello(target))
+	return session.DialRaw(ctx, conn, s.hello(id))
 }
 
 func (s *Server) hello(target string) session.Hello {

@@ -49,8 +49,7 @@ type Server struct {
 	specs   *specCache
 	metrics *counters
 
-	departing atomic.Bool   // Leave was asked for: being removed is no fault
-	leaving   chan struct{} // closed when it has succeeded
+	leaving   chan struct{} // closed when Leave has succeeded
 	leaveOnce sync.Once
 }
 
@@ -92,8 +91,8 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Run serves until ctx ends, Leave has succeeded, or the server must stop: its disk hangs, its log holds what it cannot
-// apply, or it was removed from the cluster. Requests on sessions are answered by handler.
+// Run serves until ctx ends, Leave has succeeded, or the server must stop: its disk hangs, or its log holds what it cannot
+// apply. Requests on sessions are answered by handler.
 //
 // It shuts down in this order: leadership is handed over, so that the others need not miss it first; then the loops and
 // sessions end, so that nobody waits for Raft any more; then Raft, which writes; the data directory's lock goes last.
@@ -102,13 +101,7 @@ func (s *Server) Run(ctx context.Context, handler http.Handler) error {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, run := errgroup.WithContext(run)
-	g.Go(func() error {
-		err := s.node.Run(run, s.metrics.snapshotTook)
-		if errors.Is(err, raftnode.ErrRemoved) && s.departing.Load() {
-			return nil // on its own request
-		}
-		return err
-	})
+	g.Go(func() error { return s.node.Run(run, s.metrics.snapshotTook) })
 	g.Go(func() error { return s.roster.Run(run, s.cfg.Membership.Events()) })
 	g.Go(func() error { return s.found(run) })
 	g.Go(func() error { return s.announce(run) })
@@ -138,7 +131,7 @@ func (s *Server) Run(ctx context.Context, handler http.Handler) error {
 		return err
 	}
 	s.peers.close()
-	return errors.Join(err, s.stream.Close(), s.node.Close())
+	return errors.Join(err, s.node.Close(), s.stream.Close())
 }
 
 // handOver gives leadership to another voter, if there is one.

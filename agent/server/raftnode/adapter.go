@@ -3,7 +3,6 @@ package raftnode
 import (
 	"fmt"
 	"io"
-	"slices"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -20,31 +19,23 @@ const snapshotBytes = 64 << 20
 // freezes, so that nothing after the entry is applied or put into a snapshot, and calls fail.
 type adapter struct {
 	machine *fsm.Machine
-	id      raft.ServerID
 	fail    func(error)   // called once
-	absent  chan struct{} // signalled when a configuration without this server was applied
 	grown   chan struct{} // signalled when snapshotBytes of log were applied since the last snapshot
 
 	frozen error        // guarded by raft: Apply, Snapshot and Restore come from one goroutine
-	member atomic.Bool  // this server was in a configuration that was applied
 	bytes  atomic.Int64 // applied since the last snapshot
 }
 
 var _ raft.BatchingFSM = (*adapter)(nil)
 
-func newAdapter(m *fsm.Machine, id string, fail func(error)) *adapter {
-	return &adapter{machine: m, id: raft.ServerID(id), fail: fail, absent: make(chan struct{}, 1), grown: make(chan struct{}, 1)}
+func newAdapter(m *fsm.Machine, fail func(error)) *adapter {
+	return &adapter{machine: m, fail: fail, grown: make(chan struct{}, 1)}
 }
 
 // Apply implements raft.FSM; the response is an fsm.Result.
 func (a *adapter) Apply(l *raft.Log) any {
-	switch l.Type {
-	case raft.LogCommand:
-	case raft.LogConfiguration: // comes with batches only
-		a.configure(raft.DecodeConfiguration(l.Data))
-		return nil
-	default:
-		return nil
+	if l.Type != raft.LogCommand {
+		return nil // configurations come along in batches; raft keeps them itself
 	}
 	if a.frozen == nil {
 		c, err := fsm.Decode(l.Data)
@@ -57,21 +48,6 @@ func (a *adapter) Apply(l *raft.Log) any {
 		a.fail(a.frozen)
 	}
 	return fsm.Result{Err: a.frozen}
-}
-
-func (a *adapter) configure(c raft.Configuration) {
-	if contains(c.Servers, a.id) {
-		a.member.Store(true)
-		return
-	}
-	select {
-	case a.absent <- struct{}{}:
-	default: // said already
-	}
-}
-
-func contains(servers []raft.Server, id raft.ServerID) bool {
-	return slices.ContainsFunc(servers, func(s raft.Server) bool { return s.ID == id })
 }
 
 // ApplyBatch implements raft.BatchingFSM.

@@ -67,13 +67,15 @@ func Open(c Config) (*Node, error) {
 	if n.logs, err = raft.NewLogCache(logCacheSize, watched); err != nil {
 		return nil, errors.Join(fmt.Errorf("making the log cache: %w", err), n.store.close())
 	}
-	n.adapter = newAdapter(c.Machine, c.ID, n.fail)
+	n.adapter = newAdapter(c.Machine, n.fail)
 	n.transport = newTransport(c.Stream, quiet(c.Logger))
 	n.config = raftConfig(c, n.lead)
 	if n.Raft, err = n.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting raft in %s: %w", c.Dir, err), n.transport.Close(), n.store.close())
 	}
 	n.transport.setTerm(n.Raft.CurrentTerm)
+	servers := n.Servers
+	c.Stream.servers.Store(&servers)
 	return n, nil
 }
 
@@ -92,7 +94,7 @@ func raftConfig(c Config, lead chan<- bool) *raft.Config {
 	rc.LeaderLeaseTimeout = c.Timing.Lease
 	rc.CommitTimeout = c.Timing.Commit
 	rc.BatchApplyCh = true
-	rc.ShutdownOnRemove = false // Run ends instead; raft, shut down by itself, would leave calls to Apply unanswered
+	rc.ShutdownOnRemove = false // raft, shut down by itself, would leave calls to Apply unanswered
 	rc.TrailingLogs = trailingLogs
 	rc.SnapshotThreshold = never
 	rc.SnapshotInterval = 24 * time.Hour
@@ -124,13 +126,9 @@ func (n *Node) Bootstrap(servers []raft.Server) error {
 // Servers returns the latest configuration.
 func (n *Node) Servers() []raft.Server { return n.Raft.GetConfiguration().Configuration().Servers }
 
-// ErrRemoved is why Run ends on a server that was taken out of the cluster.
-var ErrRemoved = api.Errorf(api.CodeForbidden,
-	"this server was removed from the cluster: to join again, remove its data directory and start it with -join")
-
 // Run keeps the marker, and takes snapshots as the log grows; snapshot is told how long each took. It returns nil when
-// ctx ends, and an error when this server must stop: its disk hangs, its log holds what it cannot apply, or it was
-// removed (ErrRemoved). After a disk error Close may not return: the process has to end.
+// ctx ends, and an error when this server must stop: its disk hangs, or its log holds what it cannot apply. After a disk
+// error Close may not return: the process has to end.
 func (n *Node) Run(ctx context.Context, snapshot func(time.Duration)) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -141,25 +139,9 @@ func (n *Node) Run(ctx context.Context, snapshot func(time.Duration)) error {
 			return nil
 		}
 	})
-	g.Go(func() error { return n.watchRemoval(ctx) })
 	g.Go(func() error { return n.keepMarker(ctx) })
 	g.Go(func() error { return n.takeSnapshots(ctx, snapshot) })
 	return g.Wait()
-}
-
-// watchRemoval ends with an error when this server was taken out of the configuration. Old configurations are applied
-// again at a start, from before it was let in: what counts is that it was a member and is in the latest one no longer.
-func (n *Node) watchRemoval(ctx context.Context) error {
-	for {
-		select {
-		case <-n.adapter.absent:
-		case <-ctx.Done():
-			return nil
-		}
-		if n.adapter.member.Load() && !contains(n.Servers(), n.config.LocalID) {
-			return ErrRemoved
-		}
-	}
 }
 
 func (n *Node) keepMarker(ctx context.Context) error {
@@ -252,7 +234,7 @@ func (s *store) recover(logger hclog.Logger) (api.RaftPeer, error) {
 		return raftConfig(Config{ID: s.marker.ServerID, Timing: LANTiming(1), Logger: logger}, nil)
 	}
 	discard := func(error) {} // the adapter freezes, and both calls below fail with the reason
-	old, err := raft.GetConfiguration(config(), newAdapter(fsm.New(), s.marker.ServerID, discard), s.bolt, s.bolt, s.snaps, transport)
+	old, err := raft.GetConfiguration(config(), newAdapter(fsm.New(), discard), s.bolt, s.bolt, s.snaps, transport)
 	if err != nil {
 		return api.RaftPeer{}, fmt.Errorf("reading the servers from %s: %w", s.dir, err)
 	}
@@ -262,7 +244,7 @@ func (s *store) recover(logger hclog.Logger) (api.RaftPeer, error) {
 		}
 		server.Suffrage = raft.Voter
 		alone := raft.Configuration{Servers: []raft.Server{server}}
-		if err := raft.RecoverCluster(config(), newAdapter(fsm.New(), s.marker.ServerID, discard), s.bolt, s.bolt, s.snaps, transport, alone); err != nil {
+		if err := raft.RecoverCluster(config(), newAdapter(fsm.New(), discard), s.bolt, s.bolt, s.snaps, transport, alone); err != nil {
 			return api.RaftPeer{}, fmt.Errorf("recovering %s: %w", s.dir, err)
 		}
 		return api.RaftPeer{ID: string(server.ID), Address: string(server.Address), Voter: true}, nil

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const address = "10.0.0.1:5556"
 
 func config(dir, id string) Config {
-	nowhere := func(context.Context, string) (net.Conn, error) { return nil, errors.New("no network here") }
+	nowhere := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no network here") }
 	return Config{Dir: dir, ID: id, Machine: fsm.New(), Stream: NewStream(address, nowhere), Timing: DevTiming(), Logger: hclog.NewNullLogger()}
 }
 
@@ -240,7 +240,7 @@ func TestAnEntryThatCannotBeAppliedStopsTheServer(t *testing.T) {
 	bad := bytes.Clone(good)
 	bad[len(bad)-1] ^= 1
 	var failed []error
-	a := newAdapter(fsm.New(), "s1", func(err error) { failed = append(failed, err) })
+	a := newAdapter(fsm.New(), func(err error) { failed = append(failed, err) })
 	results := a.ApplyBatch([]*raft.Log{
 		{Index: 3, Type: raft.LogCommand, Data: bad},
 		{Index: 4, Type: raft.LogCommand, Data: good},
@@ -262,7 +262,7 @@ func TestAnEntryThatCannotBeAppliedStopsTheServer(t *testing.T) {
 }
 
 func TestSnapshotsGoByBytes(t *testing.T) {
-	a := newAdapter(fsm.New(), "s1", nil)
+	a := newAdapter(fsm.New(), nil)
 	a.count(snapshotBytes - 1)
 	select {
 	case <-a.grown:

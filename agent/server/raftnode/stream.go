@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -13,7 +14,8 @@ import (
 // that are for raft.
 type Stream struct {
 	address string
-	dial    func(ctx context.Context, address string) (net.Conn, error)
+	dial    Dial
+	servers atomic.Pointer[func() []raft.Server] // the configuration; nil until raft runs
 	conns   chan net.Conn
 	closed  chan struct{}
 
@@ -49,9 +51,12 @@ func (s *Stream) track(conn net.Conn) (net.Conn, error) {
 
 var _ raft.StreamLayer = (*Stream)(nil)
 
-// NewStream returns the stream of the server that others reach at address. dial opens a connection that the other side
-// delivers to its own Stream.
-func NewStream(address string, dial func(ctx context.Context, address string) (net.Conn, error)) *Stream {
+// Dial opens a connection that the other side delivers to its own Stream. id is the server that is meant, "" when the
+// configuration has none at that address.
+type Dial func(ctx context.Context, address, id string) (net.Conn, error)
+
+// NewStream returns the stream of the server that others reach at address.
+func NewStream(address string, dial Dial) *Stream {
 	return &Stream{address: address, dial: dial, conns: make(chan net.Conn), closed: make(chan struct{}), open: make(map[*streamConn]struct{})}
 }
 
@@ -97,7 +102,15 @@ func (s *Stream) Addr() net.Addr { return streamAddr(s.address) }
 func (s *Stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	conn, err := s.dial(ctx, string(address))
+	id := ""
+	if servers := s.servers.Load(); servers != nil {
+		for _, server := range (*servers)() {
+			if server.Address == address {
+				id = string(server.ID)
+			}
+		}
+	}
+	conn, err := s.dial(ctx, string(address), id)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 // loop, which alone may change the term.
 func TestOnlyHeartbeatsOfTheCurrentTermAreFast(t *testing.T) {
 	var server *Stream
-	dial := func(context.Context, string) (net.Conn, error) {
+	dial := func(context.Context, string, string) (net.Conn, error) {
 		near, far := net.Pipe()
 		go server.Deliver(far)
 		return near, nil

@@ -1,0 +1,509 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"cube/api"
+	"cube/fsm"
+	"cube/internal/memnet"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestOneServer is the whole path in one process: a server founds a cluster, a node registers, a job is placed on it,
+// polled, reported and read.
+func TestOneServer(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), func(cfg *Config) { cfg.Dev = true })
+		leaderOf(m)
+		n := c.node(1)
+		n.connect(m)
+		answer := n.register(m)
+		if !answer.Ready || answer.ClusterID == "" || len(answer.Servers) != 1 {
+			t.Errorf("registered with %+v", answer)
+		}
+		registered := m.register(job("web", 3))
+		if len(registered.Jobs) != 1 || !registered.Jobs[0].Changed || registered.Jobs[0].Evaluation == "" {
+			t.Errorf("registered %+v", registered)
+		}
+		poll := n.poll()
+		if len(poll.Assignments) != 3 || len(poll.Specs) != 1 || poll.Register {
+			t.Fatalf("polled %+v", poll)
+		}
+		// What the node reports itself is no news to it: its poll waits until something else happens.
+		polled := make(chan *api.PollAnswer, 1)
+		go func() { polled <- n.poll() }()
+		synctest.Wait()
+		report := n.run(m, poll.Assignments)
+		if len(report.Unknown) > 0 || report.Spacing != minSpacing {
+			t.Errorf("reported: %+v", report)
+		}
+		status, meta, err := m.Job(ctx, "web", api.Query{})
+		if err != nil || status.Summary.Status != api.JobRunning || len(status.Allocations) != 3 || meta.Index == 0 {
+			t.Errorf("the job: %+v, %+v, %v", status, meta, err)
+		}
+		nodes, _, err := m.ListNodes(ctx, api.Query{})
+		if err != nil || len(nodes) != 1 || nodes[0].Running != 3 || !nodes[0].Connected || nodes[0].LastContact.IsZero() {
+			t.Errorf("the nodes: %+v, %v", nodes, err)
+		}
+		logs, err := m.Logs(ctx, status.Allocations[0].ID[:8], api.LogRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(logs); err != nil || !strings.HasPrefix(string(b), "log of ") {
+			t.Errorf("the log: %q, %v", b, err)
+		}
+		logs.Close()
+		if _, err := m.StopJob(ctx, "web", api.WriteMeta{}); err != nil {
+			t.Fatal(err)
+		}
+		stops := <-polled
+		if len(stops.Assignments) != 3 || len(stops.Specs) != 0 || stops.Assignments[0].Desired != api.DesiredStop {
+			t.Errorf("polled after the stop: %+v", stops)
+		}
+		health, err := m.Health(ctx)
+		if err != nil || !health.Leading || health.Leader != "server-1" {
+			t.Errorf("health: %+v, %v", health, err)
+		}
+	})
+}
+
+func TestThreeServersLoseTheirLeader(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		for i := range 10 {
+			leader.register(job(fmt.Sprintf("job-%d", i), 1))
+		}
+		var rest []*member
+		for _, m := range servers {
+			if m != leader {
+				rest = append(rest, m)
+			}
+		}
+		_, err := rest[0].RegisterJobs(context.Background(), api.Submission{Job: job("x", 1)}, api.WriteMeta{})
+		wantCode(t, err, api.CodeNotLeader)
+		_, _, err = rest[0].ListJobs(context.Background(), api.Query{})
+		wantCode(t, err, api.CodeNotLeader)
+
+		began := time.Now()
+		leader.kill()
+		next := leaderOf(rest...)
+		next.register(job("after", 1))
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("writes worked again after %s", took)
+		}
+		jobs, _, err := next.ListJobs(context.Background(), api.Query{})
+		if err != nil || len(jobs) != 11 {
+			t.Errorf("of 11 acknowledged jobs %d are left: %v", len(jobs), err)
+		}
+		stale, meta, err := rest[0].ListJobs(context.Background(), api.Query{Stale: true})
+		if err != nil || !meta.Stale || len(stale) < 10 {
+			t.Errorf("a stale read: %d jobs, %+v, %v", len(stale), meta, err)
+		}
+		// The killed one comes back with its data directory, as itself.
+		c.net.Restart(leader.ip)
+		back := c.start(1+int(leader.cfg.ID[1]-'1'), leader.cfg.ID, leader.dir, func(cfg *Config) { cfg.Joining = true })
+		back.until("caught up", func(s *fsm.Snapshot) bool { return s.Job("after") != nil })
+	})
+}
+
+// TestAServerIsReplaced: a server that comes back with nothing, at the same address, takes its former self's place.
+func TestAServerIsReplaced(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		first := c.start(1, "a", t.TempDir(), nil)
+		leaderOf(first)
+		second := c.start(2, "b", t.TempDir(), func(cfg *Config) { cfg.Joining = true })
+		third := c.start(3, "c", t.TempDir(), func(cfg *Config) { cfg.Joining = true })
+		voters := func(m *member) string {
+			peers, err := m.RaftPeers(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out []string
+			for _, p := range peers {
+				if p.Voter {
+					out = append(out, p.ID)
+				}
+			}
+			return strings.Join(out, " ")
+		}
+		waitVoters := func(m *member, want string) {
+			t.Helper()
+			for end := time.Now().Add(time.Minute); voters(m) != want; time.Sleep(100 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("the voters are %q, not %q", voters(m), want)
+				}
+			}
+		}
+		began := time.Now()
+		waitVoters(first, "a b c")
+		if took := time.Since(began); took < 10*time.Second {
+			t.Errorf("servers voted after %s", took)
+		}
+		third.kill()
+		c.net.Restart(third.ip)
+		c.start(3, "d", t.TempDir(), func(cfg *Config) { cfg.Joining = true })
+		waitVoters(first, "a b d")
+		waitVoters(second, "a b d")
+	})
+}
+
+func TestAServerLeaves(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		if err := leader.Leave(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if err := leader.halt(); err != nil {
+			t.Errorf("leaving ended with: %v", err)
+		}
+		var rest []*member
+		for _, m := range servers {
+			if m != leader {
+				rest = append(rest, m)
+			}
+		}
+		next := leaderOf(rest...)
+		peers, err := next.RaftPeers(context.Background())
+		if err != nil || len(peers) != 2 {
+			t.Errorf("the servers are %+v, %v", peers, err)
+		}
+		one := c.start(4, "alone", t.TempDir(), func(cfg *Config) { cfg.Dev = true })
+		leaderOf(one)
+		wantCode(t, one.Leave(context.Background()), api.CodeForbidden)
+	})
+}
+
+func TestSnapshotSaveAndRestore(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		leader.register(job("kept", 1))
+		r, err := leader.SaveSnapshot(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		saved, err := io.ReadAll(r)
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		leader.register(job("forgotten", 1))
+		for _, at := range []int{0, len(saved) / 2, len(saved) - 1} {
+			bad := bytes.Clone(saved)
+			bad[at] ^= 0x10
+			if err := leader.RestoreSnapshot(ctx, bytes.NewReader(bad), api.WriteMeta{}); err == nil {
+				t.Errorf("a snapshot with byte %d flipped was restored", at)
+			}
+		}
+		if leader.machine.Snapshot().Job("forgotten") == nil {
+			t.Fatal("a refused snapshot changed the state")
+		}
+		epoch := leader.machine.Snapshot().Epoch()
+		if err := leader.RestoreSnapshot(ctx, bytes.NewReader(saved), api.WriteMeta{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range servers {
+			m.until("restored everywhere", func(s *fsm.Snapshot) bool {
+				return s.Job("kept") != nil && s.Job("forgotten") == nil && s.Epoch() == epoch+1
+			})
+		}
+		leaderOf(servers...).register(job("later", 1)) // the loops of the leader began anew
+	})
+}
+
+func TestAnEmptiedServerIsRefused(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		dir := t.TempDir()
+		m := c.start(1, "s1", dir, nil)
+		leaderOf(m).register(job("web", 1))
+		if err := m.halt(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filepath.Join(dir, "raft.db"), 0); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.open(1, "s1", dir, nil)
+		if err == nil || !strings.Contains(err.Error(), "is empty") {
+			t.Errorf("an emptied data directory: %v", err)
+		}
+		if _, err := Recover(dir, c.log); err == nil {
+			t.Error("an emptied data directory was recovered")
+		}
+	})
+}
+
+// TestRemovePeer: a server that is removed knows it, and disturbs nobody.
+func TestRemovePeer(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		var other *member
+		for _, m := range servers {
+			if m != leader {
+				other = m
+			}
+		}
+		other.until("in step", func(s *fsm.Snapshot) bool { return s.ClusterID() != "" })
+		wantCode(t, leader.RemovePeer(context.Background(), "s", api.WriteMeta{}), api.CodeAmbiguous)
+		wantCode(t, leader.RemovePeer(context.Background(), "nobody", api.WriteMeta{}), api.CodeNotFound)
+		if err := leader.RemovePeer(context.Background(), other.cfg.ID, api.WriteMeta{}); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			changed := other.LeaderChanged()
+			if _, err := other.Health(context.Background()); api.CodeOf(err) == api.CodeNoLeader {
+				break
+			}
+			<-changed
+		}
+		if !other.removed() {
+			t.Error("the removed server does not know it")
+		}
+		leader.register(job("without", 1))
+	})
+}
+
+// TestBlockingQueries: a query with an index returns when what it asks for changes, not before, and not for anything else.
+func TestBlockingQueries(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), func(cfg *Config) { cfg.Dev = true })
+		leaderOf(m).register(job("web", 1))
+		m.until("looked at", func(s *fsm.Snapshot) bool { return s.Open("web").Status == api.EvalBlocked })
+		_, meta, err := m.Job(ctx, "web", api.Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_, same, err := m.Job(ctx, "web", api.Query{Index: meta.Index, Wait: 10 * time.Second})
+		if err != nil || same.Index != meta.Index || time.Since(began) != 10*time.Second {
+			t.Errorf("with no change: index %d after %s, %v; want %d after 10s", same.Index, time.Since(began), err, meta.Index)
+		}
+		type answer struct {
+			status *api.JobStatus
+			meta   api.ReadMeta
+			err    error
+		}
+		answers := make(chan answer, 1)
+		go func() {
+			status, meta, err := m.Job(ctx, "web", api.Query{Index: meta.Index, Wait: time.Minute})
+			answers <- answer{status, meta, err}
+		}()
+		m.register(job("other", 1))
+		time.Sleep(time.Second)
+		if len(answers) > 0 {
+			t.Error("another job's change ended the wait")
+		}
+		m.register(job("web", 2))
+		a := <-answers
+		if a.err != nil || a.meta.Index <= meta.Index || a.status.Job.Tasks[0].Count != 2 {
+			t.Errorf("after the change: %+v, %v", a.meta, a.err)
+		}
+		_, _, err = m.Job(ctx, "nothing", api.Query{Index: 1})
+		wantCode(t, err, api.CodeNotFound)
+	})
+}
+
+// TestANodeDies: its session ends and gossip says failed; its instances run elsewhere after the grace. Then it comes back
+// and what it still runs is to be stopped.
+func TestANodeDies(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		var follower *member
+		for _, m := range servers {
+			if m != leader {
+				follower = m
+			}
+		}
+		one, two := c.node(1), c.node(2)
+		one.connect(follower) // the leader learns of this session by the follower's report
+		one.register(leader)
+		leader.register(job("web", 2))
+		before := one.poll()
+		one.run(leader, before.Assignments)
+		two.connect(leader)
+		two.register(leader)
+
+		for _, ok := leader.SessionServer(one.row.ID); !ok; _, ok = leader.SessionServer(one.row.ID) {
+			<-leader.tenure.Load().directory.Changed.Wait()
+		}
+		logs, err := leader.Logs(context.Background(), leader.machine.Snapshot().Text().Format(before.Assignments[0].ID), api.LogRequest{})
+		if err != nil {
+			t.Fatalf("logs by way of the follower: %v", err)
+		}
+		logs.Close()
+
+		began := time.Now()
+		one.disconnect()
+		c.board.setStatus(one.row.ID, api.MemberFailed)
+		after := two.poll()
+		if took := time.Since(began); len(after.Assignments) != 2 || took < DefaultNodeGrace || took > DefaultNodeGrace+2*time.Second {
+			t.Errorf("%d instances moved after %s", len(after.Assignments), took)
+		}
+		_, err = leader.Logs(context.Background(), leader.machine.Snapshot().Text().Format(before.Assignments[0].ID), api.LogRequest{})
+		wantCode(t, err, api.CodeUnavailable)
+
+		c.board.setStatus(one.row.ID, api.MemberAlive)
+		one.connect(follower)
+		if p := one.poll(); !p.Register {
+			t.Errorf("a node that was declared down polled on: %+v", p)
+		}
+		answer := one.register(leader,
+			api.InventoryItem{ID: before.Assignments[0].ID, Phase: api.PhaseRunning},
+			api.InventoryItem{ID: api.MakeID(9, 9), Phase: api.PhaseRunning})
+		if answer.Ready || answer.Verdicts[0] != api.VerdictStop || answer.Verdicts[1] != api.VerdictUnknown {
+			t.Errorf("it came back with: %+v", answer)
+		}
+		if _, err := leader.Report(context.Background(), &api.Report{Node: one.row.ID, Incarnation: 1, Ready: true}); err != nil {
+			t.Fatal(err)
+		}
+		if got := leader.machine.Snapshot().Node(one.row.ID).Status; got != api.NodeReady {
+			t.Errorf("after its stops it is %s", got)
+		}
+	})
+}
+
+// TestASilentNodeIsGivenTime: a lost session alone brings a node down only after DisconnectAfter.
+func TestASilentNodeIsGivenTime(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), nil)
+		leaderOf(m)
+		n := c.node(1)
+		n.connect(m)
+		n.register(m)
+		m.until("seen", func(*fsm.Snapshot) bool {
+			_, ok := m.SessionServer(n.row.ID)
+			return ok
+		})
+		began := time.Now()
+		n.disconnect()
+		m.until("down", func(s *fsm.Snapshot) bool { return s.Node(n.row.ID).Status == api.NodeDown })
+		if took := time.Since(began); took < DefaultDisconnectAfter || took > DefaultDisconnectAfter+2*time.Second {
+			t.Errorf("down after %s", took)
+		}
+	})
+}
+
+// TestACopiedDataDirectoryIsRefused: two machines with one identity; the second is told.
+func TestACopiedDataDirectoryIsRefused(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		n := c.node(1)
+		for _, m := range servers {
+			if m != leader {
+				n.connect(m)
+				break
+			}
+		}
+		n.register(leader)
+		for time.Sleep(time.Second); ; time.Sleep(time.Second) {
+			if _, ok := leader.SessionServer(n.row.ID); ok || leader.tenure.Load().directory.Sessions() > 0 {
+				break
+			}
+		}
+		double := c.node(1)
+		double.row.Incarnation = 2
+		double.connect(leader)
+		row := double.row
+		_, err := leader.Register(context.Background(), &api.Registration{Node: &row})
+		wantCode(t, err, api.CodeConflict)
+		n.disconnect()
+		time.Sleep(time.Second)
+		if _, err := leader.Register(context.Background(), &api.Registration{Node: &row}); err != nil {
+			t.Errorf("after the first one has gone: %v", err)
+		}
+	})
+}
+
+// TestReportsShareEntries: what many nodes report at once costs few log entries.
+func TestReportsShareEntries(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), nil)
+		leaderOf(m)
+		m.register(job("web", 60))
+		var nodes []*node
+		for i := 1; i <= 3; i++ {
+			n := c.node(i)
+			n.connect(m)
+			n.register(m)
+			nodes = append(nodes, n)
+		}
+		m.until("placed", func(s *fsm.Snapshot) bool {
+			live := 0
+			for range s.Rows() {
+				live++
+			}
+			return live == 60
+		})
+		before := m.Metrics()
+		var wait sync.WaitGroup
+		for _, n := range nodes {
+			for _, a := range n.poll().Assignments {
+				wait.Go(func() { n.run(m, []api.Assignment{a}) })
+			}
+		}
+		wait.Wait()
+		after := m.Metrics()
+		reports, entries := after.Reports-before.Reports, after.ReportEntries-before.ReportEntries
+		if reports != 60 || entries > 20 {
+			t.Errorf("%d reports cost %d entries", reports, entries)
+		}
+		t.Logf("%d reports in %d entries", reports, entries)
+		if s := m.machine.Snapshot().Summary("web"); s.Counts.Running != 60 {
+			t.Errorf("of 60 instances %d are known to run", s.Counts.Running)
+		}
+	})
+}
+
+// TestADevServerIsAlone: other servers are turned away at the door.
+func TestADevServerIsAlone(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), func(cfg *Config) { cfg.Dev = true })
+		leaderOf(m)
+		other := c.start(2, "s2", t.TempDir(), func(cfg *Config) { cfg.Joining = true })
+		_, err := other.peers.get(context.Background(), "s1")
+		if err == nil || !strings.Contains(err.Error(), "-dev") {
+			t.Errorf("a -dev server let another in: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if peers, err := m.RaftPeers(context.Background()); err != nil || len(peers) != 1 {
+			t.Errorf("the servers are %+v, %v", peers, err)
+		}
+		_, err = other.Health(context.Background())
+		wantCode(t, err, api.CodeNoLeader)
+	})
+}
