@@ -6,8 +6,10 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -49,6 +51,9 @@ type Driver struct {
 	log     hclog.Logger
 	lanes   driver.Lanes
 
+	meeting chan struct{} // holds one token: who has it agrees on the API version with the engine
+	met     atomic.Bool
+
 	call time.Duration // callTimeout, pullTimeout and syncEvery, but in tests of what hangs
 	pull time.Duration
 	sync time.Duration
@@ -79,7 +84,7 @@ func newDriver(c Config, e engine) (*Driver, error) {
 	}
 	return &Driver{
 		owner: c.Owner, text: api.NewIDText(c.Owner.ClusterID), engine: e, archive: archive, log: log,
-		call: callTimeout, pull: pullTimeout, sync: syncEvery,
+		meeting: make(chan struct{}, 1), call: callTimeout, pull: pullTimeout, sync: syncEvery,
 	}, nil
 }
 
@@ -105,8 +110,8 @@ func (d *Driver) Close() error {
 func (d *Driver) Fingerprint(ctx context.Context) api.DriverInfo {
 	ctx, cancel := context.WithTimeout(ctx, fingerprintTimeout)
 	defer cancel()
-	if _, err := d.engine.Ping(ctx); err != nil {
-		return api.DriverInfo{Reason: unreachable(d.engine.DaemonHost(), err)}
+	if err := d.meet(ctx); err != nil {
+		return api.DriverInfo{Reason: err.Error()}
 	}
 	info, err := d.engine.Info(ctx)
 	if err != nil {
@@ -128,6 +133,38 @@ func (d *Driver) Fingerprint(ctx context.Context) api.DriverInfo {
 		found.Healthy = true
 	}
 	return found
+}
+
+// meet agrees with the engine on the API version, once. Every public method that asks something of the engine begins with
+// it: the SDK would do it by itself, but some of its methods look at the version before (found by the race detector).
+func (d *Driver) meet(ctx context.Context) error {
+	if d.met.Load() {
+		return nil
+	}
+	within, cancel := d.within(ctx)
+	defer cancel()
+	failed := func(err error) error {
+		if ctx.Err() != nil {
+			return fmt.Errorf("ask Docker for its version: %w", ctx.Err())
+		}
+		return errors.New(unreachable(d.engine.DaemonHost(), err))
+	}
+	select {
+	case d.meeting <- struct{}{}:
+		defer func() { <-d.meeting }()
+	case <-within.Done():
+		return failed(within.Err())
+	}
+	if d.met.Load() {
+		return nil
+	}
+	ping, err := d.engine.Ping(within)
+	if err != nil {
+		return failed(err)
+	}
+	d.engine.NegotiateAPIVersionPing(ping)
+	d.met.Store(true)
+	return nil
 }
 
 // within bounds a call to the engine.

@@ -25,6 +25,7 @@ import (
 type engine interface {
 	Ping(ctx context.Context) (types.Ping, error)
 	Info(ctx context.Context) (system.Info, error)
+	NegotiateAPIVersionPing(types.Ping)
 	ClientVersion() string
 	DaemonHost() string
 	ContainerCreate(ctx context.Context, config *container.Config, host *container.HostConfig, network *network.NetworkingConfig, platform *ocispec.Platform, name string) (container.CreateResponse, error)

@@ -26,6 +26,9 @@ const keepLines = 10000
 // Logs streams an allocation's output; see driver.Driver. Following ends with the container that is the newest when it
 // begins.
 func (d *Driver) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) (io.ReadCloser, error) {
+	if err := d.meet(ctx); err != nil {
+		return nil, err
+	}
 	containers, err := d.runs(ctx, allocation)
 	if err != nil {
 		return nil, err

@@ -45,16 +45,25 @@ func (d *Driver) Start(ctx context.Context, c *driver.Config, progress driver.Pr
 	})
 	select {
 	case r := <-results:
-		return driver.Handle{Key: c.Key, Data: r.id}, r.at, r.err
+		if r.err == nil {
+			return driver.Handle{Key: c.Key, Data: r.id}, r.at, nil
+		}
+		err = r.err
 	case <-ctx.Done():
-		return driver.Handle{}, time.Time{}, fmt.Errorf("start the container %s: %w", d.name(c.Key), ctx.Err())
 	}
+	if ctx.Err() != nil { // whatever else went wrong followed from that
+		err = fmt.Errorf("start the container %s: %w", d.name(c.Key), ctx.Err())
+	}
+	return driver.Handle{}, time.Time{}, err
 }
 
 func (d *Driver) start(ctx context.Context, c *driver.Config, progress driver.Progress) started {
 	o, err := parseOptions(c.Options)
 	if err != nil {
 		return failed(true, err)
+	}
+	if err := d.meet(ctx); err != nil {
+		return failed(false, err)
 	}
 	if err := d.archive.Place(c.Key.Allocation, c.Dir); err != nil {
 		return failed(false, err)

@@ -19,6 +19,9 @@ const killTimeout = 15 * time.Second
 // Stop asks the container to end, and kills it after the timeout; see driver.Driver. It takes no lane: a second, less
 // patient stop must get through.
 func (d *Driver) Stop(ctx context.Context, h driver.Handle, signal string, timeout time.Duration) error {
+	if err := d.meet(ctx); err != nil {
+		return err
+	}
 	if err := d.kill(ctx, h.Data, signal); err != nil {
 		return ended(err)
 	}
@@ -99,6 +102,9 @@ func (d *Driver) Remove(ctx context.Context, h driver.Handle) error {
 		return err
 	}
 	defer leave()
+	if err := d.meet(ctx); err != nil {
+		return err
+	}
 	if err := d.keep(ctx, h); err != nil && !gone(err) {
 		// Output that cannot be read must not keep a container for ever.
 		d.log.Warn("the last output of a container is lost", "container", d.name(h.Key), "error", err)

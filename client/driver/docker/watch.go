@@ -25,6 +25,9 @@ const (
 // List returns the owner's containers; see driver.Driver. A container that was created but never started is neither
 // running nor does it have an end. One that the engine does not describe in time is listed by what is known without.
 func (d *Driver) List(ctx context.Context) ([]driver.Instance, error) {
+	if err := d.meet(ctx); err != nil {
+		return nil, err
+	}
 	all, err := d.list(ctx)
 	if err != nil {
 		return nil, err
@@ -140,6 +143,11 @@ func (d *Driver) Watch(ctx context.Context, ended func(driver.Handle, driver.Exi
 
 // follow works until ctx is done or the events end.
 func (w *watcher) follow(ctx context.Context) {
+	if err := w.d.meet(ctx); err != nil {
+		w.failed(err)
+		w.pause(ctx)
+		return
+	}
 	stream, begun, cancel := w.d.beginning(ctx)
 	defer cancel()
 	messages, errs := w.d.engine.Events(stream, events.ListOptions{Filters: w.d.mine(
