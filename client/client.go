@@ -105,13 +105,13 @@ func (c *Client) openState(dir *dataDir) error {
 		}
 		st, left, err = openState(dir.state())
 	}
-	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-	if err != nil && !full {
+	if err != nil && !isFull(err) {
 		return err
 	}
 	if left == nil {
 		left = &saved{}
 	}
+	fresh := err == nil && left.Node == ""
 	switch {
 	case id == "" && left.Node != "":
 		id = left.Node // the file is lost, and the directory is the same
@@ -122,11 +122,16 @@ func (c *Client) openState(dir *dataDir) error {
 	case left.Node != "" && left.Node != id:
 		err = api.Errorf(api.CodeConflict, "state.db in %s belongs to node %s and node-id says %s: put the right one back, or start with -new-identity",
 			dir.path, left.Node, id)
+	default:
+		err = nil // a full disk is no reason not to start
 	}
-	if err == nil && st != nil && left.Node == "" {
-		err = st.claim(id)
+	if err == nil && fresh {
+		if err = st.claim(id); isFull(err) {
+			err = st.Close()
+			st = nil // the saver opens it anew, when there is room
+		}
 	}
-	if err != nil && !full {
+	if err != nil {
 		if st != nil {
 			err = errors.Join(err, st.Close())
 		}
@@ -140,6 +145,9 @@ func (c *Client) openState(dir *dataDir) error {
 	c.save.reopen = func(damaged bool) (store, error) { return c.reopen(dir, damaged) }
 	return nil
 }
+
+// isFull tells a full disk from other trouble.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // reopen makes a new state file, in place of a damaged one if need be.
 func (c *Client) reopen(dir *dataDir, damaged bool) (store, error) {

@@ -183,6 +183,9 @@ func (a *allocation) take(in *driver.Instance, p *policy, now time.Time) {
 	x := driver.Exit{Code: -1, Message: "it ended while nobody looked, and how is not known", FinishedAt: now}
 	if in.Exit != nil {
 		x = *in.Exit
+		if x.FinishedAt.IsZero() {
+			x.FinishedAt = now
+		}
 	}
 	a.ended(x, p, now)
 }

@@ -269,8 +269,14 @@ func (p *patience) wait(ctx context.Context, s *session, err error) error {
 	if p.since.IsZero() {
 		p.since = now
 	}
-	if now.Sub(p.since) >= moveAfter && !s.alone(s.addr) {
-		return err
+	if now.Sub(p.since) >= moveAfter {
+		if !s.alone(s.addr) {
+			return err
+		}
+		if api.CodeOf(err) == api.CodeUnavailable {
+			p.since = now
+			s.registerAgain() // it may be behind for good: its state was restored, and this node has seen a later one
+		}
 	}
 	t := time.NewTimer(jitter(p.fails))
 	defer t.Stop()
@@ -388,7 +394,7 @@ func (s *session) poll(ctx context.Context) error {
 			p = patience{}
 			continue
 		default:
-			// An answer that brings nothing, at once: it must not be asked for again at once.
+			// An answer at once that brings nothing to do: it must not be asked for again at once.
 			err = api.Errorf(api.CodeUnavailable, "%s answers polls with nothing", s.addr)
 			p.since = time.Time{} // which is no reason to leave it
 		}
@@ -428,7 +434,7 @@ func (s *session) pollOnce(ctx context.Context) (news bool, err error) {
 		s.mu.Lock()
 		s.from = 0
 		s.mu.Unlock()
-		return true, nil
+		return false, nil
 	}
 	s.mu.Lock()
 	if s.from == from { // else a registration has just set it back

@@ -112,10 +112,10 @@ func TestUnchangedNodeIsNotRegisteredAgain(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.up()
 		w.after(time.Hour)
-		if n := len(w.s.enrolled); n != 1 {
+		if n := len(w.s.registrations()); n != 1 {
 			t.Fatalf("registered %d times within a quiet hour, want once", n)
 		}
-		n := w.s.enrolled[0].Node
+		n := w.s.registrations()[0].Node
 		want := api.Resources{CPU: 3500, Memory: 8000, Disk: 10240}
 		if n.Resources != want || n.Attributes["driver.fake"] != "true" || n.Attributes["kernel.name"] != "linux" || n.Meta["rack"] != "r7" ||
 			n.Incarnation != w.c.Incarnation() {
@@ -123,12 +123,12 @@ func TestUnchangedNodeIsNotRegisteredAgain(t *testing.T) {
 		}
 		w.engine.Break("the engine is down")
 		w.after(31 * time.Second)
-		if n := len(w.s.enrolled); n != 2 || w.s.enrolled[1].Node.Drivers["fake"].Healthy {
+		if n := len(w.s.registrations()); n != 2 || w.s.registrations()[1].Node.Drivers["fake"].Healthy {
 			t.Errorf("registered %d times after the driver broke, want twice", n)
 		}
 		w.engine.Break("")
 		w.after(6 * time.Second)
-		if n := len(w.s.enrolled); n != 3 || !w.s.enrolled[2].Node.Drivers["fake"].Healthy {
+		if n := len(w.s.registrations()); n != 3 || !w.s.registrations()[2].Node.Drivers["fake"].Healthy {
 			t.Errorf("registered %d times after it was healed, want three times", n)
 		}
 	})
@@ -138,7 +138,7 @@ func TestQuietNodeOnlyReportsItsLoad(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.up()
 		w.after(10*time.Minute + time.Second)
-		if n := w.s.reports; n < 58 || n > 62 {
+		if n := w.s.told(); n < 58 || n > 62 {
 			t.Errorf("%d reports in ten quiet minutes, want about 60", n)
 		}
 	})
@@ -150,21 +150,23 @@ func TestReportsAreSpaced(t *testing.T) {
 		w.s.spacing = time.Second
 		w.up()
 		for slot := range uint32(50) {
-			w.s.place(w.c.NodeID(), job(map[string]any{"run_for": "1h"}), slot)
+			id := w.s.place(w.c.NodeID(), job(map[string]any{"run_for": "1h"}), slot)
 			w.after(100 * time.Millisecond)
-			if slot == 0 && len(w.s.seen) != 1 {
-				t.Errorf("%d statuses after the first change, which is to go at once", len(w.s.seen))
+			if slot == 0 && len(w.s.history(id)) != 1 {
+				t.Errorf("%d statuses after the first change, which is to go at once", len(w.s.history(id)))
 			}
 		}
 		w.after(5 * time.Second)
-		if w.s.reports > 7 {
-			t.Errorf("%d reports in five seconds, one second apart", w.s.reports)
+		if w.s.told() > 7 {
+			t.Errorf("%d reports in five seconds, one second apart", w.s.told())
 		}
-		for _, r := range w.s.rows {
-			if r.status.Phase != api.PhaseRunning {
-				t.Errorf("%+v", r.status)
+		w.s.set(func() {
+			for _, r := range w.s.rows {
+				if r.status.Phase != api.PhaseRunning {
+					t.Errorf("%+v", r.status)
+				}
 			}
-		}
+		})
 	})
 }
 

@@ -141,6 +141,8 @@ func (c *Client) load() *api.NodeLoad {
 
 const mib = 1 << 20
 
+var _ Machine = (*procMachine)(nil)
+
 // procMachine is the machine that this process runs on, read from /proc by goprocinfo.
 type procMachine struct {
 	root string // "/"; tests put another tree here

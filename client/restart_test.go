@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"cube/api"
 	"cube/client/driver"
@@ -129,8 +130,8 @@ func TestUnknownInstanceIsStopped(t *testing.T) {
 		if i := w.only(); i.Handle.Key.Allocation != keep {
 			t.Errorf("what is left is %+v", i)
 		}
-		if w.s.ready != 1 {
-			t.Errorf("the node said %d times that it is ready, want once", w.s.ready)
+		if w.s.readies() != 1 {
+			t.Errorf("the node said %d times that it is ready, want once", w.s.readies())
 		}
 	})
 }
@@ -144,12 +145,12 @@ func TestReadyOnlyAfterTheStops(t *testing.T) {
 		w.s.stop(id)
 		w.up()
 		w.after(api.DefaultKillTimeout - time.Second)
-		if w.s.ready != 0 {
+		if w.s.readies() != 0 {
 			t.Error("the node is ready though an instance that is to stop runs on")
 		}
 		w.after(2 * time.Second)
-		if w.s.ready != 1 {
-			t.Errorf("the node said %d times that it is ready, want once", w.s.ready)
+		if w.s.readies() != 1 {
+			t.Errorf("the node said %d times that it is ready, want once", w.s.readies())
 		}
 	})
 }
@@ -269,7 +270,7 @@ func TestFullDiskStopsNothing(t *testing.T) {
 		w.after(time.Minute)
 		w.wantPhase(first, 0, api.PhaseRunning)
 		w.wantPhase(second, 0, api.PhaseRunning)
-		trouble := func() string { return w.s.nodes[w.c.NodeID()].Attributes["client.trouble"] }
+		trouble := func() string { return w.s.node(w.c.NodeID()).Attributes["client.trouble"] }
 		if !strings.Contains(trouble(), "no space left") {
 			t.Errorf("the node says of its trouble %q", trouble())
 		}
@@ -282,6 +283,82 @@ func TestFullDiskStopsNothing(t *testing.T) {
 		_, left, err := openAndClose(filepath.Join(w.dir, "client", "state.db"))
 		if err != nil || len(left.Allocations) != 2 {
 			t.Errorf("state.db holds %+v, %v; want both allocations", left, err)
+		}
+	})
+}
+
+// TestRealFullDisk fills a small file system under the client. It needs the right to mount one.
+func TestRealFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=512k"); err != nil {
+		if errors.Is(err, unix.EPERM) {
+			t.Skip("mounting a file system is not permitted here: run as root; TestFullDiskStopsNothing covers the client's part")
+		}
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	filler := filepath.Join(dir, "filler")
+	fill := func(t *testing.T) {
+		err := os.WriteFile(filler, make([]byte, 1<<20), 0o600)
+		if !isFull(err) {
+			t.Fatalf("the disk is not full: %v", err)
+		}
+	}
+	inWorld(t, func(t *testing.T, w *world) {
+		w.dir = dir
+		w.up()
+		first := w.s.place(w.c.NodeID(), job(nil), 0)
+		w.after(time.Second)
+		fill(t)
+		var more []api.ID
+		for slot := range uint32(40) {
+			more = append(more, w.s.place(w.c.NodeID(), job(nil), slot+1))
+		}
+		w.after(10 * time.Second)
+		said := 0
+		for _, id := range more {
+			if st := w.s.status(id); strings.Contains(st.Message, "no space left on device") {
+				said++
+			} else if st.Phase != api.PhaseRunning {
+				t.Errorf("on a full disk an instance is reported as %+v", st)
+			}
+		}
+		if trouble := w.s.node(w.c.NodeID()).Attributes["client.trouble"]; said == 0 && trouble == "" {
+			t.Error("nobody says that the disk is full")
+		}
+		w.wantPhase(first, 0, api.PhaseRunning)
+		node := w.c.NodeID()
+		w.down()
+		w.up() // with the disk full still
+		w.after(10 * time.Second)
+		w.wantPhase(first, 0, api.PhaseRunning)
+		w.down()
+		if err := os.Remove(filepath.Join(dir, "client", "state.db")); err != nil {
+			t.Fatal(err)
+		}
+		fill(t)
+		w.up() // and with no room for a state file at all
+		if w.c.NodeID() != node {
+			t.Errorf("the node became %s, it was %s", w.c.NodeID(), node)
+		}
+		w.after(10 * time.Second)
+		w.wantPhase(first, 0, api.PhaseRunning)
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		w.after(10 * time.Minute)
+		for _, id := range more {
+			if st := w.s.status(id); st.Phase != api.PhaseRunning {
+				t.Errorf("with room again an instance is reported as %+v", st)
+			}
+		}
+		w.down()
+		if _, left, err := openAndClose(filepath.Join(dir, "client", "state.db")); err != nil || len(left.Allocations) != 41 {
+			t.Errorf("state.db holds %d allocations, %v; want 41", len(left.Allocations), err)
 		}
 	})
 }
@@ -353,12 +430,12 @@ func TestEngineDownAtTheStart(t *testing.T) {
 		w.engine.Break("the engine is down")
 		w.up()
 		w.after(time.Minute)
-		if i := w.s.nodes[w.c.NodeID()].Drivers["fake"]; i.Healthy || i.Reason != "the engine is down" {
+		if i := w.s.node(w.c.NodeID()).Drivers["fake"]; i.Healthy || i.Reason != "the engine is down" {
 			t.Errorf("the driver is registered as %+v", i)
 		}
 		w.engine.Break("")
 		w.after(time.Minute)
-		if i := w.s.nodes[w.c.NodeID()].Drivers["fake"]; !i.Healthy {
+		if i := w.s.node(w.c.NodeID()).Drivers["fake"]; !i.Healthy {
 			t.Errorf("the driver is registered as %+v", i)
 		}
 		if i := w.only(); i != before {

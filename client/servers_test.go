@@ -104,6 +104,26 @@ func (s *servers) set(f func()) {
 	f()
 }
 
+// of reads something of the servers.
+func of[T any](s *servers, read func(s *servers) T) T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return read(s)
+}
+
+func (s *servers) readies() int { return of(s, func(s *servers) int { return s.ready }) }
+func (s *servers) told() int    { return of(s, func(s *servers) int { return s.reports }) }
+
+// registrations are copies, in order.
+func (s *servers) registrations() []api.Registration {
+	return of(s, func(s *servers) []api.Registration { return slices.Clone(s.enrolled) })
+}
+
+// node is what the node said of itself last.
+func (s *servers) node(id string) *api.Node {
+	return of(s, func(s *servers) *api.Node { return s.nodes[id] })
+}
+
 // shut ends all sessions with an address, and lets no new one begin until open.
 func (s *servers) shut(addr string) {
 	s.mu.Lock()

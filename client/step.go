@@ -140,6 +140,9 @@ func (a *allocation) exited(e evExited, p *policy, now time.Time) {
 	if e.Key != a.key() {
 		return // an instance before this one: it is being removed
 	}
+	if e.Exit.FinishedAt.IsZero() {
+		e.Exit.FinishedAt = now
+	}
 	switch a.Stage {
 	case stageStart:
 		a.Exit = &e.Exit

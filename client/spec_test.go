@@ -1,0 +1,79 @@
+package client
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cube/api"
+	"cube/client/driver"
+)
+
+func specWorld(change func(*api.Task)) (*allocation, *api.Task, *api.Node) {
+	a := &allocation{ID: 7, work: work{Job: "shop", Task: "web", Slot: 3, Version: 2, Ports: []api.PortBinding{{Label: "http-main", Host: 20001, To: 80}, {Label: "raw", Host: 20002}}}}
+	task := api.DefaultTask("web")
+	task.Resources = api.Resources{CPU: 250, Memory: 64, Disk: 10}
+	change(task)
+	n := &api.Node{ID: "n1", Name: "node-a", Datacenter: "dc1", Address: "10.0.0.1", Attributes: map[string]string{"driver.docker.version": "20.10"}, Meta: map[string]string{"rack": "r7"}}
+	return a, task, n
+}
+
+func TestEnvironment(t *testing.T) {
+	a, task, n := specWorld(func(*api.Task) {})
+	want := map[string]string{
+		"CUBE_ALLOC_ID": "id7", "CUBE_ALLOC_NAME": "shop/web[3]", "CUBE_ALLOC_INDEX": "3", "CUBE_JOB_NAME": "shop", "CUBE_TASK_NAME": "web",
+		"CUBE_NODE_ID": "n1", "CUBE_NODE_NAME": "node-a", "CUBE_DATACENTER": "dc1", "CUBE_CPU": "0.25", "CUBE_MEMORY": "64",
+		"CUBE_IP_http_main": "10.0.0.1", "CUBE_ADDR_http_main": "10.0.0.1:20001", "CUBE_HOST_PORT_http_main": "20001", "CUBE_PORT_http_main": "80",
+		"CUBE_IP_raw": "10.0.0.1", "CUBE_ADDR_raw": "10.0.0.1:20002", "CUBE_HOST_PORT_raw": "20002", "CUBE_PORT_raw": "20002",
+	}
+	if diff := cmp.Diff(want, environment(a, task, n, "id7")); diff != "" {
+		t.Errorf("docker (-want +got):\n%s", diff)
+	}
+	task.Driver = "raw_exec" // binds the host's port
+	want["CUBE_PORT_http_main"] = "20001"
+	if diff := cmp.Diff(want, environment(a, task, n, "id7")); diff != "" {
+		t.Errorf("raw_exec (-want +got):\n%s", diff)
+	}
+}
+
+func TestConfigureFillsInEverywhere(t *testing.T) {
+	a, task, n := specWorld(func(task *api.Task) {
+		task.Image = "app:${meta.rack}"
+		task.Command = "/bin/${CUBE_TASK_NAME}"
+		task.Args = []string{"-listen=:${CUBE_PORT_http-main}", "${CUBE_PORT_raw}", "${HOME} stays", "plain"}
+		task.User, task.WorkDir = "${node.name}", "/srv/${CUBE_ALLOC_INDEX}"
+		task.Env = map[string]string{"WHERE": "${node.datacenter}/${attr.driver.docker.version}", "CUBE_NODE_ID": "mine"}
+		task.Config = map[string]any{
+			"labels": map[string]any{"rack": "${meta.rack}"}, "list": []any{"${node.id}", 1, true}, "words": []string{"${node.id}"}, "n": 5,
+		}
+	})
+	owner := driver.Owner{ClusterID: "c", NodeID: "n1"}
+	got, err := configure(a, task, n, owner, "id7", "/d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := environment(a, task, n, "id7")
+	env["WHERE"] = "dc1/20.10" // and CUBE_NODE_ID is not the task's to say
+	want := &driver.Config{
+		Owner: owner, Key: driver.Key{Allocation: 7}, Text: "id7", Job: "shop", Task: "web", Slot: 3, Version: 2,
+		Image: "app:r7", Command: "/bin/web", Args: []string{"-listen=:80", "20002", "${HOME} stays", "plain"}, Env: env,
+		User: "node-a", WorkDir: "/srv/3", Address: "10.0.0.1", Ports: a.Ports, Held: task.Resources, Dir: "/d",
+		Options: map[string]any{"labels": map[string]any{"rack": "r7"}, "list": []any{"n1", 1, true}, "words": []string{"n1"}, "n": 5},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if task.Args[1] != "${CUBE_PORT_raw}" || task.Config["words"].([]string)[0] != "${node.id}" {
+		t.Error("the task, which is shared, was changed")
+	}
+}
+
+func TestConfigureNamesWhatItDoesNotKnow(t *testing.T) {
+	a, task, n := specWorld(func(task *api.Task) {
+		task.Args = []string{"${CUBE_PORT_admin}", "${meta.zone}", "${meta.zone}"}
+	})
+	_, err := configure(a, task, n, driver.Owner{}, "id7", "")
+	if want := "node node-a does not know ${CUBE_PORT_admin}, ${meta.zone}"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %q", err, want)
+	}
+}
