@@ -35,8 +35,9 @@ func floors() []floor {
 		{"api/rest", []string{"api"}, noRaft},
 		{"client/driver", []string{"api"}, map[string]string{docker: "the engine's vocabulary stays in its driver"}},
 		{"client/driver/drivertest", []string{"api", "client/driver"}, map[string]string{docker: "the contract knows no engine"}},
-		{"client/driver/docker", []string{"api", "client/driver"}, noRaft},
-		{"client/driver/raw_exec", []string{"api", "client/driver"}, noRaft},
+		{"client/driver/transcript", []string{"api", "client/driver"}, noRaft},
+		{"client/driver/docker", []string{"api", "client/driver", "client/driver/transcript"}, noRaft},
+		{"client/driver/raw_exec", []string{"api", "client/driver", "client/driver/transcript"}, noRaft},
 		{"client/driver/fake", []string{"api", "client/driver"}, noRaft},
 		{"client", []string{"api", "client/driver"}, map[string]string{"github.com/hashicorp/raft": "only servers vote", "github.com/hashicorp/memberlist": "gossip has one home", docker: "drivers know engines, clients know drivers"}},
 		{"internal/session", []string{"api"}, noRaft},
@@ -44,7 +45,10 @@ func floors() []floor {
 		{"internal/version", nil, nil},
 		{"agent/gossip", []string{"api"}, map[string]string{"github.com/hashicorp/raft": "gossip is a hint, not a vote"}},
 		{"agent/server/raftnode", []string{"api", "fsm", "internal/session"}, map[string]string{"github.com/hashicorp/memberlist": "gossip has one home"}},
-		{"agent/server", []string{"api", "fsm", "scheduler", "jobspec", "agent/server/raftnode", "internal/session"},
+		{"agent/server/signal", nil, noRaft},
+		{"agent/server/members", []string{"api"}, noRaft},
+		{"agent/server/contact", []string{"api", "agent/server/signal", "internal/session"}, noRaft},
+		{"agent/server", []string{"api", "fsm", "scheduler", "jobspec", "internal/session", "agent/server/raftnode", "agent/server/contact", "agent/server/members", "agent/server/signal"},
 			map[string]string{"github.com/hashicorp/memberlist": "gossip has one home", docker: "servers decide, clients run"}},
 		{"agent", []string{"api", "api/rest", "agent/server", "agent/gossip", "client", "client/driver", "client/driver/docker", "client/driver/raw_exec", "internal/session", "internal/version"}, nil},
 		{"command", []string{"agent", "api", "api/rest", "jobspec", "internal/version"}, map[string]string{"github.com/hashicorp/raft": "people speak api"}},
@@ -103,8 +107,8 @@ func TestPurePackagesReadNoClock(t *testing.T) {
 // TestTestsWaitForFacts finds sleeps in tests outside synctest bubbles, where they hide races.
 func TestTestsWaitForFacts(t *testing.T) {
 	for _, s := range tree(t) {
-		if !s.test || slices.Contains(s.imports, "testing/synctest") {
-			continue
+		if !s.test || slices.Contains(s.imports, "testing/synctest") || slices.Contains(s.imports, "cube/internal/memnet") {
+			continue // time is virtual there
 		}
 		calls(s, func(pkg, name string, line int) {
 			if pkg == "time" && name == "Sleep" {
