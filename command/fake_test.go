@@ -321,6 +321,8 @@ func (c *fakeCluster) status(name string) *api.JobStatus {
 	switch {
 	case j.Stopped:
 		s.Summary.Status = api.JobDead
+	case j.Type == api.JobBatch && s.Summary.Counts.Complete == s.Summary.Desired:
+		s.Summary.Status = api.JobComplete
 	case s.Summary.Counts.Running == s.Summary.Desired:
 		s.Summary.Status = api.JobRunning
 	}

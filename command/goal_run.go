@@ -188,12 +188,19 @@ func (g *runGoal) verdict(now time.Time) verdict {
 		return verdict{outcome: stuck, summary: fmt.Sprintf("job %q was stopped meanwhile", g.name)}
 	case job.Version < g.version:
 		return verdict{} // a server that is behind answered
-	case g.status.Summary.Status == api.JobComplete:
+	case g.status.Summary.Status == api.JobComplete && g.planned():
 		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d is complete", g.name, g.version)}
 	case e != nil && e.Status == api.EvalFailed:
 		return verdict{outcome: stuck, summary: fmt.Sprintf("the scheduler failed on job %q", g.name), reasons: []string{printable(e.Message)}}
 	}
 	return g.count(g.slots(now), now)
+}
+
+// planned reports whether the scheduler has looked at this version and is done: before that, what an older version of a
+// batch job completed still counts.
+func (g *runGoal) planned() bool {
+	e := g.status.Evaluation
+	return e == nil || e.JobVersion >= g.version && !e.Status.Open()
 }
 
 // count adds up the slots.

@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"strconv"
@@ -109,22 +108,16 @@ func newRaftRecover(m *Meta) *command {
 It works on the files of a stopped agent and asks nobody.`,
 		example: "$ cube operator raft recover -data-dir /var/lib/cube",
 		flags: func(f *flag.FlagSet) {
-			f.StringVar(&dataDir, "data-dir", "", "The `directory` of the agent's data.")
+			f.StringVar(&dataDir, "data-dir", "", "The `directory` of the agent's data. Default: where an agent keeps it when it is not told otherwise.")
 			f.BoolVar(&yes, "yes", false, "Do not ask.")
 		},
 		run: func(_ context.Context, s *session, _ []string) error {
-			switch {
-			case dataDir == "":
-				return failed(errors.New("the flag -data-dir is missing"), "reading the arguments")
-			case s.Recover == nil:
-				return failed(errors.New("this binary holds no server"), "recovering %q", dataDir)
-			}
 			if err := s.confirm(yes, "Are all other servers of this cluster lost for good?"); err != nil {
-				return failed(err, "recovering %q", dataDir)
+				return failed(err, "recovering the server")
 			}
 			done, err := s.Recover(dataDir)
 			if err != nil {
-				return failed(err, "recovering %q", dataDir)
+				return failed(err, "recovering the server")
 			}
 			fmt.Fprintln(s.Stdout, printableLines(done))
 			return nil

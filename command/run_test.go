@@ -238,6 +238,33 @@ func TestRunOfABatchJobEndsWhenAllHaveCompleted(t *testing.T) {
 	})
 }
 
+// What version 1 of a batch job completed says nothing of version 2, even before the scheduler has looked at it.
+func TestRunOfANewBatchVersionIsNotDoneByTheOldOne(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			time.Sleep(time.Duration(job.Version) * time.Second)
+			id := c.place(job, "web", 0, node, nil)
+			c.evaluate("web", api.EvalComplete)
+			time.Sleep(time.Second)
+			c.phase(id, api.PhaseComplete, "")
+		}
+		file := ""
+		for version := range 3 {
+			job := webJob(1)
+			job.Type, job.Tasks[0].Image = api.JobBatch, fmt.Sprint("hello:", version)
+			file = jobFile(t, job)
+			begun := time.Now()
+			p.cube(0, "run", file)
+			if took, want := time.Since(begun), time.Duration(version+2)*time.Second; took != want {
+				t.Errorf("version %d took %s, want %s", version+1, took, want)
+			}
+		}
+		p.cube(0, "run", file)
+		p.shows(`Job "web" is unchanged`, `Job "web" version 3 is complete`)
+	})
+}
+
 func TestRunOfAnUnchangedJobSaysSoAndEndsAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
 		c.registered = startsAll(c.addNode("n1", nil))

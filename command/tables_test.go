@@ -231,7 +231,6 @@ func TestUnknownAndAmbiguousNames(t *testing.T) {
 		"operator raft remove-peer":         "takes one argument: <server>, got 0 arguments",
 		"operator raft remove-peer nope":    "no server of the Raft configuration has this ID or name",
 		"operator raft remove-peer 8c1d":    "2 servers are meant by it",
-		"operator raft recover":             "the flag -data-dir is missing",
 		"operator raft recover -data-dir=x": "nobody is there to ask; give -yes",
 	} {
 		bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
