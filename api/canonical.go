@@ -15,6 +15,9 @@ func (j *Job) Canonicalize() {
 	if j.Priority == 0 {
 		j.Priority = DefaultPriority
 	}
+	if len(j.Datacenters) == 0 { // none and an empty list both mean any
+		j.Datacenters = nil
+	}
 	slices.SortFunc(j.Tasks, func(a, b *Task) int { return cmp.Compare(taskName(a), taskName(b)) })
 	for _, t := range j.Tasks {
 		if t != nil {

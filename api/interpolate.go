@@ -34,12 +34,14 @@ func Interpolate(s string, lookup func(name string) (string, bool)) (out string,
 		}
 		name := strings.TrimSpace(s[i+2 : i+end])
 		b.WriteString(s[:i])
-		switch value, ok := lookup(name); {
-		case !IsRuntimeName(name):
-			b.WriteString(s[i : i+end+1])
-		case ok:
+		if !IsRuntimeName(name) { // what it holds may be ours all the same: ${HOST:-${node.name}}
+			b.WriteString("${")
+			s = s[i+2:]
+			continue
+		}
+		if value, ok := lookup(name); ok {
 			b.WriteString(value)
-		default:
+		} else {
 			unknown = append(unknown, name)
 		}
 		s = s[i+end+1:]

@@ -78,6 +78,8 @@ func TestInterpolate(t *testing.T) {
 		"a${ node.name }b${meta.rack}": "an1b",
 		":${CUBE_PORT_http}":           ":8080",
 		"${HOME}/${x.y}":               "${HOME}/${x.y}",
+		"${HOST:-${node.name}}":        "${HOST:-n1}",
+		"${${${node.name}}":            "${${n1}",
 		"${node.name":                  "${node.name",
 		"${":                           "${",
 		"$node.name":                   "$node.name",
