@@ -32,13 +32,18 @@ type runner struct {
 	timers   timerHeap
 	calls    context.Context // of driver calls and watches
 	cancels  map[api.ID]context.CancelFunc
-	answered bool                     // a server has answered in this life: instances may be started
-	closing  bool                     // nothing is started any more
-	stops    map[api.ID]struct{}      // what must have ended before the node is ready
-	unready  bool                     // the servers wait to hear that it is
+	answered bool // a server has answered in this life: instances may be started
+	closing  bool // nothing is started any more
+	verdict  verdict
 	ended    []api.ID                 // terminal, reported and cleaned: kept for their logs, oldest first
 	changed  batch                    // since it was last handed to save
 	watched  map[api.ID]chan struct{} // closed when the allocation has moved
+}
+
+// verdict is what is left to do of the servers' answer to the inventory.
+type verdict struct {
+	stops   map[api.ID]struct{} // what must have ended before the node is ready
+	unready bool                // the servers wait to hear that it is
 }
 
 // managed is a driver in the runner's hands.
@@ -60,7 +65,7 @@ func newRunner(c *Client, out *outbox, save *saver) *runner {
 	return &runner{
 		c: c, log: c.log, out: out, save: save, mail: mailbox{wake: make(chan struct{}, 1)}, done: make(chan struct{}),
 		allocs: map[api.ID]*allocation{}, specs: map[specKey]*spec{}, drivers: map[string]*managed{},
-		cancels: map[api.ID]context.CancelFunc{}, stops: map[api.ID]struct{}{}, watched: map[api.ID]chan struct{}{},
+		cancels: map[api.ID]context.CancelFunc{}, verdict: verdict{stops: map[api.ID]struct{}{}}, watched: map[api.ID]chan struct{}{},
 	}
 }
 
@@ -185,7 +190,7 @@ func (r *runner) settle(a *allocation, seq uint64) {
 	}
 	r.moved(a.ID)
 	if a.Stage == stageDone {
-		delete(r.stops, a.ID)
+		delete(r.verdict.stops, a.ID)
 		r.tellReady()
 	}
 	r.keep(a)
@@ -203,8 +208,8 @@ func (r *runner) moved(id api.ID) {
 
 // tellReady has the servers told that the node is ready, once all that they wanted gone is.
 func (r *runner) tellReady() {
-	if r.unready && len(r.stops) == 0 {
-		r.unready = false
+	if r.verdict.unready && len(r.verdict.stops) == 0 {
+		r.verdict.unready = false
 		r.out.setReady(true)
 	}
 }

@@ -137,8 +137,8 @@ func (r *runner) inventory() []api.InventoryItem {
 // done.
 func (r *runner) judged(items []api.InventoryItem, verdicts []api.Verdict, strange, ready bool) {
 	first := !r.answered
-	r.answered, r.unready = true, !ready
-	clear(r.stops)
+	r.answered, r.verdict.unready = true, !ready
+	clear(r.verdict.stops)
 	for i := range min(len(items), len(verdicts)) {
 		a := r.allocs[items[i].ID]
 		if a == nil {
@@ -147,7 +147,7 @@ func (r *runner) judged(items []api.InventoryItem, verdicts []api.Verdict, stran
 		seq := a.Status.Seq
 		*a = judge(*a, verdicts[i], strange, time.Now(), r.c.cfg.Tuning.OrphanAfter)
 		if a.Why != "" && a.Stage != stageDone {
-			r.stops[a.ID] = struct{}{}
+			r.verdict.stops[a.ID] = struct{}{}
 			r.log.Info("an instance is stopped", "instance", api.InstanceName(a.Job, a.Task, a.Slot), "allocation", r.text.Format(a.ID), "reason", a.Why)
 		}
 		r.settle(a, seq)
