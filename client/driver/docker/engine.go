@@ -67,15 +67,15 @@ func unreachable(host string, err error) string {
 		return fmt.Sprintf("Docker does not answer at %s: connection refused; start the engine (systemctl start docker)", where)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("Docker does not answer at %s in time; look at the engine's own log (journalctl -u docker)", where)
-	case missingText(err, "permission denied"): // the client keeps the text of some errors only
+	case says(err, "permission denied"): // the client keeps the text of some errors only
 		return unreachable(host, fs.ErrPermission)
-	case missingText(err, "no such file or directory"), missingText(err, "Is the docker daemon running"):
+	case says(err, "no such file or directory"), says(err, "Is the docker daemon running"):
 		return unreachable(host, fs.ErrNotExist)
 	}
 	return fmt.Sprintf("Docker does not answer at %s: %s", where, reason(err))
 }
 
-func missingText(err error, text string) bool { return strings.Contains(err.Error(), text) }
+func says(err error, words string) bool { return strings.Contains(err.Error(), words) }
 
 // reason says in one line why a call failed.
 func (d *Driver) reason(err error) string {

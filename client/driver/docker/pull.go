@@ -107,12 +107,12 @@ func (l layers) add(name string, m *jsonmessage.JSONMessage) string {
 
 // pullError says in one line why an image is not to be had.
 func pullError(name string, err error, text string) error {
-	says := func(words ...string) bool {
+	told := func(words ...string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 	}
 	// Docker Hub does not tell an image that is not there from one that is private.
-	missing := errdefs.IsNotFound(err) || says("pull access denied", "manifest unknown", "not found", "repository does not exist")
-	denied := errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || says("unauthorized", "no basic auth credentials")
+	missing := errdefs.IsNotFound(err) || told("pull access denied", "manifest unknown", "not found", "repository does not exist")
+	denied := errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || told("unauthorized", "no basic auth credentials")
 	what := "cannot be pulled"
 	if missing {
 		what = "not found"

@@ -62,7 +62,7 @@ func (d *Driver) describe(ctx context.Context, s container.Summary) *driver.Inst
 	version, _ := strconv.ParseUint(s.Labels[labelVersion], 10, 64) // handle has looked at it
 	i := &driver.Instance{
 		Handle: h, Job: s.Labels[labelJob], Task: s.Labels[labelTask], Version: version,
-		Running: s.State == container.StateRunning, StartedAt: time.Unix(s.Created, 0),
+		Running: s.State == container.StateRunning || s.State == container.StatePaused, StartedAt: time.Unix(s.Created, 0),
 	}
 	full, err := d.inspect(ctx, s.ID)
 	if gone(err) {

@@ -92,6 +92,9 @@ func (g group) limit(s *spec) error {
 	}
 	shares := max(2, s.CPU*1024/1000)
 	bytes := s.Memory << 20
+	if bytes <= 0 {
+		return errors.New("the task asks for no memory, so that none can be its limit")
+	}
 	if g.unified {
 		// Shares of 2 to 262144 are weights of 1 to 10000, as runc converts them.
 		weight := 1 + (shares-2)*9999/262142

@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"cube/api"
 	"cube/client/driver/transcript"
 )
-
-func sorted(all []uint32) []uint32 { slices.Sort(all); return all }
 
 // Logs streams an allocation's output; see driver.Driver. Following ends with the run that is the newest when it begins.
 func (d *Driver) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) (io.ReadCloser, error) {

@@ -122,7 +122,10 @@ func (d *Driver) Remove(ctx context.Context, h driver.Handle) error {
 		// Output that cannot be read must not keep an instance for ever.
 		d.log.Warn("the last output of an instance is lost", "dir", dir, "error", err)
 	}
-	return removeRun(dir)
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("delete the run's directory: %w", err)
+	}
+	return nil
 }
 
 // ending returns how a run ended, nil while it runs. Where its supervisor ended without writing that down, it is done

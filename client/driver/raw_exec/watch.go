@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,7 +87,8 @@ func (d *Driver) runs(id api.ID) ([]uint32, error) {
 			all = append(all, uint32(n))
 		}
 	}
-	return sorted(all), nil
+	slices.Sort(all)
+	return all, nil
 }
 
 // watcher is one Watch: an epoll instance over the pidfds of supervisors. Only its own goroutine touches it, but for

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"cube/api"
 	"cube/client/driver"
@@ -24,31 +25,43 @@ const (
 // Archive finds the directories of allocations by their IDs, also after the agent has started anew, and keeps in them
 // the tails of what removed instances printed. It holds a symbolic link for each allocation; whoever deletes an
 // allocation's directory need not know of it. Its methods are safe for concurrent use.
-type Archive struct{ dir string }
+type Archive struct {
+	dir    string
+	placed atomic.Uint32 // how often Place has made a link
+}
+
+// pruneEvery is after how many new allocations the links of deleted ones are looked for.
+const pruneEvery = 256
 
 // OpenArchive opens the archive in dir, and makes it if needed. Links to directories that are gone are deleted.
 func OpenArchive(dir string) (*Archive, error) {
-	dir, err := filepath.Abs(dir)
+	full, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("find the directory %s: %w", dir, err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(full, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of allocations: %w", err)
 	}
-	a := &Archive{dir: dir}
-	entries, err := os.ReadDir(dir)
+	a := &Archive{dir: full}
+	return a, a.prune()
+}
+
+// prune deletes links to directories that are gone.
+func (a *Archive) prune() error {
+	entries, err := os.ReadDir(a.dir)
 	if err != nil {
-		return nil, fmt.Errorf("read the directory of allocations: %w", err)
+		return fmt.Errorf("read the directory of allocations: %w", err)
 	}
 	for _, e := range entries {
-		link := filepath.Join(dir, e.Name())
-		if _, err := os.Stat(link); errors.Is(err, fs.ErrNotExist) && e.Type()&fs.ModeSymlink != 0 {
-			if err := os.Remove(link); err != nil {
-				return nil, fmt.Errorf("delete the link of an allocation that is gone: %w", err)
-			}
+		link := filepath.Join(a.dir, e.Name())
+		if _, err := os.Stat(link); !errors.Is(err, fs.ErrNotExist) || e.Type()&fs.ModeSymlink == 0 {
+			continue
+		}
+		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("delete the link of an allocation that is gone: %w", err)
 		}
 	}
-	return a, nil
+	return nil
 }
 
 func (a *Archive) link(id api.ID) string {
@@ -57,6 +70,9 @@ func (a *Archive) link(id api.ID) string {
 
 // Place says where an allocation's directory is.
 func (a *Archive) Place(id api.ID, dir string) error {
+	if dir == "" {
+		return errors.New("the allocation has no directory")
+	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return fmt.Errorf("find the allocation's directory: %w", err)
@@ -71,6 +87,9 @@ func (a *Archive) Place(id api.ID, dir string) error {
 	}
 	if err := os.Symlink(dir, link); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("remember an allocation's directory: %w", err)
+	}
+	if a.placed.Add(1)%pruneEvery == 0 {
+		return a.prune()
 	}
 	return nil
 }
