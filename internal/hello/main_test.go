@@ -1,0 +1,65 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestRun(t *testing.T) {
+	for _, c := range []struct {
+		args           string
+		code           int
+		stdout, stderr string
+	}{
+		{"-listen none -lines 2 -exit-after 0s -exit-code 3", 3, "out 1\nout 2\n", "err 1\nerr 2\n"},
+		{"-listen none -exit-after 1ms -memory 1", 0, "", ""},
+		{"-listen 256.0.0.1:1", 1, "", "hello: listen tcp: lookup 256.0.0.1"},
+		{"-no-such-flag", 2, "", "flag provided but not defined: -no-such-flag"},
+	} {
+		var stdout, stderr strings.Builder
+		if code := run(strings.Fields(c.args), &stdout, &stderr); code != c.code {
+			t.Errorf("hello %s ends with %d, want %d", c.args, code, c.code)
+		}
+		if stdout.String() != c.stdout || !strings.HasPrefix(stderr.String(), c.stderr) {
+			t.Errorf("hello %s prints %q and %q, want %q and %q", c.args, &stdout, &stderr, c.stdout, c.stderr)
+		}
+	}
+}
+
+func TestSignals(t *testing.T) {
+	signals := make(chan os.Signal, 2)
+	signals <- syscall.SIGTERM
+	signals <- syscall.SIGINT
+	o := options{listen: "none", exitAfter: -1, exitCode: 4, ignoreTerm: true}
+	var stdout, stderr strings.Builder
+	if code := o.serve(signals, &stdout, &stderr); code != 4 || stdout.String() != "ignoring terminated\nending: interrupt\n" {
+		t.Errorf("it ends with %d after %q", code, stdout.String())
+	}
+}
+
+func TestHandler(t *testing.T) {
+	t.Setenv("CUBE_ALLOC_NAME", "web[0]")
+	exit := make(chan int, 1)
+	h := handler(exit)
+	for path, want := range map[string]string{
+		"/":            "hello from web[0] on ",
+		"/healthz":     "ok\n",
+		"/env":         `"CUBE_ALLOC_NAME":"web[0]"`,
+		"/exit?code=x": "code is not a number",
+		"/exit?code=7": "ending with 7",
+		"/nope":        "404",
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s answers %q, want %q", path, w.Body, want)
+		}
+	}
+	if code := <-exit; code != 7 {
+		t.Errorf("it is told to end with %d", code)
+	}
+}
