@@ -1,0 +1,147 @@
+package jobspec
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/go-version"
+
+	"cube/api"
+)
+
+// readPlacement reads where a task may stand, where it had better stand, and how its instances are spread.
+func (p *parser) readPlacement(b *body, t *api.Task) {
+	b.each("constraint", 0, func(r *body) {
+		var c api.Constraint
+		distinct := false
+		r.flag("distinct_hosts", &distinct)
+		readCondition(r, &c.Attribute, &c.Operator, &c.Value)
+		if distinct {
+			if len(r.block.Body.Attributes) > 1 {
+				p.addf(r.block.DefRange(), "distinct_hosts = true stands alone in its constraint")
+			}
+			c = api.Constraint{Operator: api.OpDistinctHosts}
+		} else if r.attr("distinct_hosts") != nil {
+			return // false asks for nothing
+		}
+		if p.sound(r, func(t *api.Task) { t.Constraints = []api.Constraint{c} }) {
+			t.Constraints = append(t.Constraints, c)
+		}
+	})
+	b.each("affinity", 0, func(r *body) {
+		a := api.Affinity{Weight: api.DefaultWeight}
+		readCondition(r, &a.Attribute, &a.Operator, &a.Value)
+		p.readWeight(r, &a.Weight)
+		if p.sound(r, func(t *api.Task) { t.Affinities = []api.Affinity{a} }) {
+			t.Affinities = append(t.Affinities, a)
+		}
+	})
+	b.each("spread", 0, func(r *body) {
+		s := api.Spread{Weight: api.DefaultWeight}
+		readAttribute(r, &s.Attribute)
+		p.readWeight(r, &s.Weight)
+		r.each("target", 1, func(target *body) {
+			st := api.SpreadTarget{Value: target.block.Labels[0]}
+			if target.attr("percent") == nil {
+				p.addf(target.block.DefRange(), "percent is missing")
+			}
+			target.whole("percent", &st.Percent)
+			s.Targets = append(s.Targets, st)
+		})
+		if p.sound(r, func(t *api.Task) { t.Spreads = []api.Spread{s} }) {
+			t.Spreads = append(t.Spreads, s)
+		}
+	})
+}
+
+// readWeight reads a weight. Zero is refused here: to api it is a weight that was left out.
+func (p *parser) readWeight(r *body, to *int) {
+	if r.whole("weight", to) && *to == 0 {
+		p.addf(r.attr("weight").Expr.Range(), "weight 0 asks for nothing; leave the block out")
+	}
+}
+
+// readCondition reads a condition on one attribute of nodes.
+func readCondition(r *body, attribute, operator, value *string) {
+	*operator = api.OpEqual
+	readAttribute(r, attribute)
+	r.text("operator", operator)
+	if v, place, ok := r.value("value", 0); ok {
+		s, err := written(v)
+		if err != nil {
+			r.p.addf(place, "value %s", err)
+			return
+		}
+		*value = s
+		if err := checkVersions(*operator, s); err != nil {
+			r.p.addf(place, "%s", err)
+		}
+	}
+}
+
+// readAttribute reads the name of a node's attribute: "node.name" or "${node.name}".
+func readAttribute(r *body, to *string) {
+	if !r.textWith("attribute", to, runtimeNames) {
+		return
+	}
+	if inner, ok := strings.CutPrefix(*to, "${"); ok && strings.HasSuffix(inner, "}") {
+		*to = strings.TrimSuffix(inner, "}")
+	}
+	if err := api.CheckAttribute(*to); err != nil {
+		r.p.addf(r.attr("attribute").Expr.Range(), "%s; it is node.id, node.name, node.datacenter, node.address, attr.KEY or meta.KEY", err)
+	}
+}
+
+// sound has api check one condition in a task that has nothing else, and reports what is wrong within its block.
+func (p *parser) sound(r *body, put func(*api.Task)) bool {
+	if r.faulty() {
+		return false
+	}
+	t := api.DefaultTask("x")
+	t.Image = "x"
+	put(t)
+	err := checkTask(t, api.JobService)
+	if err == nil {
+		return true
+	}
+	text := strings.TrimPrefix(err.Error(), r.block.Type+": ")
+	r.refuse(api.Errorf(api.CodeInvalid, "%s", text))
+	return false
+}
+
+// checkVersions checks a list of versions as the scheduler reads it.
+func checkVersions(operator, value string) error {
+	switch operator {
+	case api.OpVersion:
+		if _, err := version.NewConstraint(value); err != nil {
+			return fmt.Errorf(`%.80q is not a list of versions such as ">= 1.2, < 2"`, value)
+		}
+	case api.OpSemver:
+		return checkSemver(value)
+	}
+	return nil
+}
+
+func checkSemver(value string) error {
+	count := 0
+	for part := range strings.SplitSeq(value, ",") {
+		part = strings.TrimSpace(part)
+		if part == "" {
+			continue
+		}
+		count++
+		number := strings.TrimLeft(part, "=!<>~^")
+		switch operator := part[:len(part)-len(number)]; operator {
+		case "", api.OpEqual, api.OpNotEqual, api.OpLess, api.OpLessEqual, api.OpGreater, api.OpGreaterEqual:
+		default:
+			return fmt.Errorf(`semver does not take %s; write a range such as ">= 1.2.0, < 2.0.0"`, operator)
+		}
+		if _, err := version.NewSemver(strings.TrimSpace(number)); err != nil {
+			return fmt.Errorf(`%.80q is not a semantic version; write a list such as ">= 1.2.0, < 2.0.0"`, part)
+		}
+	}
+	if count == 0 {
+		return fmt.Errorf(`a list of versions is expected, such as ">= 1.2.0, < 2.0.0"`)
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package jobspec
+
+import (
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+
+	"github.com/zclconf/go-cty/cty"
+
+	"cube/api"
+)
+
+// taskKeys are what a task has; for hints only.
+func taskKeys() []string {
+	return []string{"affinity", "args", "command", "config", "constraint", "count", "driver", "env", "image", "kill_signal", "kill_timeout",
+		"port", "resources", "restart", "spread", "user", "work_dir"}
+}
+
+// readTask reads what a task says, checked; nil if something is wrong. The body's owner finishes it.
+func (p *parser) readTask(b *body, j *api.Job) *api.Task {
+	t := api.DefaultTask(b.block.Labels[0])
+	b.whole("count", &t.Count)
+	b.text("driver", &t.Driver)
+	b.textWith("image", &t.Image, runtimeNames)
+	b.textWith("command", &t.Command, runtimeNames)
+	b.texts("args", &t.Args, runtimeNames)
+	t.Sensitive = b.pairs("env", &t.Env, runtimeNames|sensitiveValues)
+	b.textWith("user", &t.User, runtimeNames)
+	b.textWith("work_dir", &t.WorkDir, runtimeNames)
+	b.duration("kill_timeout", &t.KillTimeout)
+	b.text("kill_signal", &t.KillSignal)
+	b.pairs("meta", &t.Meta, 0)
+	p.readPorts(b, t)
+	b.block1("resources", func(r *body) { readResources(r, &t.Resources) })
+	b.block1("restart", func(r *body) {
+		r.whole("attempts", &t.Restart.Attempts)
+		r.duration("interval", &t.Restart.Interval)
+		r.duration("delay", &t.Restart.Delay)
+		r.duration("max_delay", &t.Restart.MaxDelay)
+		r.text("mode", &t.Restart.Mode)
+	})
+	p.readPlacement(b, t)
+	b.block1("config", func(c *body) { readConfig(c, t) })
+	if b.faulty() {
+		return nil
+	}
+	if err := checkTask(t, j.Type); err != nil {
+		b.refuse(err)
+		return nil
+	}
+	return t
+}
+
+// checkTask has api check one task by itself, so that a fault is reported where it is.
+func checkTask(t *api.Task, kind api.JobType) error {
+	c := *t
+	j := &api.Job{Name: "x", Type: kind, Priority: api.DefaultPriority, Tasks: []*api.Task{&c}}
+	c.Ports, c.Sensitive = slices.Clone(t.Ports), slices.Clone(t.Sensitive)
+	c.Constraints, c.Affinities, c.Spreads = slices.Clone(t.Constraints), slices.Clone(t.Affinities), slices.Clone(t.Spreads)
+	if kind != api.JobBatch {
+		j.Type = api.JobService // what else it may be is the job's fault, not the task's
+	}
+	j.Canonicalize()
+	return withoutJob(j.Validate(), j)
+}
+
+// withoutJob takes the names of the job and its first task off an error, since a place says more.
+func withoutJob(err error, j *api.Job) error {
+	if err == nil {
+		return nil
+	}
+	text := strings.TrimPrefix(err.Error(), fmt.Sprintf("job %q: ", j.Name))
+	if len(j.Tasks) == 1 {
+		text = strings.TrimPrefix(text, fmt.Sprintf("task %q: ", j.Tasks[0].Name))
+	}
+	return api.Errorf(api.CodeOf(err), "%s", text)
+}
+
+func (p *parser) readPorts(b *body, t *api.Task) {
+	labels, static := map[string]string{}, map[int]string{}
+	b.each("port", 1, func(r *body) {
+		port := api.Port{Label: r.block.Labels[0]}
+		place := r.block.LabelRanges[0]
+		if other, ok := labels[port.Label]; ok {
+			p.addf(place, "port %q is there already, at %s", port.Label, other)
+		}
+		labels[port.Label] = p.place(place)
+		for _, n := range []struct {
+			name string
+			to   *int
+		}{{"to", &port.To}, {"static", &port.Static}} {
+			if r.whole(n.name, n.to) && *n.to == 0 {
+				p.addf(r.attr(n.name).Expr.Range(), "%s 0 is not a port; leave it out to let Cube choose", n.name)
+			}
+		}
+		if other, ok := static[port.Static]; ok && port.Static != 0 {
+			p.addf(r.attr("static").Expr.Range(), "port %q has %d on the host already", other, port.Static)
+		}
+		static[port.Static] = port.Label
+		t.Ports = append(t.Ports, port)
+	})
+}
+
+func readResources(b *body, r *api.Resources) {
+	if v, place, ok := b.value("cpu", 0); ok {
+		n, err := milliCores(v)
+		if err != nil {
+			b.p.addf(place, "%s", err)
+		}
+		r.CPU = n
+	}
+	for _, amount := range []struct {
+		name string
+		to   *int64
+	}{{"memory", &r.Memory}, {"disk", &r.Disk}} {
+		if v, place, ok := b.value(amount.name, 0); ok {
+			n, err := mebibytes(v)
+			if err != nil {
+				b.p.addf(place, "%s %s", amount.name, err)
+			}
+			*amount.to = n
+		}
+	}
+}
+
+// milliCores reads cores, such as 0.25, or thousandths of one in quotes, such as "250m".
+func milliCores(v cty.Value) (int64, error) {
+	number := v
+	factor := big.NewFloat(1000)
+	if v.Type() == cty.String {
+		digits, ok := strings.CutSuffix(v.AsString(), "m")
+		n, err := numberFromText(digits)
+		if !ok || err != nil {
+			return 0, fmt.Errorf(`cpu takes cores, such as 0.25, or thousandths of one, such as "250m", not %.40q`, v.AsString())
+		}
+		number, factor = n, big.NewFloat(1)
+	}
+	if number.Type() != cty.Number {
+		return 0, fmt.Errorf(`cpu takes cores, such as 0.25, or thousandths of one, such as "250m", not %s`, kindName(v.Type()))
+	}
+	milli, _ := new(big.Float).Mul(number.AsBigFloat(), factor).Float64()
+	if milli > 1<<40 || milli < -1<<40 {
+		return 0, fmt.Errorf("cpu %s is more than a machine has", number.AsBigFloat().Text('g', 6))
+	}
+	if milli < 0 {
+		milli -= 0.5
+	} else {
+		milli += 0.5
+	}
+	return int64(milli), nil
+}
+
+// mebibytes reads MiB, or a size in quotes, such as "1.5GiB". A part of a MiB counts as one.
+func mebibytes(v cty.Value) (int64, error) {
+	switch v.Type() {
+	case cty.Number:
+		n, exact := v.AsBigFloat().Int64()
+		if exact != big.Exact {
+			return 0, fmt.Errorf(`takes a whole number of MiB, or a size such as "512MiB", not %s`, v.AsBigFloat().Text('f', -1))
+		}
+		return n, nil
+	case cty.String:
+		if strings.Trim(v.AsString(), "0123456789. ") == "" {
+			return 0, fmt.Errorf(`takes MiB as a number without quotes, or a size with its unit, such as "512MiB", not %.40q`, v.AsString())
+		}
+		n, err := api.ParseBytes(v.AsString())
+		return (n + 1<<20 - 1) >> 20, err
+	}
+	return 0, fmt.Errorf(`takes MiB, or a size such as "512MiB", not %s`, kindName(v.Type()))
+}
