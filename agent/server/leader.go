@@ -18,6 +18,7 @@ import (
 	"cube/agent/server/signal"
 	"cube/api"
 	"cube/fsm"
+	"cube/internal/session"
 )
 
 // leadRetry is the pause before a server that leads and whose loops failed begins anew.
@@ -175,8 +176,10 @@ func (s *Server) lead(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	t := &tenure{ctx: ctx, renew: renew, directory: contact.NewDirectory(time.Now()), reports: newReportQueue()}
 	g.Go(func() error { return s.scheduling(t).run(ctx) })
-	g.Go(func() error { return s.liveness(t).run(ctx) })
-	g.Go(func() error { return s.membership().run(ctx) })
+	g.Go(func() error { return s.liveness(t).Run(ctx) })
+	if !s.cfg.Dev { // which lets nobody in
+		g.Go(func() error { return s.keeper().Run(ctx) })
+	}
 	g.Go(func() error { return s.retention().run(ctx) })
 	g.Go(func() error { return t.reports.run(ctx, s.commitReports) })
 	s.tenure.Store(t)
@@ -209,15 +212,15 @@ func (s *Server) scheduling(t *tenure) *scheduling {
 	}
 }
 
-func (s *Server) liveness(t *tenure) *liveness {
-	return &liveness{
-		machine: s.machine, directory: t.directory, roster: s.roster,
-		graces: graces{node: s.cfg.NodeGrace, disconnect: s.cfg.DisconnectAfter},
-		declare: func(nodes []string, reason string) error {
+func (s *Server) liveness(t *tenure) *contact.Liveness {
+	return &contact.Liveness{
+		Machine: s.machine, Directory: t.directory, Roster: s.roster,
+		Graces: contact.Graces{Node: s.cfg.NodeGrace, Disconnect: s.cfg.DisconnectAfter},
+		Declare: func(nodes []string, reason string) error {
 			_, err := s.door.apply(&fsm.NodesDown{Nodes: nodes, Reason: reason}, leaderLoop("liveness", reason))
 			return err
 		},
-		logger: s.logger.Named("liveness"),
+		Logger: s.logger.Named("liveness"),
 	}
 }
 
@@ -228,10 +231,9 @@ func (s *Server) retention() *retention {
 	}}
 }
 
-func (s *Server) membership() *membership {
-	return &membership{
-		node: s.node, roster: s.roster, voters: members.Voters{Self: s.cfg.ID},
-		clusterID: s.machine.Snapshot().ClusterID(), alone: s.cfg.Dev, logger: s.logger.Named("members"),
+func (s *Server) keeper() *members.Keeper {
+	return &members.Keeper{
+		Node: s.node, Roster: s.roster, Self: s.cfg.ID, ClusterID: s.machine.Snapshot().ClusterID(), Logger: s.logger.Named("members"),
 	}
 }
 
@@ -255,13 +257,13 @@ func (s *Server) reporter() *contact.Reporter {
 }
 
 // Sessions implements api.Peer.
-func (s *Server) Sessions(_ context.Context, r *api.SessionReport) (*api.SessionAnswer, error) {
+func (s *Server) Sessions(ctx context.Context, r *api.SessionReport) (*api.SessionAnswer, error) {
 	t, err := s.leading()
 	if err != nil {
 		return nil, err
 	}
-	if r.Server == "" {
-		return nil, api.Errorf(api.CodeInvalid, "a report of sessions must name its server")
+	if from, ok := session.From(ctx); r.Server == "" || ok && (from.Role != api.RoleServer || from.Sender != r.Server) {
+		return nil, api.Errorf(api.CodeForbidden, "%s %.40q reports the sessions of server %.40q; each server reports its own", from.Role, from.Sender, r.Server)
 	}
 	return t.directory.Report(r, time.Now()), nil
 }

@@ -101,6 +101,10 @@ func merge(t *rapid.T, into *api.Plan, j api.JobPlan) {
 	last.Status, last.Message, last.Explanations = j.Status, j.Message, j.Explanations
 }
 
+func at(seconds float64) time.Time {
+	return time.Unix(1_000_000, 0).Add(time.Duration(seconds * float64(time.Second)))
+}
+
 func TestPacer(t *testing.T) {
 	waiting := func(rejections int, modified uint64) *api.Evaluation {
 		return &api.Evaluation{Job: "web", Rejections: rejections, ModifyIndex: modified}
@@ -202,8 +206,8 @@ func TestReportQueue(t *testing.T) {
 			t.Errorf("entries of %v reports", entries)
 		}
 		large := fsm.NodeReport{Statuses: make([]api.AllocationStatus, reportStatuses)}
-		q.waiting = []*submission{{report: large}, {report: large}}
-		if n := len(q.take()); n != 1 || len(q.waiting) != 1 {
+		full := &reportQueue{waiting: []*submission{{report: large}, {report: large}}}
+		if n := len(full.take()); n != 1 || len(full.waiting) != 1 {
 			t.Errorf("an entry took %d large reports", n)
 		}
 		cancel()

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"cube/agent/server/members"
 	"cube/agent/server/raftnode"
 	"cube/api"
 	"cube/fsm"
@@ -101,7 +102,7 @@ func (s *Server) RemovePeer(_ context.Context, id string, _ api.WriteMeta) error
 	if string(peer.ID) == s.cfg.ID {
 		return api.Errorf(api.CodeInvalid, "server %s leads: run `cube server leave` on it instead", peer.ID)
 	}
-	if err := s.node.RemoveServer(peer.ID, 0, changeTimeout).Error(); err != nil {
+	if err := s.node.RemoveServer(peer.ID, 0, members.ChangeTimeout).Error(); err != nil {
 		return fmt.Errorf("removing server %s: %w", peer.ID, raftError(err))
 	}
 	s.logger.Info("a server was removed on request", "server", peer.ID, "address", peer.Address)

@@ -47,7 +47,7 @@ func (s *scheduling) run(ctx context.Context) error {
 	for {
 		runnable := s.machine.Watch(fsm.WatchKey{Table: fsm.TableRunnable})
 		snapshot := s.machine.Snapshot()
-		admitted, next := s.pace.admit(snapshot.Runnable(batchEvaluations), time.Now())
+		admitted, next := s.pace.admit(snapshot.Runnable(batchEvaluations+len(s.pace.jobs)), time.Now())
 		if len(admitted) > 0 {
 			if err := s.round(snapshot, admitted); err != nil {
 				return err

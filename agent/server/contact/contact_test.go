@@ -8,10 +8,13 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
 
 	"cube/agent/server/signal"
 	"cube/api"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func at(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
 

@@ -8,9 +8,12 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"go.uber.org/goleak"
 
 	"cube/api"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func seen(members ...api.Member) []Sighting {
 	var out []Sighting

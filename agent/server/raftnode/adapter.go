@@ -65,6 +65,10 @@ func (a *adapter) count(n int) {
 	if after/snapshotBytes == (after-int64(n))/snapshotBytes {
 		return
 	}
+	a.signal()
+}
+
+func (a *adapter) signal() {
 	select {
 	case a.grown <- struct{}{}:
 	default: // a snapshot is due already

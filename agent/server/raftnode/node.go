@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
 
+	"cube/agent/server/signal"
 	"cube/api"
 	"cube/fsm"
 )
@@ -22,6 +23,9 @@ const (
 	never = 1 << 62
 	// markEvery bounds how far the marker lags behind. It is a check on gross loss, not a second log.
 	markEvery = 30 * time.Second
+	// snapshotRetry is the pause after a snapshot that failed: most likely the disk is full, or a change of the
+	// configuration is not committed yet.
+	snapshotRetry = time.Minute
 	// leadershipChanges are buffered, since raft stops while nobody reads them.
 	leadershipChanges = 64
 )
@@ -190,8 +194,11 @@ func (n *Node) takeSnapshots(ctx context.Context, took func(time.Duration)) erro
 			took(time.Since(began))
 		case errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown):
 		default:
-			// The log goes on growing; the next 64 MiB try again.
-			n.logger.Error("taking a snapshot failed: the log grows until one succeeds", "error", err)
+			n.logger.Error("taking a snapshot failed: the log grows until one succeeds", "error", err, "again_after", snapshotRetry)
+			if !signal.Pause(ctx, snapshotRetry) {
+				return nil
+			}
+			n.adapter.signal()
 		}
 	}
 }

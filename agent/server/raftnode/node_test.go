@@ -261,6 +261,22 @@ func TestAnEntryThatCannotBeAppliedStopsTheServer(t *testing.T) {
 	}
 }
 
+// TestAFatalFaultEndsRun: whoever owns the process learns why it must end.
+func TestAFatalFaultEndsRun(t *testing.T) {
+	n, err := Open(config(t.TempDir(), "s1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.fail(errors.New("the disk hangs"))
+	n.fail(errors.New("and more")) // the first reason counts
+	if err := n.Run(context.Background(), func(time.Duration) {}); err == nil || err.Error() != "the disk hangs" {
+		t.Errorf("Run ended with: %v", err)
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSnapshotsGoByBytes(t *testing.T) {
 	a := newAdapter(fsm.New(), nil)
 	a.count(snapshotBytes - 1)

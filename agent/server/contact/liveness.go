@@ -1,4 +1,4 @@
-package server
+package contact
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"cube/agent/server/contact"
 	"cube/agent/server/members"
 	"cube/agent/server/signal"
 	"cube/api"
@@ -25,26 +24,26 @@ const (
 	sweepEvery = 250 * time.Millisecond
 )
 
-// graces are how long a node may be silent.
-type graces struct {
-	node       time.Duration // session gone and gossip says failed
-	disconnect time.Duration // session gone, or nobody knows
+// Graces are how long a node may be silent.
+type Graces struct {
+	Node       time.Duration // session gone and gossip says failed
+	Disconnect time.Duration // session gone, or nobody knows
 }
 
 // deadline judges one node: the time at which it counts as down, and why. ok is false while it is connected: gossip
 // alone never brings a node down.
-func (g graces) deadline(c contact.Contact, gossip api.MemberStatus) (at time.Time, reason string, ok bool) {
+func (g Graces) deadline(c Contact, gossip api.MemberStatus) (at time.Time, reason string, ok bool) {
 	// An agent that left in good order may be on its way back, and leaves its instances running: it has the longer grace.
 	gone := gossip == api.MemberFailed
 	switch {
 	case c.Connected:
 		return time.Time{}, "", false
 	case c.Observed && gone:
-		return c.Since.Add(g.node), "its session ended and gossip says that it failed", true
+		return c.Since.Add(g.Node), "its session ended and gossip says that it failed", true
 	case c.Observed:
-		return c.Since.Add(g.disconnect), fmt.Sprintf("no session for %s", g.disconnect), true
+		return c.Since.Add(g.Disconnect), fmt.Sprintf("no session for %s", g.Disconnect), true
 	default:
-		return c.Since.Add(g.disconnect), fmt.Sprintf("not heard of for %s", g.disconnect), true
+		return c.Since.Add(g.Disconnect), fmt.Sprintf("not heard of for %s", g.Disconnect), true
 	}
 }
 
@@ -87,23 +86,23 @@ func (h *massHold) check(now time.Time, up, due, soon int) (wait time.Time) {
 // fell notes that nodes were declared down.
 func (h *massHold) fell(now time.Time, nodes int) { h.falls = append(h.falls, fall{now, nodes}) }
 
-// liveness is the leader's loop that declares nodes down.
-type liveness struct {
-	machine   *fsm.Machine
-	directory *contact.Directory
-	roster    *members.Roster
-	graces    graces
-	declare   func(nodes []string, reason string) error
-	logger    hclog.Logger
+// Liveness is the leader's loop that declares nodes down.
+type Liveness struct {
+	Machine   *fsm.Machine
+	Directory *Directory
+	Roster    *members.Roster
+	Graces    Graces
+	Declare   func(nodes []string, reason string) error // writes it
+	Logger    hclog.Logger
 
 	hold massHold
 }
 
-// run ends when ctx does or a declaration cannot be written. It is woken by sessions that come and go, by gossip, by
+// Run ends when ctx does or a declaration cannot be written. It is woken by sessions that come and go, by gossip, by
 // nodes that register, and by the clock when the next deadline is due.
-func (l *liveness) run(ctx context.Context) error {
+func (l *Liveness) Run(ctx context.Context) error {
 	for {
-		sessions, gossip, nodes := l.directory.Changed.Wait(), l.roster.Changed.Wait(), l.machine.Watch(fsm.WatchKey{Table: fsm.TableNodes})
+		sessions, gossip, nodes := l.Directory.Changed.Wait(), l.Roster.Changed.Wait(), l.Machine.Watch(fsm.WatchKey{Table: fsm.TableNodes})
 		next, err := l.sweep(ctx, time.Now())
 		if err != nil {
 			return err
@@ -127,15 +126,15 @@ func (l *liveness) run(ctx context.Context) error {
 }
 
 // sweep declares what is due and returns when to look again at the latest; zero when only an event can change anything.
-func (l *liveness) sweep(ctx context.Context, now time.Time) (next time.Time, err error) {
+func (l *Liveness) sweep(ctx context.Context, now time.Time) (next time.Time, err error) {
 	due := make(map[string][]string) // by reason
 	up, dues, soon := 0, 0, 0
-	for n := range l.machine.Snapshot().Nodes() {
+	for n := range l.Machine.Snapshot().Nodes() {
 		if n.Status == api.NodeDown {
 			continue
 		}
 		up++
-		at, reason, ok := l.graces.deadline(l.directory.Contact(n.ID, now), l.roster.Node(n.ID))
+		at, reason, ok := l.Graces.deadline(l.Directory.Contact(n.ID, now), l.Roster.Node(n.ID))
 		if !ok {
 			continue
 		}
@@ -149,20 +148,20 @@ func (l *liveness) sweep(ctx context.Context, now time.Time) (next time.Time, er
 		due[reason] = append(due[reason], n.ID)
 		dues++
 	}
-	if at := l.directory.NextSilence(now); !at.IsZero() && up > 0 {
+	if at := l.Directory.NextSilence(now); !at.IsZero() && up > 0 {
 		next = signal.Earliest(next, at)
 	}
 	holding := !l.hold.until.IsZero()
 	if wait := l.hold.check(now, up, dues, soon); !wait.IsZero() {
 		if !holding {
-			l.logger.Error("over half of the nodes would be declared down at once: holding, the fault may be on this side",
+			l.Logger.Error("over half of the nodes would be declared down at once: holding, the fault may be on this side",
 				"nodes", up, "silent", soon, "until", wait.Format(time.RFC3339))
 		}
 		return signal.Earliest(next, wait), nil
 	}
 	for reason, nodes := range due {
-		l.logger.Warn("nodes are down", "count", len(nodes), "reason", reason, "nodes", first(nodes, 5))
-		if err := l.declare(nodes, reason); err != nil {
+		l.Logger.Warn("nodes are down", "count", len(nodes), "reason", reason, "nodes", first(nodes, 5))
+		if err := l.Declare(nodes, reason); err != nil {
 			return next, err
 		}
 		l.hold.fell(now, len(nodes))

@@ -1,35 +1,28 @@
-package server
+package contact
 
 import (
 	"testing"
 	"time"
 
-	"cube/agent/server/contact"
 	"cube/api"
 )
 
-var epochStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
-func at(seconds float64) time.Time {
-	return epochStart.Add(time.Duration(seconds * float64(time.Second)))
-}
-
 func TestDeadlines(t *testing.T) {
-	g := graces{node: 5 * time.Second, disconnect: 30 * time.Second}
+	g := Graces{Node: 5 * time.Second, Disconnect: 30 * time.Second}
 	tests := []struct {
 		name    string
-		contact contact.Contact
+		contact Contact
 		gossip  api.MemberStatus
-		want    float64 // seconds; negative: never
+		want    int // seconds; negative: never
 	}{
-		{"connected and well", contact.Contact{Connected: true}, api.MemberAlive, -1},
-		{"gossip alone never brings a node down", contact.Contact{Connected: true}, api.MemberFailed, -1},
-		{"session gone, gossip failed", contact.Contact{Since: at(0), Observed: true}, api.MemberFailed, 5},
-		{"session gone, its agent left in good order", contact.Contact{Since: at(0), Observed: true}, api.MemberLeft, 30},
-		{"session gone, gossip still sees it", contact.Contact{Since: at(0), Observed: true}, api.MemberAlive, 30},
-		{"session gone, gossip never saw it", contact.Contact{Since: at(0), Observed: true}, "", 30},
-		{"a new leader has not observed the silence", contact.Contact{Since: at(0)}, api.MemberFailed, 30},
-		{"its server died: nobody knows", contact.Contact{Since: at(3), Observed: false}, api.MemberAlive, 33},
+		{"connected and well", Contact{Connected: true}, api.MemberAlive, -1},
+		{"gossip alone never brings a node down", Contact{Connected: true}, api.MemberFailed, -1},
+		{"session gone, gossip failed", Contact{Since: at(0), Observed: true}, api.MemberFailed, 5},
+		{"session gone, its agent left in good order", Contact{Since: at(0), Observed: true}, api.MemberLeft, 30},
+		{"session gone, gossip still sees it", Contact{Since: at(0), Observed: true}, api.MemberAlive, 30},
+		{"session gone, gossip never saw it", Contact{Since: at(0), Observed: true}, "", 30},
+		{"a new leader has not observed the silence", Contact{Since: at(0)}, api.MemberFailed, 30},
+		{"its server died: nobody knows", Contact{Since: at(3), Observed: false}, api.MemberAlive, 33},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -38,7 +31,7 @@ func TestDeadlines(t *testing.T) {
 			case ok != (test.want >= 0):
 				t.Errorf("deadline: %v, want %v", ok, test.want >= 0)
 			case ok && (!got.Equal(at(test.want)) || reason == ""):
-				t.Errorf("deadline after %s because %q, want %v s", got.Sub(at(0)), reason, test.want)
+				t.Errorf("deadline after %s because %q, want %d s", got.Sub(at(0)), reason, test.want)
 			}
 		})
 	}
@@ -46,10 +39,10 @@ func TestDeadlines(t *testing.T) {
 
 func TestMassHold(t *testing.T) {
 	type look struct {
-		at            float64
+		at            int
 		up, due, soon int
-		want          float64 // waits until; negative: goes ahead
-		fall          int     // then so many are declared
+		want          int // waits until; negative: goes ahead
+		fall          int // then so many are declared
 	}
 	tests := []struct {
 		name  string
@@ -71,7 +64,7 @@ func TestMassHold(t *testing.T) {
 			for i, l := range test.looks {
 				wait := h.check(at(l.at), l.up, l.due, l.soon)
 				if wait.IsZero() != (l.want < 0) || !wait.IsZero() && !wait.Equal(at(l.want)) {
-					t.Fatalf("look %d: waits until %v, want %v s", i, wait, l.want)
+					t.Fatalf("look %d: waits until %v, want %d s", i, wait, l.want)
 				}
 				if l.fall > 0 {
 					h.fell(at(l.at), l.fall)

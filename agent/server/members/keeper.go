@@ -1,41 +1,36 @@
-package server
+package members
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
-	"cube/agent/server/members"
 	"cube/agent/server/raftnode"
 )
 
 const (
-	// changeTimeout bounds one change of the Raft configuration.
-	changeTimeout = 10 * time.Second
+	// ChangeTimeout bounds one change of the Raft configuration.
+	ChangeTimeout = 10 * time.Second
 	// changeRetry is the pause after one that failed: most likely an earlier one is not committed yet.
 	changeRetry = time.Second
 	// heartbeats is how many observations of failing servers may wait; the rest is dropped by raft.
 	heartbeats = 64
 )
 
-// membership is the leader's loop that lets servers in, and to vote.
-type membership struct {
-	node      *raftnode.Node
-	roster    *members.Roster
-	voters    members.Voters
-	clusterID string
-	alone     bool // -dev: nobody is let in
-	logger    hclog.Logger
+// Keeper is the leader's loop that lets servers in, and to vote.
+type Keeper struct {
+	Node      *raftnode.Node
+	Roster    *Roster
+	Self      string // Raft ID
+	ClusterID string
+	Logger    hclog.Logger
 }
 
-// run ends when ctx does. Gossip, heartbeats that fail or resume, and the end of a server's probation wake it.
-func (m *membership) run(ctx context.Context) error {
-	if m.alone {
-		<-ctx.Done()
-		return nil
-	}
+// Run ends when ctx does. Gossip, heartbeats that fail or resume, and the end of a server's probation wake it.
+func (k *Keeper) Run(ctx context.Context) error {
 	seen := make(chan raft.Observation, heartbeats)
 	observer := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
@@ -44,18 +39,19 @@ func (m *membership) run(ctx context.Context) error {
 		}
 		return false
 	})
-	m.node.RegisterObserver(observer)
-	defer m.node.DeregisterObserver(observer)
+	k.Node.RegisterObserver(observer)
+	defer k.Node.DeregisterObserver(observer)
 	failing := make(map[string]bool)
+	voters := Voters{Self: k.Self}
 	for {
-		gossip := m.roster.Changed.Wait()
-		change, again := m.voters.Next(time.Now(), m.clusterID, m.node.Servers(), m.roster.Servers(), failing)
+		gossip := k.Roster.Changed.Wait()
+		change, again := voters.Next(time.Now(), k.ClusterID, k.Node.Servers(), k.Roster.Servers(), failing)
 		if change != nil {
-			if err := m.make(*change); err != nil {
-				if lostLeadership(err) {
+			if err := k.make(*change); err != nil {
+				if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) {
 					return err
 				}
-				m.logger.Warn("changing the servers failed: trying again", "server", change.Server.ID, "error", err)
+				k.Logger.Warn("changing the servers failed: trying again", "server", change.Server.ID, "error", err)
 				again = time.Now().Add(changeRetry)
 			} else {
 				continue
@@ -82,22 +78,22 @@ func (m *membership) run(ctx context.Context) error {
 }
 
 // make carries out one change and waits until it is committed.
-func (m *membership) make(c members.Change) error {
+func (k *Keeper) make(c Change) error {
 	var future raft.IndexFuture
 	what := "vote"
 	switch {
 	case c.Remove:
 		what = "go"
-		future = m.node.RemoveServer(c.Server.ID, 0, changeTimeout)
+		future = k.Node.RemoveServer(c.Server.ID, 0, ChangeTimeout)
 	case c.Server.Suffrage == raft.Voter:
-		future = m.node.AddVoter(c.Server.ID, c.Server.Address, 0, changeTimeout)
+		future = k.Node.AddVoter(c.Server.ID, c.Server.Address, 0, ChangeTimeout)
 	default:
 		what = "follow"
-		future = m.node.AddNonvoter(c.Server.ID, c.Server.Address, 0, changeTimeout)
+		future = k.Node.AddNonvoter(c.Server.ID, c.Server.Address, 0, ChangeTimeout)
 	}
 	if err := future.Error(); err != nil {
 		return err
 	}
-	m.logger.Info("the servers changed", "server", c.Server.ID, "address", c.Server.Address, "to", what, "why", c.Why)
+	k.Logger.Info("the servers changed", "server", c.Server.ID, "address", c.Server.Address, "to", what, "why", c.Why)
 	return nil
 }
