@@ -166,13 +166,14 @@ func (c *fakeCluster) RegisterJobs(_ context.Context, s api.Submission, w api.Wr
 	if err := c.begin("RegisterJobs", api.Query{}); err != nil {
 		return nil, err
 	}
+	c.do(func() { c.submitted = s })
 	var jobs []*api.Job
 	if err := json.Unmarshal([]byte(s.Source), &jobs); err != nil {
 		return nil, api.Errorf(api.CodeInvalid, "%s:1:1: %w", s.FileName, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.requests[w.RequestID], c.submitted = w, s
+	c.requests[w.RequestID] = w
 	answer := &api.Registered{}
 	for _, j := range jobs {
 		old := c.jobs[j.Name]
