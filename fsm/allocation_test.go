@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -161,12 +162,15 @@ func TestANodeThatShrinksKeepsWhatItHolds(t *testing.T) {
 	n.Resources = api.Resources{CPU: 150, Memory: 8192, Disk: 1}
 	c.ok(&RegisterNode{Node: n})
 	p := c.plan("web", api.EvalBlocked)
-	if p.Jobs[0].Evaluation == 0 { // run has completed it
-		c.register(testJob("web", api.JobService, 4))
-		p = c.plan("web", api.EvalBlocked)
-	}
 	c.put(p, 2, "n1")
 	equal(t, "accepted", c.ok(&CommitPlan{Plan: p}).Accepted, 0)
+	restored := New()
+	if err := restored.Restore(bytes.NewReader(persisted(t, c.m.Snapshot()))); err != nil {
+		t.Fatal(err)
+	}
+	if errs := Check(restored.Snapshot()); len(errs) > 0 {
+		t.Fatal(errs)
+	}
 	c.report(ids[0], api.PhaseFailed)
 	equal(t, "over", c.m.Snapshot().nodes.rowsOver("n1"), api.Resources{})
 }
@@ -212,7 +216,7 @@ func TestRowsOfAJobComeByTaskSlotAndAge(t *testing.T) {
 	c.nodes("n1")
 	job := testJob("shop", api.JobService, 1)
 	job.Tasks = nil
-	for _, name := range []string{"zeta", "web", "alpha"} { // interned in this order
+	for _, name := range []string{"web", "zeta", "alpha"} { // interned in this order
 		task := api.DefaultTask(name)
 		task.Count = 2
 		job.Tasks = append(job.Tasks, task)

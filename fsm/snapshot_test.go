@@ -130,7 +130,7 @@ func TestASnapshotCarriesEverything(t *testing.T) {
 	}
 	equal(t, "header", h, Header{Format: 1, Index: c.index, ClusterID: "c1", Epoch: 1})
 	sum := s.Fingerprint()
-	equal(t, "the fingerprint is the digest", string(sum[:]), string(raw[len(raw)-sha256.Size:]))
+	equal(t, "the fingerprint is the digest", bytes.Equal(sum[:], raw[len(raw)-sha256.Size:]), true)
 
 	m := New()
 	if err := m.Restore(iotest.HalfReader(bytes.NewReader(raw))); err != nil {
@@ -140,7 +140,7 @@ func TestASnapshotCarriesEverything(t *testing.T) {
 	if errs := Check(got); len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	equal(t, "bytes", string(persisted(t, got)), string(raw))
+	equal(t, "equal bytes", bytes.Equal(persisted(t, got), raw), true)
 	equal(t, "summary", got.Summary("web"), s.Summary("web"))
 	equal(t, "completed", got.Completed("sum", "sum", 1, 0), true)
 	equal(t, "runnable", len(got.Runnable(0)), len(s.Runnable(0)))
@@ -148,6 +148,9 @@ func TestASnapshotCarriesEverything(t *testing.T) {
 	for table := range tableCount {
 		equal(t, "index", got.TableIndex(WatchKey{Table: table}), s.TableIndex(WatchKey{Table: table}))
 	}
+	equal(t, "deleted", got.deleted, s.deleted)
+	equal(t, "freed", got.freed, s.freed)
+	equal(t, "counter", got.counter, s.counter)
 	for row := range s.Rows() {
 		a, _ := s.Allocation(row.ID)
 		b, _ := got.Allocation(row.ID)
@@ -158,6 +161,44 @@ func TestASnapshotCarriesEverything(t *testing.T) {
 	first := Command{RequestID: "r1", At: c.at, Body: &RegisterJobs{Jobs: []*api.Job{testJob("web", api.JobService, 3), testJob("sum", api.JobBatch, 3)}}}
 	equal(t, "a request of before", m.Apply(c.index+1, &first).Replayed, true)
 	equal(t, "the purged job's version goes on", m.Apply(c.index+2, &Command{Body: &RegisterJobs{Jobs: []*api.Job{testJob("old", api.JobService, 1)}}}).Registered[0].Version, 2)
+}
+
+// TestHandlesDoNotShow builds a state whose names were met in another order than the alphabet's, in every table whose own
+// order is that of handles. Restoring interns names in alphabetical order.
+func TestHandlesDoNotShow(t *testing.T) {
+	c := newCluster(t)
+	c.nodes("n2", "n1")
+	for _, name := range []string{"zeta", "alpha"} {
+		j := testJob(name, api.JobBatch, 2)
+		j.Tasks[0].Name = "same"
+		c.register(j)
+		p := c.plan(name, api.EvalComplete)
+		c.put(p, 0, "n1", 8080).Task = "same"
+		c.put(p, 1, "n2", 8080).Task = "same"
+		c.ok(&CommitPlan{Plan: p})
+		ids := c.live(name)
+		c.report(ids[0], api.PhaseComplete)
+		c.report(ids[1], api.PhaseFailed)
+	}
+	for i, node := range []string{"n2", "n1"} {
+		c.register(testJob("web", api.JobService, i+1))
+		p := c.plan("web", api.EvalComplete)
+		c.put(p, uint32(i), node, 9000)
+		c.ok(&CommitPlan{Plan: p})
+		c.report(c.live("web")[0], api.PhaseFailed, func(st *api.AllocationStatus) { st.Failure, st.Port = api.FailurePortTaken, 9000 })
+	}
+	restored := New()
+	raw := persisted(t, c.m.Snapshot())
+	if err := restored.Restore(bytes.NewReader(raw)); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "equal bytes", bytes.Equal(persisted(t, restored.Snapshot()), raw), true)
+	for name, s := range map[string]*Snapshot{"before": c.m.Snapshot(), "after": restored.Snapshot()} {
+		equal(t, name+" alpha[0]", s.Completed("alpha", "same", 1, 0), true)
+		equal(t, name+" alpha[1]", s.Completed("alpha", "same", 1, 1), false)
+		equal(t, name+" n1", s.Quarantined(0, 9000), true)
+		equal(t, name+" n2", s.Quarantined(1, 9000), true)
+	}
 }
 
 func deref(a *api.Allocation) api.Allocation {
