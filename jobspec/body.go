@@ -2,6 +2,7 @@ package jobspec
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math/big"
@@ -29,7 +30,7 @@ type body struct {
 }
 
 func (p *parser) open(block *hclsyntax.Block, what string) *body {
-	return &body{p: p, block: block, what: what, before: p.faults}
+	return &body{p: p, block: block, what: what, before: p.faults, hints: map[string]string{}}
 }
 
 // faulty reports whether something was found wrong since the body was opened.
@@ -98,8 +99,8 @@ func (b *body) flag(name string, to *bool) {
 	}
 }
 
-// whole reads a whole number. What range it may have, api says.
-func (b *body) whole(name string, to *int) bool {
+// whole reads a whole number from least to most.
+func (b *body) whole(name string, to *int, least, most int) bool {
 	v, place, ok := b.typed(name, cty.Number, 0)
 	if !ok {
 		return false
@@ -107,6 +108,10 @@ func (b *body) whole(name string, to *int) bool {
 	n, exact := v.AsBigFloat().Int64()
 	if exact != big.Exact {
 		b.p.addf(place, "%s takes a whole number, not %s", name, v.AsBigFloat().Text('f', -1))
+		return false
+	}
+	if n < int64(least) || n > int64(most) {
+		b.p.addf(place, "%s %d is not from %d to %d", name, n, least, most)
 		return false
 	}
 	*to = int(n)
@@ -278,6 +283,10 @@ func (b *body) finish() {
 }
 
 func (b *body) unknown(name string, place hcl.Range, known []string) {
+	if b.p.faults > 10*maxProblems {
+		b.p.addf(place, "unknown key") // nobody will read it: it is counted
+		return
+	}
 	hint := cmp.Or(b.hints[name], didYouMean(name, known))
 	if hint == "" {
 		hint = fmt.Sprintf("; %s takes %s", b.what, cmp.Or(strings.Join(slices.Compact(slices.Sorted(slices.Values(known))), ", "), "none"))
@@ -285,34 +294,36 @@ func (b *body) unknown(name string, place hcl.Range, known []string) {
 	b.p.addf(place, "unknown key %q%s", name, hint)
 }
 
-// locate finds the place that a message of api is about. Such a message begins with the names of what it is in, each
-// followed by a colon: port "http": static 70000 is not from 1 to 65535.
-func (b *body) locate(message string) hcl.Range {
+// locate finds the value that a path leads to from this block on: the blocks, then the key. It comes as near as the text
+// allows, since what is wrong may be that a value is not there.
+func (b *body) locate(path []string) hcl.Range {
 	here := b.block
-	for {
-		head, rest, more := strings.Cut(message, ": ")
-		word, _, _ := strings.Cut(head, " ")
-		if a := here.Body.Attributes[word]; a != nil {
+	for _, step := range path {
+		if a := here.Body.Attributes[step]; a != nil {
 			return a.Expr.Range()
 		}
-		if !more {
-			return here.DefRange()
-		}
 		i := slices.IndexFunc(here.Body.Blocks, func(c *hclsyntax.Block) bool {
-			return head == c.Type || len(c.Labels) == 1 && head == fmt.Sprintf("%s %q", c.Type, c.Labels[0])
+			return step == c.Type || len(c.Labels) == 1 && step == fmt.Sprintf("%s %q", c.Type, c.Labels[0])
 		})
 		if i < 0 {
-			return here.DefRange()
+			break
 		}
-		here, message = here.Body.Blocks[i], rest
+		here = here.Body.Blocks[i]
 	}
+	return here.DefRange()
 }
 
-// refuse records an error of api at the place that it is about.
-func (b *body) refuse(err error) {
+// refuse records an error of api at the value that it is about. The outermost so many blocks of its path lead to this one.
+func (b *body) refuse(err error, outer int) {
 	code := api.CodeInvalid
 	if api.CodeOf(err) == api.CodeNotYet {
 		code = api.CodeNotYet
 	}
-	b.p.add(b.locate(err.Error()), code, err.Error())
+	var fault *api.Fault
+	if !errors.As(err, &fault) || len(fault.Path) <= outer {
+		b.p.add(b.block.DefRange(), code, err.Error())
+		return
+	}
+	inner := &api.Fault{Path: fault.Path[outer:], Err: fault.Err}
+	b.p.add(b.locate(inner.Path), code, inner.Error())
 }

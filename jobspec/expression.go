@@ -16,11 +16,12 @@ import (
 )
 
 const (
-	maxWork     = 32 << 20 // bytes that evaluating a whole file may handle, references counted each time
-	maxOperands = 64       // of arithmetic, comparisons and indexes in one expression
-	maxExponent = 128      // of two, in a number: far over any quantity, and cheap to write out
-	maxIndex    = 256      // bytes of a key in [ ]
-	bytesAValue = 16       // what an element costs besides its text
+	maxWork     = 8 << 20 // bytes that evaluating a whole file may handle, references counted each time
+	maxOperands = 64      // of arithmetic, comparisons and indexes in one expression
+	maxExponent = 128     // of two, in a number: far over any quantity, and cheap to write out
+	maxIndex    = 256     // bytes of a key in [ ]
+	bytesAValue = 16      // what an element costs besides its text
+	bytesACall  = 4 << 10 // what a call costs besides its arguments
 )
 
 // allowed says what an expression may hold besides what is known now.
@@ -66,7 +67,7 @@ func (e *expression) Enter(n hclsyntax.Node) hcl.Diagnostics {
 	case *hclsyntax.ScopeTraversalExpr:
 		e.refer(n)
 	case *hclsyntax.FunctionCallExpr:
-		e.cost += maxResult
+		e.cost += bytesACall
 		if _, ok := functions()[n.Name]; !ok {
 			names := slices.Sorted(maps.Keys(functions()))
 			e.addf(n.NameRange, "there is no function %q%s", n.Name, cmp.Or(didYouMean(n.Name, names), "; there are "+strings.Join(names, ", ")))

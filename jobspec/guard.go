@@ -17,7 +17,7 @@ const (
 	maxNesting = 64      // brackets, blocks, strings and ${ inside each other
 	maxChain   = 64      // operators and accesses in a row, since they nest without a bracket
 	maxDigits  = 15      // of a number: what a float64 holds exactly, and far from where big numbers burn time
-	maxTokens  = 250_000 // a token costs the lexer about 100 bytes, and the parser several times that
+	maxTokens  = 150_000 // a token costs the lexer about 100 bytes, and the parser several times that
 )
 
 // guard refuses a text that could hurt the parser. It reports whether the text may be parsed.

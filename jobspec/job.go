@@ -27,7 +27,7 @@ func (p *parser) readJob(block *hclsyntax.Block) *api.Job {
 			return
 		}
 		seen[taskName] = p.place(place)
-		t.what, t.hints = "a task in a job", map[string]string{}
+		t.what = "a task in a job"
 		for _, key := range headKeys() {
 			t.hints[key] = "; it belongs to the job, outside the task"
 		}
@@ -36,9 +36,6 @@ func (p *parser) readJob(block *hclsyntax.Block) *api.Job {
 		}
 	})
 	for _, key := range taskKeys() {
-		if b.hints == nil {
-			b.hints = map[string]string{}
-		}
 		b.hints[key] = "; it belongs to a task: task \"" + name + "\" { ... }"
 	}
 	b.finish()
@@ -91,13 +88,10 @@ func headKeys() []string { return []string{"datacenters", "priority", "scheduler
 func (p *parser) readHead(b *body, j *api.Job) {
 	var kind string
 	b.texts("datacenters", &j.Datacenters, 0)
-	b.whole("priority", &j.Priority)
+	b.whole("priority", &j.Priority, api.MinPriority, api.MaxPriority)
 	b.text("scheduler", &j.Scheduler)
 	b.text("type", &kind)
 	j.Type = api.JobType(kind)
-	if a := b.attr("priority"); a != nil && j.Priority == 0 {
-		p.addf(a.Expr.Range(), "priority 0 is not from %d to %d", api.MinPriority, api.MaxPriority)
-	}
 }
 
 // accept has api check a job that has no fault yet.
@@ -105,7 +99,7 @@ func (p *parser) accept(b *body, j *api.Job) *api.Job {
 	slices.Sort(j.Datacenters)
 	j.Canonicalize()
 	if err := j.Validate(); err != nil {
-		b.refuse(withoutJob(err, j))
+		b.refuse(err, 0)
 		return nil
 	}
 	return j

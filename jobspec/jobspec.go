@@ -104,6 +104,7 @@ type parser struct {
 	locals    map[string]*local
 	jobs      map[string]hcl.Range // where each is
 	work      int                  // bytes handled by evaluating, see maxWork
+	patterns  int                  // instructions of all regular expressions, see maxPatterns
 	exhausted bool                 // a bound was met, and said: the rest is not looked at
 }
 

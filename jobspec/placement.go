@@ -2,12 +2,17 @@ package jobspec
 
 import (
 	"fmt"
+	"regexp/syntax"
 	"strings"
 
 	"github.com/hashicorp/go-version"
 
 	"cube/api"
 )
+
+// maxPatterns bounds the size of all regular expressions of a file together, counted in instructions: compiling one costs
+// time and room in proportion, however short its text is.
+const maxPatterns = 20_000
 
 // readPlacement reads where a task may stand, where it had better stand, and how its instances are spread.
 func (p *parser) readPlacement(b *body, t *api.Task) {
@@ -31,7 +36,7 @@ func (p *parser) readPlacement(b *body, t *api.Task) {
 	b.each("affinity", 0, func(r *body) {
 		a := api.Affinity{Weight: api.DefaultWeight}
 		readCondition(r, &a.Attribute, &a.Operator, &a.Value)
-		p.readWeight(r, &a.Weight)
+		p.readWeight(r, &a.Weight, -100)
 		if p.sound(r, func(t *api.Task) { t.Affinities = []api.Affinity{a} }) {
 			t.Affinities = append(t.Affinities, a)
 		}
@@ -39,13 +44,13 @@ func (p *parser) readPlacement(b *body, t *api.Task) {
 	b.each("spread", 0, func(r *body) {
 		s := api.Spread{Weight: api.DefaultWeight}
 		readAttribute(r, &s.Attribute)
-		p.readWeight(r, &s.Weight)
+		p.readWeight(r, &s.Weight, 1)
 		r.each("target", 1, func(target *body) {
 			st := api.SpreadTarget{Value: target.block.Labels[0]}
 			if target.attr("percent") == nil {
 				p.addf(target.block.DefRange(), "percent is missing")
 			}
-			target.whole("percent", &st.Percent)
+			target.whole("percent", &st.Percent, 0, 100)
 			s.Targets = append(s.Targets, st)
 		})
 		if p.sound(r, func(t *api.Task) { t.Spreads = []api.Spread{s} }) {
@@ -55,8 +60,8 @@ func (p *parser) readPlacement(b *body, t *api.Task) {
 }
 
 // readWeight reads a weight. Zero is refused here: to api it is a weight that was left out.
-func (p *parser) readWeight(r *body, to *int) {
-	if r.whole("weight", to) && *to == 0 {
+func (p *parser) readWeight(r *body, to *int, least int) {
+	if r.whole("weight", to, least, 100) && *to == 0 {
 		p.addf(r.attr("weight").Expr.Range(), "weight 0 asks for nothing; leave the block out")
 	}
 }
@@ -73,7 +78,7 @@ func readCondition(r *body, attribute, operator, value *string) {
 			return
 		}
 		*value = s
-		if err := checkVersions(*operator, s); err != nil {
+		if err := r.p.checkOperand(*operator, s); err != nil {
 			r.p.addf(place, "%s", err)
 		}
 	}
@@ -104,14 +109,21 @@ func (p *parser) sound(r *body, put func(*api.Task)) bool {
 	if err == nil {
 		return true
 	}
-	text := strings.TrimPrefix(err.Error(), r.block.Type+": ")
-	r.refuse(api.Errorf(api.CodeInvalid, "%s", text))
+	r.refuse(err, 2)
 	return false
 }
 
-// checkVersions checks a list of versions as the scheduler reads it.
-func checkVersions(operator, value string) error {
+// checkOperand checks what a node's attribute is compared with, as the scheduler reads it.
+func (p *parser) checkOperand(operator, value string) error {
 	switch operator {
+	case api.OpRegexp:
+		re, err := syntax.Parse(value, syntax.Perl)
+		if err != nil {
+			return nil // api says it better
+		}
+		if p.patterns += expanded(re); p.patterns > maxPatterns {
+			return fmt.Errorf("the regular expressions of this file are too large; the number in { } counts")
+		}
 	case api.OpVersion:
 		if _, err := version.NewConstraint(value); err != nil {
 			return fmt.Errorf(`%.80q is not a list of versions such as ">= 1.2, < 2"`, value)
@@ -120,6 +132,18 @@ func checkVersions(operator, value string) error {
 		return checkSemver(value)
 	}
 	return nil
+}
+
+// expanded is about how many instructions a regular expression makes once its repetitions are written out.
+func expanded(re *syntax.Regexp) int {
+	n := 1 + len(re.Rune)
+	for _, sub := range re.Sub {
+		n += expanded(sub)
+	}
+	if re.Op == syntax.OpRepeat {
+		n *= max(re.Min, re.Max, 1)
+	}
+	return min(n, maxPatterns+1)
 }
 
 func checkSemver(value string) error {

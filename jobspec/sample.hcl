@@ -19,7 +19,7 @@ task "web" {
   port "http" {}
 
   env {
-    GREETING = "hello from ${node.name}" # filled in where the instance runs
+    NODE = "${node.name}" # filled in where the instance runs
   }
 
   resources {

@@ -11,6 +11,14 @@ import (
 	"cube/api"
 )
 
+// nestedKeys are what stands in a block of a task, by the block; for hints only.
+func nestedKeys() map[string]string {
+	return map[string]string{
+		"cpu": "resources", "memory": "resources", "disk": "resources", "static": "port \"name\"", "to": "port \"name\"",
+		"attempts": "restart", "interval": "restart", "delay": "restart", "max_delay": "restart", "mode": "restart",
+	}
+}
+
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
 	return []string{"affinity", "args", "command", "config", "constraint", "count", "driver", "env", "image", "kill_signal", "kill_timeout",
@@ -20,7 +28,15 @@ func taskKeys() []string {
 // readTask reads what a task says, checked; nil if something is wrong. The body's owner finishes it.
 func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 	t := api.DefaultTask(b.block.Labels[0])
-	b.whole("count", &t.Count)
+	for key, block := range nestedKeys() {
+		b.hints[key] = "; it belongs into " + block + " { ... }"
+	}
+	if options, ok := api.DriverOptions(t.Driver); ok {
+		for _, o := range options {
+			b.hints[o.Name] = "; it belongs into config { ... }"
+		}
+	}
+	b.whole("count", &t.Count, 0, api.MaxTaskInstances)
 	b.text("driver", &t.Driver)
 	b.textWith("image", &t.Image, runtimeNames)
 	b.textWith("command", &t.Command, runtimeNames)
@@ -34,7 +50,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 	p.readPorts(b, t)
 	b.block1("resources", func(r *body) { readResources(r, &t.Resources) })
 	b.block1("restart", func(r *body) {
-		r.whole("attempts", &t.Restart.Attempts)
+		r.whole("attempts", &t.Restart.Attempts, -1, api.MaxTaskInstances)
 		r.duration("interval", &t.Restart.Interval)
 		r.duration("delay", &t.Restart.Delay)
 		r.duration("max_delay", &t.Restart.MaxDelay)
@@ -46,7 +62,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 		return nil
 	}
 	if err := checkTask(t, j.Type); err != nil {
-		b.refuse(err)
+		b.refuse(err, 1)
 		return nil
 	}
 	return t
@@ -62,20 +78,10 @@ func checkTask(t *api.Task, kind api.JobType) error {
 		j.Type = api.JobService // what else it may be is the job's fault, not the task's
 	}
 	j.Canonicalize()
-	return withoutJob(j.Validate(), j)
+	return j.Validate()
 }
 
-// withoutJob takes the names of the job and its first task off an error, since a place says more.
-func withoutJob(err error, j *api.Job) error {
-	if err == nil {
-		return nil
-	}
-	text := strings.TrimPrefix(err.Error(), fmt.Sprintf("job %q: ", j.Name))
-	if len(j.Tasks) == 1 {
-		text = strings.TrimPrefix(text, fmt.Sprintf("task %q: ", j.Tasks[0].Name))
-	}
-	return api.Errorf(api.CodeOf(err), "%s", text)
-}
+const maxPort = 65535
 
 func (p *parser) readPorts(b *body, t *api.Task) {
 	labels, static := map[string]string{}, map[int]string{}
@@ -86,14 +92,8 @@ func (p *parser) readPorts(b *body, t *api.Task) {
 			p.addf(place, "port %q is there already, at %s", port.Label, other)
 		}
 		labels[port.Label] = p.place(place)
-		for _, n := range []struct {
-			name string
-			to   *int
-		}{{"to", &port.To}, {"static", &port.Static}} {
-			if r.whole(n.name, n.to) && *n.to == 0 {
-				p.addf(r.attr(n.name).Expr.Range(), "%s 0 is not a port; leave it out to let Cube choose", n.name)
-			}
-		}
+		r.whole("to", &port.To, 1, maxPort)
+		r.whole("static", &port.Static, 1, maxPort)
 		if other, ok := static[port.Static]; ok && port.Static != 0 {
 			p.addf(r.attr("static").Expr.Range(), "port %q has %d on the host already", other, port.Static)
 		}
