@@ -113,8 +113,9 @@ func TestThreeServersLoseTheirLeader(t *testing.T) {
 		if err != nil || len(jobs) != 11 {
 			t.Errorf("of 11 acknowledged jobs %d are left: %v", len(jobs), err)
 		}
+		others[0].until("in step", func(s *fsm.Snapshot) bool { return s.Job("after") != nil })
 		stale, meta, err := others[0].ListJobs(context.Background(), api.Query{Stale: true})
-		if err != nil || !meta.Stale || len(stale) < 10 {
+		if err != nil || !meta.Stale || len(stale) != 11 {
 			t.Errorf("a stale read: %d jobs, %+v, %v", len(stale), meta, err)
 		}
 		// The killed one comes back with its data directory, as itself.
