@@ -107,7 +107,7 @@ func (o DriverOption) check(v any) error {
 		}
 	}
 	if !ok {
-		return fmt.Errorf("a %s is expected, not %.80v", o.Kind, v)
+		return fmt.Errorf("a %s is expected, not %.80q", o.Kind, fmt.Sprint(v))
 	}
 	return nil
 }
