@@ -147,7 +147,7 @@ func oneThatHangs(b *bench) {
 }
 
 func idleInstancesOwnNoGoroutine(b *bench) {
-	const n = 12 // HTTP connections and the like come and go, so it takes some instances to see
+	const n = 8 // HTTP connections and the like come and go, so it takes some instances to see
 	d := b.driver()
 	b.watch(d)
 	b.start(d, b.config(Program{}))

@@ -111,6 +111,7 @@ func (d *Driver) Remove(ctx context.Context, h driver.Handle) error {
 	if x == nil {
 		return fmt.Errorf("remove an instance that still runs (process %d): stop it first", s.Program.PID)
 	}
+	group{dirs: s.Cgroups}.remove()
 	tail := transcript.LastBytes(transcript.KeepBytes)
 	output := transcript.OpenOutput(dir)
 	defer output.Close()
@@ -153,7 +154,9 @@ func (d *Driver) ending(dir string, s *state) (*driver.Exit, error) {
 	x = &driver.Exit{Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL), Message: "its supervisor was killed", FinishedAt: time.Now().Round(0)}
 	if boot == s.Boot {
 		// The program was told to die with its supervisor; what it had started was not.
-		group{dirs: s.Cgroups}.kill()
+		left := group{dirs: s.Cgroups}
+		left.kill()
+		left.remove() // or Remove does it, when they have had the time to die
 	} else {
 		x.Message = "the machine was started anew"
 	}

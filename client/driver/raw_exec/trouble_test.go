@@ -169,6 +169,10 @@ func TestSupervisorKilled(t *testing.T) {
 	if err := s.Remove(s.ctx, h); err != nil {
 		t.Error(err)
 	}
+	left, err := filepath.Glob(filepath.Join(cgroupRoot, "*", "cube", s.text.Format(h.Key.Allocation)+"-0"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("control groups are left: %v, %v", left, err)
+	}
 }
 
 // TestSupervisorIgnoresWhatEndsAgents sends what a terminal or an init system sends to all processes of an agent.
