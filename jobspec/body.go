@@ -287,11 +287,20 @@ func (b *body) unknown(name string, place hcl.Range, known []string) {
 		b.p.addf(place, "unknown key") // nobody will read it: it is counted
 		return
 	}
+	if later(name) {
+		b.p.add(place, api.CodeNotYet, fmt.Sprintf("%s is not there yet", name))
+		return
+	}
 	hint := cmp.Or(b.hints[name], didYouMean(name, known))
 	if hint == "" {
 		hint = fmt.Sprintf("; %s takes %s", b.what, cmp.Or(strings.Join(slices.Compact(slices.Sorted(slices.Values(known))), ", "), "none"))
 	}
 	b.p.addf(place, "unknown key %q%s", name, hint)
+}
+
+// later reports whether a key is one that this version of Cube does not have yet.
+func later(key string) bool {
+	return slices.Contains([]string{"artifact", "check", "service", "sidecar", "template", "update", "volume"}, key)
 }
 
 // locate finds the value that a path leads to from this block on: the blocks, then the key. It comes as near as the text

@@ -43,6 +43,7 @@ type expression struct {
 	cost    int
 	numbers []hclsyntax.Expression // operands that are taken for numbers, outer ones first
 	keys    []hclsyntax.Expression // of indexes
+	loops   int                    // inside for expressions, whose own names are not looked up
 	opaque  int                    // inside what looks into text: a comparison, upper(), an index
 	runtime bool                   // it holds a run-time name
 	failed  bool
@@ -88,16 +89,25 @@ func (e *expression) Enter(n hclsyntax.Node) hcl.Diagnostics {
 		e.addf(n.Range(), "[*] is not supported in a task file")
 	}
 	e.opaque += opaque(n)
+	e.loops += loops(n)
 	return nil
 }
 
 // Exit implements hclsyntax.Walker.
 func (e *expression) Exit(n hclsyntax.Node) hcl.Diagnostics {
 	e.opaque -= opaque(n)
+	e.loops -= loops(n)
 	return nil
 }
 
 func takesNumbers(op *hclsyntax.Operation) bool { return op.Impl.Params()[0].Type == cty.Number }
+
+func loops(n hclsyntax.Node) int {
+	if _, ok := n.(*hclsyntax.ForExpr); ok {
+		return 1
+	}
+	return 0
+}
 
 // opaque is 1 for what looks into its operands, so that a ${name} in them would give a wrong answer.
 func opaque(n hclsyntax.Node) int {
@@ -119,24 +129,25 @@ func (e *expression) keep(part hclsyntax.Expression) hclsyntax.Expression {
 		return part
 	}
 	name, ok := dotted(t.Traversal)
+	kept := &hclsyntax.LiteralValueExpr{Val: cty.StringVal("${" + name + "}"), SrcRange: t.SrcRange} // a wrong one too: it is refused once
 	if !ok {
 		e.addf(t.SrcRange, "a name that is known only when an instance starts takes no [ ]; write ${%s.KEY}", t.Traversal.RootName())
-		return part
+		return kept
 	}
 	if !strings.HasPrefix(name, "CUBE_") {
 		if err := api.CheckAttribute(name); err != nil {
 			e.addf(t.SrcRange, "%s", err)
-			return part
+			return kept
 		}
 	} else if strings.Contains(name, ".") {
 		e.addf(t.SrcRange, "%s has no parts; write ${%s}", t.Traversal.RootName(), t.Traversal.RootName())
-		return part
+		return kept
 	}
 	e.runtime = true
 	if e.opaque > 0 {
 		e.addf(t.SrcRange, "%s is known only when an instance starts: it cannot be compared or changed here", name)
 	}
-	return &hclsyntax.LiteralValueExpr{Val: cty.StringVal("${" + name + "}"), SrcRange: t.SrcRange}
+	return kept
 }
 
 func runtimeRoot(root string) bool { return api.IsRuntimeName(root) || api.IsRuntimeName(root+".x") }
@@ -161,6 +172,8 @@ func dotted(t hcl.Traversal) (string, bool) {
 func (e *expression) refer(t *hclsyntax.ScopeTraversalExpr) {
 	root := t.Traversal.RootName()
 	switch {
+	case e.loops > 0:
+		return
 	case runtimeRoot(root):
 		name, _ := dotted(t.Traversal)
 		e.addf(t.SrcRange, `%s is known only when an instance starts: it stands by itself in a text, as in "${%s}"`, name, cmp.Or(name, root+".KEY"))

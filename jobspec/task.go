@@ -55,6 +55,9 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 		r.duration("delay", &t.Restart.Delay)
 		r.duration("max_delay", &t.Restart.MaxDelay)
 		r.text("mode", &t.Restart.Mode)
+		if r.attr("max_delay") == nil { // who waits longer than the usual ceiling raises it
+			t.Restart.MaxDelay = max(t.Restart.MaxDelay, t.Restart.Delay)
+		}
 	})
 	p.readPlacement(b, t)
 	b.block1("config", func(c *body) { readConfig(c, t) })
