@@ -359,6 +359,7 @@ func TestRetentionByCount(t *testing.T) {
 		t.Fatalf("there is garbage left: %+v", left)
 	}
 	equal(t, "kept", len(c.m.Snapshot().JobEvaluations("web")), keptEvaluations)
+	equal(t, "a node is told of the deletion", c.m.Snapshot().TableIndex(WatchKey{Table: TableNodeAllocations, Key: "n1"}), c.index)
 	equal(t, "the deletion's index", c.m.Snapshot().TableIndex(WatchKey{Table: TableAllocations, ID: ids[0]}), c.index)
 	c.refused(api.CodeTooLarge, &Reap{Allocations: make([]api.ID, 1001)})
 }
@@ -373,6 +374,48 @@ func (c *cluster) again() api.ID {
 	c.put(p, 0, "n1")
 	c.ok(&CommitPlan{Plan: p})
 	return c.live("web")[0]
+}
+
+func TestWhatIsLostStaysUntilItsNodeHasPutItRight(t *testing.T) {
+	c := newCluster(t)
+	c.register(testJob("web", api.JobService, 1))
+	var ids []api.ID
+	for _, node := range []string{"n1", "n2", "n3", "n4", "n5"} {
+		c.nodes(node)
+		p := c.plan("web", api.EvalPending)
+		c.put(p, 0, node)
+		c.ok(&CommitPlan{Plan: p})
+		ids = append(ids, c.live("web")...)
+		c.ok(&NodesDown{Nodes: []string{node}})
+	}
+	garbage := func() (ids []api.ID) {
+		if r := c.m.Snapshot().Garbage(10); r != nil {
+			ids = r.Allocations
+		}
+		return ids
+	}
+	equals(t, "while they are down", garbage(), nil)
+	c.ok(&RegisterNode{Node: testNode("n2")})
+	c.ok(&Reap{Allocations: ids})
+	equal(t, "not put right yet", len(collect(c.m.Snapshot().Rows())), 5)
+	c.ok(&NodeReady{Node: "n2", Incarnation: 1})
+	equals(t, "put right", garbage(), ids[1:2])
+}
+
+func TestTheLastFailureOfASlotStays(t *testing.T) {
+	c := newCluster(t)
+	c.nodes("n1")
+	c.register(testJob("web", api.JobService, 1))
+	id := c.run("web", 1, "n1")[0]
+	c.report(id, api.PhaseFailed)
+	c.ok(&NodesDown{Nodes: []string{"n1"}})
+	c.wait(25 * time.Hour)
+	c.ok(&Reap{Allocations: []api.ID{id}, Nodes: []string{"n1"}})
+	if c.m.Snapshot().Garbage(10) != nil || c.m.Snapshot().Node("n1") == nil {
+		t.Fatal("nothing tells any more that the slot was tried")
+	}
+	c.ok(&StopJob{Name: "web"})
+	equals(t, "nobody asks for it any more", c.m.Snapshot().Garbage(10).Allocations, []api.ID{id})
 }
 
 func TestANodeThatStaysAwayIsForgotten(t *testing.T) {

@@ -232,9 +232,14 @@ type WatchKey struct {
 	ID    api.ID
 }
 
-// Watch returns a channel that is closed at the next change of what k names, deletion included. To miss nothing, take
-// the channel first and look at a Snapshot then. Watching what does not exist (yet) is allowed. Restore wakes everybody.
+// Watch returns a channel that is closed at the next change of what k names, deletion included, and now and then without
+// one. To miss nothing, take the channel first and look at a Snapshot then. Watching what does not exist (yet) is allowed.
+// Restore wakes everybody.
 func (m *Machine) Watch(k WatchKey) <-chan struct{} { return m.watches.channel(k) }
+
+// maxWatches bounds what those leave behind who watched something that never changes and went away: when so many channels
+// are waiting, all are closed, and whoever still cares comes again.
+const maxWatches = 1 << 16
 
 // watches are the channels that somebody may wait on. A channel is made when it is first asked for and forgotten when it
 // is closed, so that what nobody waits for costs one failed look-up a change.
@@ -248,6 +253,9 @@ func (w *watches) channel(k WatchKey) <-chan struct{} {
 	defer w.mu.Unlock()
 	c, ok := w.waiting[k]
 	if !ok {
+		if len(w.waiting) >= maxWatches {
+			w.closeAll()
+		}
 		c = make(chan struct{})
 		w.waiting[k] = c
 	}
@@ -282,7 +290,59 @@ func (w *watches) closeOne(k WatchKey) {
 func (w *watches) wakeAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.closeAll()
+}
+
+func (w *watches) closeAll() {
 	for k := range w.waiting { // the order does not matter: all are closed
 		w.closeOne(k)
 	}
+}
+
+// TableIndex returns the index at which what k names last changed, at least 1. Deletions count: for a row that does not
+// exist, it is that of the latest deletion from its table.
+func (s *Snapshot) TableIndex(k WatchKey) uint64 {
+	if k.Table >= tableCount {
+		return 1
+	}
+	if k.Key == "" && k.ID == 0 {
+		return max(1, s.changed[k.Table])
+	}
+	index, ok := s.rowIndex(k)
+	if !ok {
+		index = s.deleted[k.Table]
+	}
+	return max(1, index)
+}
+
+func (s *Snapshot) rowIndex(k WatchKey) (uint64, bool) {
+	switch k.Table {
+	case TableJobs:
+		if job := s.Job(k.Key); job != nil {
+			return job.ModifyIndex, true
+		}
+	case TableNodes:
+		if node := s.Node(k.Key); node != nil {
+			return node.ModifyIndex, true
+		}
+	case TableAllocations:
+		a, ok := s.allocations.get(k.ID)
+		return a.modify, ok
+	case TableEvaluations:
+		if e := s.Evaluation(k.ID); e != nil {
+			return e.ModifyIndex, true
+		}
+	case TableNodeAllocations:
+		n, ok := s.nodes.get(k.Key)
+		return n.touched, ok
+	case TableJobAllocations:
+		if j := s.jobs.get(k.Key); j != nil {
+			return s.tally(j.handle).allocations, true
+		}
+	case TableJobEvaluations:
+		if j := s.jobs.get(k.Key); j != nil {
+			return s.tally(j.handle).evaluations, true
+		}
+	}
+	return 0, false
 }

@@ -95,54 +95,6 @@ func (s *Snapshot) Due() int64 {
 	return first.until
 }
 
-// TableIndex returns the index at which what k names last changed, at least 1. Deletions count: for a row that does not
-// exist, it is that of the latest deletion from its table.
-func (s *Snapshot) TableIndex(k WatchKey) uint64 {
-	if k.Table >= tableCount {
-		return 1
-	}
-	if k.Key == "" && k.ID == 0 {
-		return max(1, s.changed[k.Table])
-	}
-	index, ok := s.rowIndex(k)
-	if !ok {
-		index = s.deleted[k.Table]
-	}
-	return max(1, index)
-}
-
-func (s *Snapshot) rowIndex(k WatchKey) (uint64, bool) {
-	switch k.Table {
-	case TableJobs:
-		if job := s.Job(k.Key); job != nil {
-			return job.ModifyIndex, true
-		}
-	case TableNodes:
-		if node := s.Node(k.Key); node != nil {
-			return node.ModifyIndex, true
-		}
-	case TableAllocations:
-		a, ok := s.allocations.get(k.ID)
-		return a.modify, ok
-	case TableEvaluations:
-		if e := s.Evaluation(k.ID); e != nil {
-			return e.ModifyIndex, true
-		}
-	case TableNodeAllocations:
-		n, ok := s.nodes.get(k.Key)
-		return n.touched, ok
-	case TableJobAllocations:
-		if j := s.jobs.get(k.Key); j != nil {
-			return s.tally(j.handle).allocations, true
-		}
-	case TableJobEvaluations:
-		if j := s.jobs.get(k.Key); j != nil {
-			return s.tally(j.handle).evaluations, true
-		}
-	}
-	return 0, false
-}
-
 // Header is what a persisted snapshot says of itself.
 type Header struct {
 	Format    uint16

@@ -323,6 +323,25 @@ func TestWhoIsWoken(t *testing.T) {
 	equal(t, "nonsense", c.m.Snapshot().TableIndex(WatchKey{Table: 99}), 1)
 }
 
+func TestForgottenWatchesDoNotPileUp(t *testing.T) {
+	m := New()
+	first := m.Watch(WatchKey{Table: TableJobs, Key: "first"})
+	for i := range maxWatches {
+		m.Watch(WatchKey{Table: TableJobs, Key: fmt.Sprint(i)})
+	}
+	<-first
+	equal(t, "waiting", len(m.watches.waiting), 1)
+}
+
+func TestAnEpochThatIsUsedUp(t *testing.T) {
+	c := newCluster(t)
+	c.m.state.counter = ^uint32(0) - 1
+	last := c.register(testJob("a", api.JobService, 1)).Evaluation
+	next := c.register(testJob("b", api.JobService, 1)).Evaluation
+	equal(t, "the last", last, api.MakeID(0, ^uint32(0)))
+	equal(t, "the next", next, api.MakeID(1, 1))
+}
+
 // FuzzRestore feeds snapshots whose digest is right, whatever they say.
 func FuzzRestore(f *testing.F) {
 	raw := persisted(f, story(f).m.Snapshot())
