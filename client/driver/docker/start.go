@@ -31,6 +31,9 @@ func (d *Driver) Start(ctx context.Context, c *driver.Config, progress driver.Pr
 	if err != nil {
 		return driver.Handle{}, time.Time{}, err
 	}
+	if progress == nil {
+		progress = func(string) {}
+	}
 	results := make(chan started) // no buffer: a result is handed over, or it is known that nobody takes it
 	d.work.Go(func() {
 		defer leave()
