@@ -125,6 +125,83 @@ func TestThreeServersLoseTheirLeader(t *testing.T) {
 	})
 }
 
+// TestPartitions cuts the leader off, again and again, while jobs are registered. What was acknowledged is there in the
+// end, on every server, and the servers agree to the byte.
+func TestPartitions(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		const rounds = 10
+		ctx := context.Background()
+		c := newCluster(t)
+		servers := c.three()
+		var acknowledged []string
+		for round := range rounds {
+			leader := leaderOf(servers...)
+			c.net.Partition([]string{leader.ip})
+			_, err := leader.RegisterJobs(ctx, api.Submission{Job: job(fmt.Sprintf("lost-%d", round), 1)}, api.WriteMeta{})
+			if err == nil {
+				t.Errorf("round %d: a leader without a majority acknowledged a write", round)
+			}
+			if _, _, err := leader.ListJobs(ctx, api.Query{}); err == nil {
+				t.Errorf("round %d: a leader without a majority answered a read", round)
+			}
+			var others []*member
+			for _, m := range servers {
+				if m != leader {
+					others = append(others, m)
+				}
+			}
+			name := fmt.Sprintf("kept-%d", round)
+			leaderOf(others...).register(job(name, 1))
+			acknowledged = append(acknowledged, name)
+			c.net.Heal()
+		}
+		last := leaderOf(servers...)
+		last.register(job("last", 1))
+		synctest.Wait()
+		time.Sleep(5 * time.Second) // virtual: everybody catches up
+		want := last.machine.Snapshot()
+		for _, name := range acknowledged {
+			if want.Job(name) == nil {
+				t.Errorf("job %s was acknowledged and is gone", name)
+			}
+		}
+		for _, m := range servers {
+			if s := m.machine.Snapshot(); s.Fingerprint() != want.Fingerprint() {
+				t.Errorf("server %s at index %d differs from the leader at %d", m.cfg.ID, s.Index(), want.Index())
+			}
+		}
+	})
+}
+
+// TestAJobFile: the leader parses; the same request again has no second effect, and with another body is a conflict.
+func TestAJobFile(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), func(cfg *Config) { cfg.Dev = true })
+		leaderOf(m)
+		file := api.Submission{FileName: "web.hcl", Source: "task \"web\" {\n  image = \"hello\"\n  count = 2\n}\n"}
+		first, err := m.RegisterJobs(ctx, file, api.WriteMeta{RequestID: "r1", Who: "me"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := m.RegisterJobs(ctx, file, api.WriteMeta{RequestID: "r1", Who: "me"})
+		if err != nil || len(again.Jobs) != 1 || again.Jobs[0] != first.Jobs[0] {
+			t.Errorf("the same request again: %+v, %v; the first time %+v", again, err, first)
+		}
+		file.Source = strings.Replace(file.Source, "2", "3", 1)
+		_, err = m.RegisterJobs(ctx, file, api.WriteMeta{RequestID: "r1", Who: "me"})
+		wantCode(t, err, api.CodeConflict)
+		if status, _, err := m.Job(ctx, "web", api.Query{}); err != nil || status.Job.Source == nil || status.Job.Tasks[0].Count != 2 {
+			t.Errorf("the job is %+v, %v", status, err)
+		}
+		for _, bad := range []api.Submission{{}, {Source: "task {", FileName: "x.hcl"}, {Job: &api.Job{Name: "../x"}}, {Source: "x", Job: job("x", 1)}} {
+			_, err := m.RegisterJobs(ctx, bad, api.WriteMeta{})
+			wantCode(t, err, api.CodeInvalid)
+		}
+	})
+}
+
 // TestAServerIsReplaced: a server that comes back with nothing, at the same address, takes its former self's place.
 func TestAServerIsReplaced(t *testing.T) {
 	memnet.Bubble(t, func(t *testing.T) {
