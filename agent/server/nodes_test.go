@@ -1,0 +1,174 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"cube/api"
+	"cube/api/rest"
+	"cube/fsm"
+	"cube/internal/memnet"
+)
+
+// TestANodeDies: its session ends and gossip says failed; its instances run elsewhere after the grace. Then it comes back
+// and what it still runs is to be stopped.
+func TestANodeDies(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		var follower *member
+		for _, m := range servers {
+			if m != leader {
+				follower = m
+			}
+		}
+		one, two := c.node(1), c.node(2)
+		one.connect(follower) // the leader learns of this session by the follower's report
+		one.register(leader)
+		leader.register(job("web", 2))
+		before := one.poll()
+		one.run(leader, before.Assignments)
+		two.connect(leader)
+		two.register(leader)
+
+		for _, ok := leader.SessionServer(one.row.ID); !ok; _, ok = leader.SessionServer(one.row.ID) {
+			<-leader.tenure.Load().directory.Changed.Wait()
+		}
+		logs, err := leader.Logs(context.Background(), leader.machine.Snapshot().Text().Format(before.Assignments[0].ID), api.LogRequest{})
+		if err != nil {
+			t.Fatalf("logs by way of the follower: %v", err)
+		}
+		logs.Close()
+
+		began := time.Now()
+		one.disconnect()
+		c.board.setStatus(one.row.ID, api.MemberFailed)
+		after := two.poll()
+		if took := time.Since(began); len(after.Assignments) != 2 || took < DefaultNodeGrace || took > DefaultNodeGrace+2*time.Second {
+			t.Errorf("%d instances moved after %s", len(after.Assignments), took)
+		}
+		_, err = leader.Logs(context.Background(), leader.machine.Snapshot().Text().Format(before.Assignments[0].ID), api.LogRequest{})
+		wantCode(t, err, api.CodeUnavailable)
+
+		c.board.setStatus(one.row.ID, api.MemberAlive)
+		one.connect(follower)
+		for polls := 0; !one.poll().Register; polls++ { // a follower may be a moment behind
+			if polls == 3 {
+				t.Fatal("a node that was declared down polls on")
+			}
+		}
+		answer := one.register(leader,
+			api.InventoryItem{ID: before.Assignments[0].ID, Phase: api.PhaseRunning},
+			api.InventoryItem{ID: api.MakeID(9, 9), Phase: api.PhaseRunning})
+		if answer.Ready || answer.Verdicts[0] != api.VerdictStop || answer.Verdicts[1] != api.VerdictUnknown {
+			t.Errorf("it came back with: %+v", answer)
+		}
+		if _, err := leader.Report(context.Background(), &api.Report{Node: one.row.ID, Incarnation: 1, Ready: true}); err != nil {
+			t.Fatal(err)
+		}
+		if got := leader.machine.Snapshot().Node(one.row.ID).Status; got != api.NodeReady {
+			t.Errorf("after its stops it is %s", got)
+		}
+	})
+}
+
+// TestASilentNodeIsGivenTime: a lost session alone brings a node down only after DisconnectAfter.
+func TestASilentNodeIsGivenTime(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), nil)
+		leaderOf(m)
+		n := c.node(1)
+		n.connect(m)
+		n.register(m)
+		m.until("seen", func(*fsm.Snapshot) bool {
+			_, ok := m.SessionServer(n.row.ID)
+			return ok
+		})
+		began := time.Now()
+		n.disconnect()
+		m.until("down", func(s *fsm.Snapshot) bool { return s.Node(n.row.ID).Status == api.NodeDown })
+		if took := time.Since(began); took < DefaultDisconnectAfter || took > DefaultDisconnectAfter+2*time.Second {
+			t.Errorf("down after %s", took)
+		}
+	})
+}
+
+// TestACopiedDataDirectoryIsRefused: two machines with one identity; the second is told.
+func TestACopiedDataDirectoryIsRefused(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		n := c.node(1)
+		for _, m := range servers {
+			if m != leader {
+				n.connect(m)
+				break
+			}
+		}
+		n.register(leader)
+		for time.Sleep(time.Second); ; time.Sleep(time.Second) {
+			if _, ok := leader.SessionServer(n.row.ID); ok || leader.tenure.Load().directory.Sessions() > 0 {
+				break
+			}
+		}
+		double := c.node(1)
+		double.row.Incarnation = 2
+		double.connect(leader)
+		row := double.row
+		_, err := leader.Register(context.Background(), &api.Registration{Node: &row})
+		wantCode(t, err, api.CodeConflict)
+		_, err = rest.NewPeer(double.session.Transport()).Sessions(context.Background(), &api.SessionReport{Server: "s1", Full: true})
+		wantCode(t, err, api.CodeForbidden)
+		n.disconnect()
+		time.Sleep(time.Second)
+		if _, err := leader.Register(context.Background(), &api.Registration{Node: &row}); err != nil {
+			t.Errorf("after the first one has gone: %v", err)
+		}
+	})
+}
+
+// TestReportsShareEntries: what many nodes report at once costs few log entries.
+func TestReportsShareEntries(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), nil)
+		leaderOf(m)
+		m.register(job("web", 60))
+		var nodes []*node
+		for i := 1; i <= 3; i++ {
+			n := c.node(i)
+			n.connect(m)
+			n.register(m)
+			nodes = append(nodes, n)
+		}
+		m.until("placed", func(s *fsm.Snapshot) bool {
+			live := 0
+			for range s.Rows() {
+				live++
+			}
+			return live == 60
+		})
+		before := m.Metrics()
+		var wait sync.WaitGroup
+		for _, n := range nodes {
+			for _, a := range n.poll().Assignments {
+				wait.Go(func() { n.run(m, []api.Assignment{a}) })
+			}
+		}
+		wait.Wait()
+		after := m.Metrics()
+		reports, entries := after.Reports-before.Reports, after.ReportEntries-before.ReportEntries
+		if reports != 60 || entries > 20 {
+			t.Errorf("%d reports cost %d entries", reports, entries)
+		}
+		t.Logf("%d reports in %d entries", reports, entries)
+		if s := m.machine.Snapshot().Summary("web"); s.Counts.Running != 60 {
+			t.Errorf("of 60 instances %d are known to run", s.Counts.Running)
+		}
+	})
+}
