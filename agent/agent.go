@@ -36,6 +36,7 @@ type Agent struct {
 	client *client.Client // nil without a client
 	served errgroup.Group // what serves the client's sessions
 	notes  []string       // what a person should know at the start
+	news   news           // that gossip has something new, for the client
 }
 
 // serverSide is what the HTTP layer needs of a server.
@@ -185,7 +186,7 @@ func (a *Agent) newClient() error {
 		Version: version.Number, DataDir: dir, Meta: a.cfg.Client.Meta, Reserved: a.cfg.Client.Reserved,
 		NewIdentity: a.cfg.Client.NewIdentity, Dev: a.cfg.Dev, NewDrivers: drivers,
 		Connect: connector(a.cfg.Network, &a.served, func() http.Handler { return rest.NewWorkerHandler(a.client) }),
-		Servers: a.servers, DecodeJob: rest.DecodeJob, Logger: a.logger.Named("client"),
+		Servers: a.servers, ServersChanged: a.news.changed, DecodeJob: rest.DecodeJob, Logger: a.logger.Named("client"),
 	})
 	return err
 }
@@ -222,6 +223,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		servers = stage{func(ctx context.Context) error { return a.server.Run(ctx, sessions) }}
 	}
 	members := stage{func(ctx context.Context) error { return a.pool.Run(ctx, a.cfg.Join) }}
+	if a.server == nil {
+		// With a server it is the server that reads the events; its own address is known from the start.
+		members = append(members, func(ctx context.Context) error { return a.news.follow(ctx, a.pool.Events()) })
+	}
 	err := runStages(ctx, people, clients, servers, members)
 	if a.cfg.Dev {
 		err = errors.Join(err, os.RemoveAll(a.cfg.DataDir))

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"cube/agent/server"
 	"cube/api"
 	"cube/api/rest"
 )
@@ -111,7 +112,7 @@ func (f *forwarder) forward(w http.ResponseWriter, r *http.Request, rt http.Roun
 		if r.Context().Err() != nil {
 			return true // the asker left
 		}
-		if body.replayable && (r.Method == http.MethodGet || errors.Is(err, errNotSent)) {
+		if body.replayable && (r.Method == http.MethodGet || errors.Is(err, server.ErrNotSent)) {
 			return false
 		}
 		rest.WriteError(w, api.Errorf(api.CodeUnknown, "the leader went away while it answered; the request may or may not have been carried out: %w", err))
@@ -124,9 +125,6 @@ func (f *forwarder) forward(w http.ResponseWriter, r *http.Request, rt http.Roun
 	copyAnswer(w, resp)
 	return true
 }
-
-// errNotSent marks a transport error that came before the request was sent.
-var errNotSent = errors.New("not sent")
 
 // outgoing is r as it is sent on.
 func outgoing(r *http.Request, body io.ReadCloser) *http.Request {
