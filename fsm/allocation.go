@@ -26,18 +26,18 @@ type allocation struct {
 	started    int64 // Unix milliseconds, the node's clock
 	finished   int64 // Unix milliseconds, the node's clock
 	held       api.Resources
-	job        uint32
-	task       uint32
-	node       uint32
-	slot       uint32
-	version    uint32
-	restarts   uint32
-	exit       int32
-	desired    api.Desired
-	phase      api.Phase
-	failure    api.Failure
-	signal     uint8
+	position
+	version  uint32
+	restarts uint32
+	exit     int32
+	desired  api.Desired
+	phase    api.Phase
+	failure  api.Failure
+	signal   uint8
 }
+
+// position is what an allocation is an instance of, and where it stands. It never changes.
+type position struct{ job, task, slot, node uint32 }
 
 func (a *allocation) live() bool { return !a.phase.Terminal() }
 

@@ -63,7 +63,8 @@ func (c *checker) allocations() {
 
 func (c *checker) allocation(a *allocation) {
 	c.that(c.minted(a.id), "allocation %d was never given out: the counter is at %d.%d", a.id, c.s.epoch, c.s.counter)
-	c.that(a.create <= a.modify && a.modify <= c.s.index, "allocation %d has indexes %d and %d in a state at %d", a.id, a.create, a.modify, c.s.index)
+	c.that(a.create <= a.modify && a.modify <= c.s.index, "allocation %d has indexes %d and %d in a state at %d",
+		a.id, a.create, a.modify, c.s.index)
 	_, inSlot := c.s.allocations.bySlot.Get(a.slotKey())
 	_, onNode := c.s.allocations.byNode.Get(a.nodeKey())
 	c.that(inSlot, "allocation %d is not in the slot index", a.id)
@@ -72,7 +73,8 @@ func (c *checker) allocation(a *allocation) {
 	c.that(j.current() != nil, "allocation %d is of job %q, which does not exist", a.id, c.s.names[a.job])
 	if a.live() {
 		v := j.version(uint64(a.version))
-		c.that(v != nil && v.task(a.task) >= 0, "allocation %d lives in version %d of job %q, which is not kept", a.id, a.version, c.s.names[a.job])
+		c.that(v != nil && v.task(a.task) >= 0, "allocation %d lives in version %d of job %q, which is not kept",
+			a.id, a.version, c.s.names[a.job])
 	}
 	n, ok := c.s.nodes.get(c.s.names[a.node])
 	c.that(ok && n.handle == a.node, "allocation %d is on node %q, which does not exist", a.id, c.s.names[a.node])
@@ -144,7 +146,8 @@ func (c *checker) nodeRows() {
 		c.that(n.held == sum.held, "node %s holds %v by its counter and %v by its allocations", n.id, n.held, sum.held)
 		c.that(n.live == sum.live && n.running == sum.running, "node %s counts %d live and %d running, its allocations are %d and %d",
 			n.id, n.live, n.running, sum.live, sum.running)
-		c.that(over(&n).Fits(n.excess), "node %s holds %v and has %v: it is over by more than when it shrank (%v)", n.id, n.held, n.node.Resources, n.excess)
+		c.that(over(&n).Fits(n.excess), "node %s holds %v and has %v: it is over by more than when it shrank (%v)",
+			n.id, n.held, n.node.Resources, n.excess)
 		return true
 	})
 }
@@ -154,7 +157,8 @@ func (c *checker) ports() {
 	byNode := map[uint32]int{}
 	c.s.ports.held.Scan(func(p heldPort) bool {
 		a, ok := c.s.allocations.get(p.owner)
-		c.that(ok && a.live() && a.node == p.node, "port %d of node %s is held for allocation %d, which does not live there", p.port, c.s.names[p.node], p.owner)
+		c.that(ok && a.live() && a.node == p.node, "port %d of node %s is held for allocation %d, which does not live there",
+			p.port, c.s.names[p.node], p.owner)
 		byNode[p.node]++
 		return true
 	})
@@ -173,7 +177,8 @@ func (c *checker) ports() {
 		last = b.owner
 		return true
 	})
-	c.that(c.s.ports.quarantine.Len() == c.s.ports.expiry.Len(), "%d ports are in quarantine, %d expire", c.s.ports.quarantine.Len(), c.s.ports.expiry.Len())
+	c.that(c.s.ports.quarantine.Len() == c.s.ports.expiry.Len(), "%d ports are in quarantine, %d expire",
+		c.s.ports.quarantine.Len(), c.s.ports.expiry.Len())
 	c.s.ports.quarantine.Scan(func(q quarantine) bool {
 		_, ok := c.s.ports.expiry.Get(q)
 		c.that(ok && q.until > c.s.now, "the quarantine of port %d on %s has expired, or never will", q.port, c.s.names[q.node])
@@ -242,7 +247,8 @@ func (c *checker) evaluations() {
 		return true
 	})
 	c.that(t.byJob.Len() == t.rows.Len(), "the job index has %d entries for %d evaluations", t.byJob.Len(), t.rows.Len())
-	c.that(t.pending.Len() == pending && t.blocked.Len() == blocked && t.stirred.Len() == stirred, "the lanes hold %d, %d and %d evaluations, not %d, %d and %d",
+	c.that(t.pending.Len() == pending && t.blocked.Len() == blocked && t.stirred.Len() == stirred,
+		"the lanes hold %d, %d and %d evaluations, not %d, %d and %d",
 		t.pending.Len(), t.blocked.Len(), t.stirred.Len(), pending, blocked, stirred)
 	c.s.jobs.rows.Scan(func(j *job) bool {
 		sum := c.s.tally(j.handle)

@@ -172,7 +172,8 @@ func registrable(j *api.Job) error {
 		case t == nil || t.Name == "" || seen[t.Name]:
 			return api.Errorf(api.CodeInvalid, "the tasks of job %q need names that differ", j.Name)
 		case t.Count < 0 || t.Count > api.MaxTaskInstances:
-			return api.Errorf(api.CodeInvalid, "task %q of job %q asks for %d instances: give 0 to %d", t.Name, j.Name, t.Count, api.MaxTaskInstances)
+			return api.Errorf(api.CodeInvalid, "task %q of job %q asks for %d instances: give 0 to %d",
+				t.Name, j.Name, t.Count, api.MaxTaskInstances)
 		}
 		seen[t.Name] = true
 	}

@@ -173,7 +173,8 @@ func (s *state) nodeReady(b *NodeReady) Result {
 	case !ok:
 		return refused(s.index, noNode(b.Node))
 	case n.node.Incarnation != b.Incarnation:
-		return refused(s.index, api.Errorf(api.CodeConflict, "node %s has registered anew since: its incarnation is %d, not %d", b.Node, n.node.Incarnation, b.Incarnation))
+		return refused(s.index, api.Errorf(api.CodeConflict, "node %s has registered anew since: its incarnation is %d, not %d",
+			b.Node, n.node.Incarnation, b.Incarnation))
 	case n.node.Status == api.NodeDown:
 		return refused(s.index, api.Errorf(api.CodeConflict, "node %s is down: it has to register first", b.Node))
 	case n.node.Status == api.NodeInitializing:

@@ -173,8 +173,9 @@ func (s *state) noRoom(p *api.Placement) string {
 func (s *state) place(j *job, task uint32, evaluation api.ID, p *api.Placement) {
 	s.insert(j, allocation{
 		id: s.mint(), replaces: p.Replaces, evaluation: evaluation, create: s.index, modify: s.index,
-		createdAt: s.now, modifiedAt: s.now, held: p.Held, job: j.handle, task: task, node: s.handles[p.Node], slot: p.Slot,
-		version: uint32(p.Version), desired: api.DesiredRun, phase: api.PhasePending,
+		createdAt: s.now, modifiedAt: s.now, held: p.Held,
+		position: position{job: j.handle, task: task, slot: p.Slot, node: s.handles[p.Node]},
+		version:  uint32(p.Version), desired: api.DesiredRun, phase: api.PhasePending,
 	}, p.Ports)
 }
 

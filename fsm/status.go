@@ -229,8 +229,8 @@ func (t *tables) persistAllocations(k *sink) {
 		k.resources(a.held)
 		k.name(a.job)
 		k.name(a.task)
-		k.name(a.node)
 		k.uvarint(uint64(a.slot))
+		k.name(a.node)
 		k.uvarint(uint64(a.version))
 		k.uvarint(uint64(a.restarts))
 		k.varint(int64(a.exit))
@@ -255,8 +255,9 @@ func (t *tables) persistAllocations(k *sink) {
 func (s *state) restoreAllocation(r *reader) {
 	a := allocation{id: api.ID(r.uvarint()), replaces: api.ID(r.uvarint()), evaluation: api.ID(r.uvarint()),
 		create: r.uvarint(), modify: r.uvarint(), createdAt: r.varint(), modifiedAt: r.varint(), seq: r.uvarint(),
-		started: r.varint(), finished: r.varint(), held: r.resources(), job: s.handle(r), task: s.handle(r), node: s.handle(r),
-		slot: uint32(r.atMost(1<<32 - 1)), version: uint32(r.atMost(1<<32 - 1)), restarts: uint32(r.atMost(1<<32 - 1)),
+		started: r.varint(), finished: r.varint(), held: r.resources(),
+		position: position{job: s.handle(r), task: s.handle(r), slot: uint32(r.atMost(1<<32 - 1)), node: s.handle(r)},
+		version:  uint32(r.atMost(1<<32 - 1)), restarts: uint32(r.atMost(1<<32 - 1)),
 		exit: int32(r.varint()), desired: api.Desired(r.u8()), phase: api.Phase(r.u8()), failure: api.Failure(r.u8()), signal: r.u8()}
 	text := remark{id: a.id, message: r.string(), reason: r.string()}
 	const boundSize = 5
