@@ -39,9 +39,7 @@ func newAllocStatus(m *Meta) *command {
 				return err
 			}
 			printAllocation(s, read.moments(s), a)
-			if unwell(a, s.Now()) {
-				printTails(ctx, s, cluster, []*api.Allocation{a})
-			}
+			printTails(ctx, s, cluster, unwellOf([]*api.Allocation{a}, s.Now()))
 			return nil
 		},
 	}
@@ -122,8 +120,11 @@ func hostPort(a *api.Allocation, p api.PortBinding) string {
 	return net.JoinHostPort(a.NodeAddress, strconv.Itoa(p.Host))
 }
 
-// addresses are where an instance is reached: one address bare, several with their labels.
+// addresses are where an instance is reached: one address bare, several with their labels, none once it is over.
 func addresses(a *api.Allocation) string {
+	if a.Phase.Terminal() {
+		return ""
+	}
 	if len(a.Ports) == 1 {
 		return hostPort(a, a.Ports[0])
 	}

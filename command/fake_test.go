@@ -44,6 +44,8 @@ type fakeCluster struct {
 	// registered plays the scheduler: it is called after each accepted change of a job, in a goroutine of its own.
 	registered func(c *fakeCluster, job *api.Job)
 	scripts    sync.WaitGroup // the goroutines of registered
+	// settle lets everybody see a change before the next one, so that what a monitor prints does not hang on luck.
+	settle func()
 }
 
 var _ api.Cluster = (*fakeCluster)(nil)
@@ -56,16 +58,17 @@ type fakeOutput struct {
 func newFakeCluster() *fakeCluster {
 	return &fakeCluster{
 		changed: make(chan struct{}), text: api.NewIDText("fake"), index: 1, jobs: map[string]*api.Job{}, jobIndex: map[string]uint64{},
-		output: map[string]*fakeOutput{}, requests: map[string]api.WriteMeta{},
+		output: map[string]*fakeOutput{}, requests: map[string]api.WriteMeta{}, settle: func() {},
 	}
 }
 
 // do changes the state under the lock and wakes whoever waits.
 func (c *fakeCluster) do(f func()) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	f()
 	c.touch()
+	c.mu.Unlock()
+	c.settle()
 }
 
 func (c *fakeCluster) touch() {
@@ -190,7 +193,10 @@ func (c *fakeCluster) RegisterJobs(_ context.Context, s api.Submission, w api.Wr
 		answer.Jobs = append(answer.Jobs, api.RegisteredJob{Name: j.Name, Version: j.Version, Changed: true, Evaluation: c.text.Format(e.ID)})
 		if c.registered != nil {
 			f := c.registered
-			c.scripts.Go(func() { f(c, j) })
+			c.scripts.Go(func() {
+				c.settle()
+				f(c, j)
+			})
 		}
 	}
 	c.touch()

@@ -299,6 +299,9 @@ func (g *runGoal) lines() []instanceLine {
 			line = lineOf(a)
 			if a.JobVersion < g.version {
 				line.note = fmt.Sprintf("still version %d", a.JobVersion)
+				if a.Phase.Terminal() {
+					line.note = fmt.Sprintf("version %d has ended", a.JobVersion)
+				}
 			}
 		}
 		line.settled = line.phase == "running" && line.note == "" || line.phase == "complete"

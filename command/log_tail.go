@@ -36,11 +36,11 @@ func unwell(a *api.Allocation, now time.Time) bool {
 	return a.Phase != api.PhaseRunning || now.Sub(a.StartedAt) < unwellFor
 }
 
-// unwellOf returns the instances of a list whose output is worth showing.
+// unwellOf returns the instances of a list whose output is worth showing; one that never started has written nothing.
 func unwellOf(allocs []*api.Allocation, now time.Time) []*api.Allocation {
 	var out []*api.Allocation
 	for _, a := range holders(allocs) {
-		if unwell(a, now) {
+		if unwell(a, now) && !a.StartedAt.IsZero() {
 			out = append(out, a)
 		}
 	}

@@ -38,9 +38,14 @@ func bubble(t *testing.T, f func(t *testing.T, c *fakeCluster, p *terminal)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newFakeCluster()
 		defer c.scripts.Wait()
+		// Virtual time goes on only when everybody waits for something.
+		c.settle = func() { time.Sleep(time.Nanosecond) }
 		f(t, c, newTerminal(t, c))
 	})
 }
+
+// since is the virtual time gone by, without the nanoseconds that settling takes.
+func since(begun time.Time) time.Duration { return time.Since(begun).Truncate(time.Millisecond) }
 
 // startsAll is a scheduler and clients that do what they should: instance n runs after n+1 seconds.
 func startsAll(node *api.NodeView) func(*fakeCluster, *api.Job) {
@@ -63,7 +68,7 @@ func TestRunFollowsUntilAllRun(t *testing.T) {
 		c.registered = startsAll(c.addNode("n1", nil))
 		begun := time.Now()
 		p.cube(0, "run", jobFile(t, webJob(2)))
-		if took := time.Since(begun); took != 5*time.Second {
+		if took := since(begun); took != 5*time.Second {
 			t.Errorf("it took %s; the last instance starts after 2 s and counts 3 s later", took)
 		}
 		golden(t, "run_pipe", p.stdout.String())
@@ -118,7 +123,7 @@ func TestRunWithoutClientsPrintsTheJoinCommand(t *testing.T) {
 		}
 		begun := time.Now()
 		p.cube(2, "run", jobFile(t, webJob(1)))
-		if took := time.Since(begun); took > 0 {
+		if took := since(begun); took > 0 {
 			t.Errorf("it took %s to say so", took)
 		}
 		golden(t, "run_no_clients", p.stdout.String())
@@ -142,7 +147,7 @@ func TestRunSaysAtOnceWhatDoesNotFitAndEndsSoon(t *testing.T) {
 		begun := time.Now()
 		p.cube(2, "run", jobFile(t, webJob(3)))
 		// web[0] is on its way for 20 s and must have its chance; once it runs for 3 s, and 5 s after the last movement, it is over.
-		if took := time.Since(begun); took != 25*time.Second {
+		if took := since(begun); took != 25*time.Second {
 			t.Errorf("it took %s", took)
 		}
 		golden(t, "run_no_room", p.stdout.String())
@@ -184,7 +189,7 @@ func TestRunSaysWhatKeepsAnImageFromStarting(t *testing.T) {
 				}
 				begun := time.Now()
 				p.cube(2, "run", jobFile(t, webJob(1)))
-				if took := time.Since(begun); took > 15*time.Second {
+				if took := since(begun); took > 15*time.Second {
 					t.Errorf("it took %s to say that an image does not exist", took)
 				}
 				p.shows("web[0]: start failed: no such image: hello:1", "the rest cannot be placed or started")
@@ -210,7 +215,7 @@ func TestRunShowsTheLastLinesOfACrashLoopAfterItsPatience(t *testing.T) {
 		}
 		begun := time.Now()
 		p.cube(2, "run", "-timeout", "1m", jobFile(t, webJob(1)))
-		if took := time.Since(begun); took != time.Minute {
+		if took := since(begun); took != time.Minute {
 			t.Errorf("it took %s", took)
 		}
 		golden(t, "run_crash_loop", p.stdout.String())
@@ -231,7 +236,7 @@ func TestRunOfABatchJobEndsWhenAllHaveCompleted(t *testing.T) {
 		job.Type = api.JobBatch
 		begun := time.Now()
 		p.cube(0, "run", jobFile(t, job))
-		if took := time.Since(begun); took != time.Second {
+		if took := since(begun); took != time.Second {
 			t.Errorf("it took %s", took)
 		}
 		p.shows("2 of 2 instances running or complete")
@@ -256,7 +261,7 @@ func TestRunOfANewBatchVersionIsNotDoneByTheOldOne(t *testing.T) {
 			file = jobFile(t, job)
 			begun := time.Now()
 			p.cube(0, "run", file)
-			if took, want := time.Since(begun), time.Duration(version+2)*time.Second; took != want {
+			if took, want := since(begun), time.Duration(version+2)*time.Second; took != want {
 				t.Errorf("version %d took %s, want %s", version+1, took, want)
 			}
 		}
@@ -272,7 +277,7 @@ func TestRunOfAnUnchangedJobSaysSoAndEndsAtOnce(t *testing.T) {
 		p.cube(0, "run", file)
 		begun := time.Now()
 		p.cube(0, "run", file)
-		if took := time.Since(begun); took > 0 {
+		if took := since(begun); took > 0 {
 			t.Errorf("it took %s", took)
 		}
 		p.shows(`Job "web" is unchanged: version 1 says this already`)
@@ -301,7 +306,7 @@ func TestRunWaitsForARollingUpdate(t *testing.T) {
 		job.Tasks[0].Image = "hello:2"
 		begun := time.Now()
 		p.cube(0, "run", jobFile(t, job))
-		if took := time.Since(begun); took != 83*time.Second {
+		if took := since(begun); took != 83*time.Second {
 			t.Errorf("it took %s", took)
 		}
 		p.cube(0, "status", "web")
@@ -357,7 +362,7 @@ func TestAWriteIsGivenUpInTheEnd(t *testing.T) {
 		c.fail = func(string, api.Query) error { return api.Errorf(api.CodeNoLeader, "no leader was elected") }
 		begun := time.Now()
 		p.cube(1, "run", jobFile(t, webJob(1)))
-		if took := time.Since(begun); took < writePatience || took > 2*writePatience {
+		if took := since(begun); took < writePatience || took > 2*writePatience {
 			t.Errorf("it took %s", took)
 		}
 		p.complains("no leader was elected", "cube server members")
@@ -369,7 +374,7 @@ func TestAServerThatIsDownIsSaidAtOnce(t *testing.T) {
 		c.fail = func(string, api.Query) error { return api.Errorf(api.CodeUnavailable, "no Cube agent answers") }
 		begun := time.Now()
 		p.cube(1, "run", jobFile(t, webJob(1)))
-		if time.Since(begun) > 0 {
+		if since(begun) > 0 {
 			t.Error("it waited")
 		}
 		p.complains("Error running ", ": no Cube agent answers\n")
@@ -424,11 +429,14 @@ func TestStopWaitsUntilAllIsGone(t *testing.T) {
 		p.cube(0, "run", jobFile(t, webJob(2)))
 		p.stdout = buffer{}
 		for i, a := range c.allocs {
-			time.AfterFunc(time.Duration(i+1)*time.Second, func() { c.phase(a.ID, api.PhaseComplete, "stopped") })
+			c.scripts.Go(func() {
+				time.Sleep(time.Duration(i+1) * time.Second)
+				c.phase(a.ID, api.PhaseComplete, "stopped")
+			})
 		}
 		begun := time.Now()
 		p.cube(0, "stop", "web")
-		if took := time.Since(begun); took != 2*time.Second {
+		if took := since(begun); took != 2*time.Second {
 			t.Errorf("it took %s", took)
 		}
 		golden(t, "stop_pipe", p.stdout.String())
@@ -449,7 +457,10 @@ func TestAllocStopWaitsForThatInstanceOnly(t *testing.T) {
 		c.registered = startsAll(c.addNode("n1", nil))
 		p.cube(0, "run", jobFile(t, webJob(2)))
 		id := c.allocs[1].ID
-		time.AfterFunc(3*time.Second, func() { c.phase(id, api.PhaseComplete, "stopped") })
+		c.scripts.Go(func() {
+			time.Sleep(3 * time.Second)
+			c.phase(id, api.PhaseComplete, "stopped")
+		})
 		p.cube(0, "alloc", "stop", id[:6])
 		p.shows("Instance web[1] has stopped")
 	})

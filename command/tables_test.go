@@ -50,7 +50,7 @@ func populated(c *fakeCluster) (web string) {
 	})
 	one := 1
 	broken := c.place(job, "web", 1, n2, func(a *api.Allocation) {
-		a.Phase, a.Restarts, a.ExitCode = api.PhasePending, 7, &one
+		a.Phase, a.Restarts, a.ExitCode, a.StartedAt = api.PhasePending, 7, &one, time.Now().Add(-2*time.Minute)
 		a.Ports = []api.PortBinding{{Label: "admin", Host: 20001, To: 9000}, {Label: "http", Host: 20000, To: 80}}
 		a.Message = "exited with code 1; restart 7 in 1m4s"
 	})

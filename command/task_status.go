@@ -82,9 +82,7 @@ func jobDetail(ctx context.Context, s *session, cluster api.Cluster, read *readF
 	}
 	f := read.moments(s)
 	printJob(s, f, status)
-	if failing := unwellOf(status.Allocations, s.Now()); len(failing) > 0 {
-		printTails(ctx, s, cluster, failing)
-	}
+	printTails(ctx, s, cluster, unwellOf(status.Allocations, s.Now()))
 	return nil
 }
 
