@@ -190,8 +190,11 @@ func (b *body) pairs(name string, to *map[string]string, may allowed) (secret []
 			if v, ok := b.p.value(a.Expr, may); ok {
 				set(a.Name, v, a.Expr.Range())
 			}
-			inner.attr(a.Name)
 		}
+		for _, c := range inner.block.Body.Blocks {
+			b.p.addf(c.TypeRange, "%s holds NAME = value, not blocks", name)
+		}
+		inner.forget()
 	})
 	if v, place, ok := b.value(name, may); ok {
 		switch t := v.Type(); {
@@ -249,7 +252,7 @@ func (b *body) block1(kind string, read func(*body)) {
 	})
 }
 
-// forget makes finish say nothing of a block that is not read.
+// forget makes finish say nothing, of a block that is not read or that takes any key.
 func (b *body) forget() {
 	for name := range b.block.Body.Attributes {
 		b.attrs = append(b.attrs, name)
@@ -283,8 +286,8 @@ func (b *body) finish() {
 }
 
 func (b *body) unknown(name string, place hcl.Range, known []string) {
-	if b.p.faults > 10*maxProblems {
-		b.p.addf(place, "unknown key") // nobody will read it: it is counted
+	if b.p.full() {
+		b.p.faults++
 		return
 	}
 	if later(name) {
@@ -304,22 +307,22 @@ func later(key string) bool {
 }
 
 // locate finds the value that a path leads to from this block on: the blocks, then the key. It comes as near as the text
-// allows, since what is wrong may be that a value is not there.
-func (b *body) locate(path []string) hcl.Range {
+// allows, since what is wrong may be that a value is not there, and returns what is left of the path.
+func (b *body) locate(path []string) (place hcl.Range, left []string) {
 	here := b.block
-	for _, step := range path {
+	for i, step := range path {
 		if a := here.Body.Attributes[step]; a != nil {
-			return a.Expr.Range()
+			return a.Expr.Range(), path[i:]
 		}
-		i := slices.IndexFunc(here.Body.Blocks, func(c *hclsyntax.Block) bool {
+		inner := slices.IndexFunc(here.Body.Blocks, func(c *hclsyntax.Block) bool {
 			return step == c.Type || len(c.Labels) == 1 && step == fmt.Sprintf("%s %q", c.Type, c.Labels[0])
 		})
-		if i < 0 {
-			break
+		if inner < 0 {
+			return here.DefRange(), path[i:]
 		}
-		here = here.Body.Blocks[i]
+		here = here.Body.Blocks[inner]
 	}
-	return here.DefRange()
+	return here.DefRange(), nil
 }
 
 // refuse records an error of api at the value that it is about. The outermost so many blocks of its path lead to this one.
@@ -333,6 +336,10 @@ func (b *body) refuse(err error, outer int) {
 		b.p.add(b.block.DefRange(), code, err.Error())
 		return
 	}
-	inner := &api.Fault{Path: fault.Path[outer:], Err: fault.Err}
-	b.p.add(b.locate(inner.Path), code, inner.Error())
+	place, left := b.locate(fault.Path[outer:])
+	text := fault.Err.Error() // the place says the rest
+	if len(left) > 1 {
+		text = (&api.Fault{Path: left, Err: fault.Err}).Error()
+	}
+	b.p.add(place, code, text)
 }

@@ -1,6 +1,7 @@
 package jobspec
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/hcl/v2"
@@ -20,6 +21,10 @@ func readConfig(b *body, t *api.Task) {
 	config := map[string]any{}
 	check := func(name string, v any, place hcl.Range) {
 		if err := api.CheckOptions(t.Driver, map[string]any{name: v}); err != nil {
+			var fault *api.Fault
+			if errors.As(err, &fault) {
+				err = fault.Err // the place says in which block
+			}
 			b.p.addf(place, "%s", err)
 		}
 		config[name] = v

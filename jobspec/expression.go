@@ -69,8 +69,8 @@ func (e *expression) Enter(n hclsyntax.Node) hcl.Diagnostics {
 		e.refer(n)
 	case *hclsyntax.FunctionCallExpr:
 		e.cost += bytesACall
-		if _, ok := functions()[n.Name]; !ok {
-			names := slices.Sorted(maps.Keys(functions()))
+		if _, ok := e.p.functions[n.Name]; !ok {
+			names := slices.Sorted(maps.Keys(e.p.functions))
 			e.addf(n.NameRange, "there is no function %q%s", n.Name, cmp.Or(didYouMean(n.Name, names), "; there are "+strings.Join(names, ", ")))
 		}
 	case *hclsyntax.BinaryOpExpr:
@@ -240,6 +240,10 @@ func (p *parser) value(x hclsyntax.Expression, may allowed) (v cty.Value, ok boo
 
 // evaluate is value that also says whether the value holds run-time names.
 func (p *parser) evaluate(x hclsyntax.Expression, may allowed) (v cty.Value, runtime, ok bool) {
+	if p.full() {
+		p.faults++
+		return cty.NilVal, false, false
+	}
 	e := &expression{p: p, refs: map[string]map[string]cty.Value{}}
 	_ = hclsyntax.Walk(x, e) // it reports by itself
 	if e.affordable(x, may) {
@@ -278,7 +282,7 @@ func (e *expression) affordable(x hclsyntax.Expression, may allowed) bool {
 
 // valueIn evaluates an expression with what it refers to.
 func (p *parser) valueIn(x hclsyntax.Expression, e *expression) (v cty.Value, ok bool) {
-	ctx := &hcl.EvalContext{Variables: map[string]cty.Value{}, Functions: functions()}
+	ctx := &hcl.EvalContext{Variables: map[string]cty.Value{}, Functions: p.functions}
 	for root, values := range e.refs {
 		ctx.Variables[root] = cty.ObjectVal(values)
 	}

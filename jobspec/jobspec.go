@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/hclwrite"
+	"github.com/zclconf/go-cty/cty/function"
 
 	"cube/api"
 )
@@ -99,9 +100,11 @@ func Format(src []byte, fileName string) ([]byte, error) {
 // parser reads one text. It is used once.
 type parser struct {
 	problems
+	functions map[string]function.Function
 	given     map[string]string // variables
 	variables map[string]*variable
 	locals    map[string]*local
+	declared  bool                 // all variables and locals are known
 	jobs      map[string]hcl.Range // where each is
 	work      int                  // bytes handled by evaluating, see maxWork
 	patterns  int                  // instructions of all regular expressions, see maxPatterns
@@ -110,8 +113,8 @@ type parser struct {
 
 func newParser(src []byte, fileName string, vars map[string]string) *parser {
 	return &parser{
-		problems: problems{file: visible(cut(fileName, maxFileName)), src: src},
-		given:    vars, variables: map[string]*variable{}, locals: map[string]*local{}, jobs: map[string]hcl.Range{},
+		problems:  problems{file: visible(cut(fileName, maxFileName)), src: src},
+		functions: functions(), given: vars, variables: map[string]*variable{}, locals: map[string]*local{}, jobs: map[string]hcl.Range{},
 	}
 }
 
@@ -149,6 +152,7 @@ func (p *parser) readFile(root *hclsyntax.Body) []*api.Job {
 			p.declareLocals(b)
 		}
 	}
+	p.declared = true
 	p.setVariables()
 	if p.exhausted {
 		return nil
@@ -159,6 +163,9 @@ func (p *parser) readFile(root *hclsyntax.Body) []*api.Job {
 	}
 	var jobs []*api.Job
 	for _, b := range root.Blocks {
+		if p.full() {
+			break
+		}
 		var j *api.Job
 		switch b.Type {
 		case "task":

@@ -17,6 +17,8 @@ const (
 	maxProblems  = 10  // shown of one file: who has more begins with these
 	maxShownLine = 160 // bytes of a source line that a message shows
 	maxDetail    = 300 // bytes of a sentence of the HCL library
+	maxText      = 800 // bytes of a sentence
+	maxCounted   = 500 // faults after which nothing more is looked for
 )
 
 // problem is one fault of a text, at its place.
@@ -43,6 +45,9 @@ func (p *problems) add(place hcl.Range, code api.Code, text string) {
 	p.faults++
 	p.list = append(p.list, problem{place, text, code})
 }
+
+// full reports whether there are so many faults that it is not worth looking for others.
+func (p *problems) full() bool { return len(p.list) >= maxCounted }
 
 // addHCL records what the HCL library found.
 func (p *problems) addHCL(diags hcl.Diagnostics) {
@@ -85,7 +90,9 @@ func (p *problems) err() error {
 			p.write(&b, one)
 		}
 	}
-	if n := len(list) - maxProblems; n > 0 {
+	if n := len(list) - maxProblems; p.full() {
+		fmt.Fprintf(&b, "and many more\n")
+	} else if n > 0 {
 		fmt.Fprintf(&b, "and %d more\n", n)
 	}
 	return &api.Error{Code: code, Message: strings.TrimSuffix(b.String(), "\n")}
@@ -94,7 +101,7 @@ func (p *problems) err() error {
 // write shows a fault: its place and what is wrong, then the source line and a line that points at it.
 func (p *problems) write(b *strings.Builder, one problem) {
 	start, end := one.place.Start.Byte, one.place.End.Byte
-	fmt.Fprintf(b, "%s:%d:%d: %s\n", p.file, one.place.Start.Line, one.place.Start.Column, visible(one.text))
+	fmt.Fprintf(b, "%s:%d:%d: %s\n", p.file, one.place.Start.Line, one.place.Start.Column, visible(cut(one.text, maxText)))
 	if start > len(p.src) || end <= start {
 		return // it is about the whole text
 	}

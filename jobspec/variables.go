@@ -47,6 +47,10 @@ const (
 
 // lookUp returns the value of a variable or local, and whether it holds run-time names.
 func (p *parser) lookUp(root, name string, place hcl.Range) (value cty.Value, runtime, ok bool) {
+	if !p.declared {
+		p.addf(place, "a default is made from nothing else, such as %s.%s", root, name)
+		return cty.NilVal, false, false
+	}
 	if root == "var" {
 		v := p.variables[name]
 		if v == nil {
@@ -131,6 +135,7 @@ func (p *parser) declareVariable(block *hclsyntax.Block) {
 		p.declareDefault(v, name, a)
 	}
 	b.finish()
+	v.missing = v.missing || b.faulty() // that it has no value would be said besides
 }
 
 func (p *parser) declareDefault(v *variable, name string, a *hclsyntax.Attribute) {

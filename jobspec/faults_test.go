@@ -1,0 +1,234 @@
+package jobspec
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"cube/api"
+)
+
+// inTask puts a line into a task that is otherwise sound; it is line 3.
+func inTask(line string) string { return "task \"t\" {\n  image = \"i\"\n  " + line + "\n}\n" }
+
+// TestEachFaultIsSaidWhereItIs holds single faults to their place and the beginning of their sentence, which is all there
+// is to say of the file.
+func TestEachFaultIsSaidWhereItIs(t *testing.T) {
+	cases := []struct{ src, want string }{
+		// counts and numbers
+		{inTask(`count = -1`), `3:11: count -1 is not from 0 to 100000`},
+		{inTask(`count = 100001`), `3:11: count 100001 is not from`},
+		{inTask(`count = 1.5`), `3:11: count takes a whole number, not 1.5`},
+		{inTask(`count = "3"`), `3:11: count takes a number, not text`},
+		{inTask(`count = null`), `3:11: count is null; leave it out to get the default`},
+		{inTask(`count = 1e9`), `3:11: a number is written without an exponent`},
+		{inTask(`count = 1000000000000000000`), `3:11: a number has too many digits`},
+		{inTask(`count = 999999999999999 * 999999999999999`), `3:11: count takes a whole number, not 99999`},
+		{inTask(`count = 1 / 0`), `3:11: `},
+		{inTask(`priority = 0`), `3:14: priority 0 is not from 1 to 100`},
+		{inTask(`resources { memory = 0 }`), `3:24: memory 0 MiB is not from 6 MiB up`},
+		{inTask(`resources { memory = 128.5 }`), `3:24: memory takes a whole number of MiB`},
+		{inTask(`resources { memory = "512" }`), `3:24: memory takes MiB as a number without quotes`},
+		{inTask(`resources { memory = "512XB" }`), `3:24: memory `},
+		{inTask(`resources { memory = 999999999999999 }`), `3:24: memory `},
+		{inTask(`resources { disk = -1 }`), `3:22: disk -1 MiB is not from 0 up`},
+		{inTask(`resources { cpu = 0 }`), `3:21: cpu 0 is not from 0.001 cores up`},
+		{inTask(`resources { cpu = "much" }`), `3:21: cpu takes cores, such as 0.25`},
+		{inTask(`resources { cpu = 999999999999999 }`), `3:21: cpu 1e+15 is more than a machine has`},
+		{inTask(`resources { cpus = 1 }`), `3:15: unknown key "cpus"; did you mean "cpu"?`},
+		{inTask("resources {}\n  resources {}"), `4:3: resources is there already, at f.hcl:3:3`},
+		// ports
+		{inTask(`port "http" { static = 65536 }`), `3:26: static 65536 is not from 1 to 65535`},
+		{inTask(`port "http" { to = 0 }`), `3:22: to 0 is not from 1 to 65535`},
+		{inTask(`port "http" { static = 25000 }`), `3:26: static 25000 is one of the dynamic ports`},
+		{inTask("port \"a\" { static = 80 }\n  port \"b\" { static = 80 }"), `4:23: port "a" has 80 on the host already`},
+		{inTask("port \"a\" {}\n  port \"a\" {}"), `4:8: port "a" is there already, at f.hcl:3:8`},
+		{inTask(`port "../x" {}`), `3:3: port label "../x" is not a name`},
+		{inTask(`port {}`), `3:3: port takes one name, as in port "name" { ... }`},
+		{inTask(`port = 80`), `3:3: port is a block: write port { ... } without =`},
+		// names
+		{`task "../x" { image = "i" }`, `1:6: "../x" is not a name: lower-case letters`},
+		{`task "" { image = "i" }`, `1:6: "" is empty`},
+		{`task "Web" { image = "i" }`, `1:6: "Web" is not a name`},
+		{`task "a.b" { image = "i" }`, `1:6: "a.b" is not a name`},
+		{"task \"a\u202eb\" { image = \"i\" }", `1:6: "a\u202eb" is not a name`},
+		{`task "` + strings.Repeat("a", 64) + `" { image = "i" }`, `1:6: "` + strings.Repeat("a", 64) + `" has 64 characters`},
+		{`task { image = "i" }`, `1:1: task takes one name`},
+		{`task "a" "b" { image = "i" }`, `1:1: task takes one name`},
+		{"task \"a\" { image = \"i\" }\njob \"a\" {}", `2:5: job "a" is there already, at f.hcl:1:6`},
+		{"job \"j\" {\n  task \"a\" { image = \"i\" }\n  task \"a\" { imag = 1 }\n}", `3:8: task "a" is there already, at f.hcl:2:8`},
+		// what runs
+		{`task "t" {}`, `1:1: image is missing; the docker driver needs one`},
+		{inTask(`driver = "podman"`), `3:12: driver "podman" is none of docker, raw_exec`},
+		{inTask(`driver = "raw_exec"`), `1:1: command is missing; the raw_exec driver needs one`},
+		{`task "t" { image = "-v" }`, `1:20: image "-v" is not the name of an image`},
+		{`task "t" { image = 5 }`, `1:20: image takes text, not a number`},
+		{inTask(`args = "x"`), `3:10: args takes a list such as ["a", "b"], not text`},
+		{inTask(`args = ["x", null]`), `3:10: args[1] takes a text, not null`},
+		{inTask(`args = ["x", ["y"]]`), `3:10: args[1] takes a text, not a list`},
+		{inTask(`env = "x"`), `3:9: env takes a map such as { NAME = "value" }, not text`},
+		{inTask(`env = { A = ["x"] }`), `3:9: env: A takes a text, not a list`},
+		{inTask("env { A = 1 }\n  env = { B = 2 }"), `4:3: env is there both as a block and as an attribute`},
+		{inTask(`env = { "A=B" = "x" }`), `3:9: env: "A=B" is not the name of a variable`},
+		{inTask(`kill_signal = "SIGFOO"`), `3:17: kill_signal "SIGFOO" is none of SIGTERM`},
+		{inTask(`kill_timeout = 5`), `3:18: kill_timeout takes a duration in quotes, such as "10s"`},
+		{inTask(`kill_timeout = "soon"`), `3:18: kill_timeout takes a duration such as "10s" or "1m30s", not "soon"`},
+		{inTask(`kill_timeout = "-5s"`), `3:18: kill_timeout -5s is not from 0 to`},
+		{inTask(`restart { interval = "1ns" }`), `3:24: interval 1ns is not from 1s to a year`},
+		{inTask(`restart { mode = "fial" }`), `3:20: mode "fial" is neither delay nor fail`},
+		{inTask(`restart { attempts = -2 }`), `3:24: attempts -2 is not from -1`},
+		{inTask(`restart { attempts = 0 }`), `3:24: attempts 0 with mode delay would wait for ever`},
+		// config
+		{inTask(`config { privileged = true }`), `3:12: unknown key "privileged"; the docker driver takes cap_drop,`},
+		{inTask(`config { hostnam = "x" }`), `3:12: unknown key "hostnam"; did you mean "hostname"?`},
+		{inTask(`config { read_only = "yes" }`), `3:24: read_only: a bool is expected, not "yes"`},
+		{inTask(`config { log_max_size = "big" }`), `3:27: log_max_size: `},
+		{inTask(`config { cap_drop = [1] }`), `3:23: cap_drop: a list of strings is expected`},
+		{inTask(`config { labels = "x" }`), `3:21: labels takes a map such as`},
+		{inTask(`hostname = "x"`), `3:3: unknown key "hostname"; it belongs into config { ... }`},
+		{"task \"t\" {\n  driver = \"raw_exec\"\n  command = \"/x\"\n  config { a = 1 }\n}", `4:12: unknown key "a"; the raw_exec driver takes none`},
+		// where it runs
+		{inTask("constraint {\n attribute = \"datacenter\"\n value = \"x\"\n }"), `4:14: "datacenter" is not an attribute; did you mean node.datacenter?`},
+		{inTask("constraint {\n attribute = \"rack\"\n value = \"x\"\n }"), `4:14: "rack" is not an attribute; did you mean meta.rack?`},
+		{inTask("constraint {\n attribute = \"env.HOME\"\n value = \"x\"\n }"), `4:14: "env.HOME" does not begin with node., attr. or meta.`},
+		{inTask("constraint {\n attribute = node.name\n value = \"x\"\n }"), `4:14: node.name is known only when an instance starts: it stands by itself in a text, as in "${node.name}"`},
+		{inTask("constraint {\n attribute = \"${node.name}x\"\n value = \"x\"\n }"), `4:14: `},
+		{inTask("constraint {\n value = \"x\"\n }"), `3:3: "" is not an attribute`},
+		{inTask("constraint {\n attribute = \"node.name\"\n operator = \"~\"\n value = \"x\"\n }"), `5:13: operator "~" is none of`},
+		{inTask("constraint {\n attribute = \"node.name\"\n operator = \"regexp\"\n value = \"a[\"\n }"), `6:10: "a[" is not a regular expression`},
+		{inTask("constraint {\n attribute = \"node.name\"\n operator = \"regexp\"\n value = \"((a{1,100}){1,10}){1,1}" + strings.Repeat("b{1,1000}", 20) + "\"\n }"), `6:10: the regular expressions of this file are too large`},
+		{inTask("constraint {\n attribute = \"attr.v\"\n operator = \"version\"\n value = \"x\"\n }"), `6:10: "x" is not a list of versions`},
+		{inTask("constraint {\n attribute = \"attr.v\"\n operator = \"semver\"\n value = \"~> 1.2\"\n }"), `6:10: semver does not take ~>; write a range`},
+		{inTask("constraint {\n attribute = \"attr.v\"\n operator = \"semver\"\n value = \"1.2.x\"\n }"), `6:10: "1.2.x" is not a semantic version`},
+		{inTask("constraint {\n attribute = \"attr.v\"\n operator = \"semver\"\n value = \",\"\n }"), `6:10: a list of versions is expected`},
+		{inTask("constraint {\n distinct_hosts = true\n value = \"x\"\n }"), `3:3: distinct_hosts = true stands alone in its constraint`},
+		{inTask("affinity {\n attribute = \"meta.a\"\n value = \"b\"\n weight = 0\n }"), `6:11: weight 0 asks for nothing`},
+		{inTask("affinity {\n attribute = \"meta.a\"\n value = \"b\"\n weight = 101\n }"), `6:11: weight 101 is not from -100 to 100`},
+		{inTask("spread {\n attribute = \"meta.a\"\n target \"x\" { percent = 60 }\n target \"y\" { percent = 50 }\n }"), `3:3: the targets add up to 110 percent`},
+		{inTask("spread {\n attribute = \"meta.a\"\n target \"x\" {}\n }"), `5:2: percent is missing`},
+		// jobs and files
+		{``, `1:1: the file holds no task`},
+		{`locals { a = 1 }`, `1:1: the file holds no task`},
+		{`job "j" {}`, `1:1: there is no task in it`},
+		{`group "g" {}`, `1:1: unknown key "group"; a task file takes job, locals, task, variable`},
+		{`taks "t" {}`, `1:1: unknown key "taks"; did you mean "task"?`},
+		{`image = "x"`, `1:1: unknown key "image"`},
+		{"job \"j\" {\n  image = \"x\"\n  task \"t\" { image = \"x\" }\n}", `2:3: unknown key "image"; it belongs to a task`},
+		{inTask(`type = "daemon"`), `3:10: type "daemon" is neither service nor batch`},
+		{inTask(`scheduler = "best"`), `3:15: scheduler "best" is none of binpack`},
+		{inTask(`datacenters = [""]`), `3:17: `},
+		// names in expressions
+		{inTask(`user = foo`), `3:10: foo is not known; a text stands in quotes`},
+		{inTask(`user = vra.x`), `3:10: vra is not known; did you mean "var"?`},
+		{inTask(`user = "${nod.name}"`), `3:13: nod is not known; did you mean "node"?`},
+		{inTask(`user = "${HOME}"`), `3:13: HOME is not known`},
+		{inTask(`user = "${node.nam}"`), `3:13: nodes have no "node.nam"`},
+		{inTask(`user = "${node["name"]}"`), `3:13: a name that is known only when an instance starts takes no [ ]`},
+		{inTask(`user = "${CUBE_PORT_http.x}"`), `3:13: CUBE_PORT_http has no parts; write ${CUBE_PORT_http}`},
+		{inTask(`user = upper("${node.name}")`), `3:19: node.name is known only when an instance starts: it cannot be compared or changed here`},
+		{inTask(`user = "${node.name}" == "x" ? "a" : "b"`), `3:13: node.name is known only when`},
+		{inTask(`meta = { a = "${node.name}" }`), `3:10: this must be known when the file is read`},
+		{inTask(`user = var.x`), `3:10: there is no variable "x"; declare it: variable "x" {}`},
+		{inTask(`user = local.x`), `3:10: there is no local "x"`},
+		{inTask(`user = var`), `3:10: var takes a name, as in var.NAME`},
+		{inTask(`user = file("/etc/passwd")`), `3:10: there is no function "file"; there are join, jsonencode`},
+		{inTask(`user = uper("a")`), `3:10: there is no function "uper"; did you mean "upper"?`},
+		{inTask(`args = [for x in ["a"] : x]`), `3:10: for expressions are not supported`},
+		{inTask(`args = [["a"]][*]`), `3:10: [*] is not supported`},
+		{inTask(`user = "%{ if true }x%{ endif }"`), `3:11: %{ is not supported in a task file; write %%{ for a literal one`},
+		// variables and locals
+		{"variable \"a\" {}\n" + inTask(""), `1:10: variable "a" has no value; give one with -var a=..., in a -var-file, or in the environment as CUBE_VAR_a`},
+		{"variable \"a\" { defualt = 1 }\n" + inTask(""), `1:16: unknown key "defualt"; did you mean "default"?`},
+		{"variable \"a\" { type = \"string\" }\n" + inTask(""), `1:23: a type is string, number, bool`},
+		{"variable \"a\" {\n type = number\n default = \"x\"\n}\n" + inTask(""), `3:12: default is text, but the variable's type is a number`},
+		{"variable \"a\" { default = null }\n" + inTask(""), `1:26: default is null`},
+		{"variable \"a\" { default = var.a }\n" + inTask(""), `1:26: a default is made from nothing else, such as var.a`},
+		{"variable \"a\" { default = [[1]] }\n" + inTask(""), `1:26: a variable holds text`},
+		{"variable \"1a\" {}\n" + inTask(""), `1:10: "1a" is not a name for a variable`},
+		{"locals { a = local.b }\n" + inTask(""), `1:14: there is no local "b"`},
+		{"locals {\n  a = local.b\n  b = local.a\n}\n" + inTask(""), `3:7: local.a is made from itself`},
+		{"locals { a = 1 }\nlocals { a = 2 }\n" + inTask(""), `2:10: local "a" is there already, at f.hcl:1:10`},
+		{"locals \"x\" { a = 1 }\n" + inTask(""), `1:8: locals takes no name`},
+		// text
+		{"task \"t\" {\n  image = \"i\x00\"\n}", `2:13: the text holds a NUL character`},
+		{"task \"t\" {\n  image = \"\xff\"\n}", `2:12: the text holds bytes that are not UTF-8`},
+		{"\xef\xbb\xbftask \"t\" { image = \"i\" }", `1:1: the text begins with a byte order mark`},
+		{"\xff\xfet\x00a\x00", `1:1: the text holds bytes that are not UTF-8`},
+		{`task "t" { image = "i"`, `1:10: { is never closed`},
+		{`task "t" { image = ("i"] }`, `1:24: ] closes nothing that is open here`},
+		{"task \"t\" {\n  image = <<EOT\nfoo\n", `4:1: unterminated template string`},
+		{"task \"t\" { /* image", `1:`},
+	}
+	for _, c := range cases {
+		_, err := Parse([]byte(c.src), "f.hcl", nil)
+		if api.CodeOf(err) != api.CodeInvalid {
+			t.Errorf("%q: %v", c.src, err)
+			continue
+		}
+		line, rest, _ := strings.Cut(err.Error(), "\n")
+		if !strings.HasPrefix(line, "f.hcl:"+c.want) {
+			t.Errorf("%s\nsays %s\nwant f.hcl:%s", c.src, line, c.want)
+		}
+		if strings.Contains(rest, "f.hcl:") {
+			t.Errorf("%s\none fault is said as several:\n%s", c.src, err)
+		}
+	}
+}
+
+// TestGivenVariables holds values from outside to the types that the file declares.
+func TestGivenVariables(t *testing.T) {
+	cases := []struct{ kind, value, want string }{
+		{"number", "12", ""},
+		{"number", "-1.5", ""},
+		{"number", "1e9", "is not a number"},
+		{"number", "0x10", "is not a number"},
+		{"number", "1-1", "is not a number"},
+		{"number", "", "is not a number"},
+		{"number", strings.Repeat("9", 16), "16 digits"},
+		{"bool", "true", ""},
+		{"bool", "1", "neither true nor false"},
+		{"list(string)", `["a", "b"] # two`, ""},
+		{"list(string)", `[1, true]`, ""},
+		{"list(string)", `a,b`, `write it as in a task file`},
+		{"list(number)", `["x"]`, "is not a list of numbers"},
+		{"list(number)", `["1e9999999"]`, "too large"},
+		{"list(string)", `[var.v]`, "write it as"},
+		{"list(string)", "[\"a\"]\n)\nx = (1", "write it as"},
+		{"list(string)", strings.Repeat("[", 1000), "write it as"},
+		{"list(string)", "null", "null"},
+		{"map(number)", `{a = 1}`, ""},
+		{"map(number)", `{a = "x"}`, "is not a map of numbers"},
+		{"string", "any ${thing} \"at\" all", ""},
+		{"string", "\x00", "not text"},
+	}
+	for _, c := range cases {
+		src := fmt.Sprintf("variable \"v\" { type = %s }\n", c.kind) + inTask("")
+		_, err := Parse([]byte(src), "f.hcl", map[string]string{"v": c.value})
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "f.hcl:1:10: ")) {
+			t.Errorf("%s = %q: %v; want %q", c.kind, c.value, err, c.want)
+		}
+	}
+	if _, err := Parse([]byte(inTask("")), "f.hcl", map[string]string{"x": "1"}); api.CodeOf(err) != api.CodeInvalid || !strings.Contains(err.Error(), `declares no variable "x"`) {
+		t.Errorf("a variable nobody declared: %v", err)
+	}
+}
+
+// TestSecretsStayOutOfMessages gives each kind of wrong value for a sensitive variable.
+func TestSecretsStayOutOfMessages(t *testing.T) {
+	const secret = "hunter2"
+	for _, kind := range []string{"number", "bool", "list(string)", "map(number)"} {
+		src := fmt.Sprintf("variable \"v\" {\n  type = %s\n  sensitive = true\n}\n", kind) + inTask("")
+		_, err := Parse([]byte(src), "f.hcl", map[string]string{"v": secret})
+		if err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	for _, use := range []string{`image = var.v`, `args = [var.v]`, `count = var.v`, `count = -var.v`, `user = local.x[var.v]`, `env = { A = local.x[var.v] }`,
+		`env = { A = [var.v] }`, `kill_timeout = var.v`, `port "a" { to = var.v }`, `env = { (var.v) = "x" }`, `env = var.v`} {
+		src := "variable \"v\" { sensitive = true }\nlocals { x = {} }\ntask \"t\" {\n  " + use + "\n}"
+		_, err := Parse([]byte(src), "f.hcl", map[string]string{"v": secret})
+		if err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v", use, err)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+# Every field of a task.
+task "web" {
+  datacenters = ["paris", "lyon"]
+  type        = "batch"
+  priority    = 70
+  scheduler   = "spread"
+
+  count    = 0
+  driver   = "docker"
+  image    = "cube/hello:1"
+  command  = "/hello"
+  args     = ["-listen", ":8080", "-lines", 3]
+  user     = "nobody:nogroup"
+  work_dir = "/srv"
+
+  env = {
+    PLAIN  = "text"
+    NUMBER = 8080
+    "a.b"  = true
+  }
+
+  port "http" {
+    to     = 8080
+    static = 80
+  }
+  port "admin" {}
+
+  resources {
+    cpu    = "250m"
+    memory = "1GiB"
+    disk   = 300
+  }
+
+  restart {
+    attempts  = 3
+    interval  = "1m"
+    delay     = "500ms"
+    max_delay = "10s"
+    mode      = "fail"
+  }
+
+  constraint {
+    attribute = "attr.kernel.name"
+    value     = "linux"
+  }
+  constraint {
+    attribute = "${node.datacenter}"
+    operator  = "!="
+    value     = "nice"
+  }
+  constraint {
+    attribute = "attr.kernel.version"
+    operator  = "version"
+    value     = ">= 5.10, < 7"
+  }
+  constraint {
+    attribute = "attr.cube.version"
+    operator  = "semver"
+    value     = ">= 0.1.0"
+  }
+  constraint {
+    attribute = "meta.rack"
+    operator  = "is_set"
+  }
+  constraint {
+    distinct_hosts = true
+  }
+
+  affinity {
+    attribute = "meta.disk"
+    value     = "ssd"
+  }
+  affinity {
+    attribute = "meta.rack"
+    operator  = "regexp"
+    value     = "^r[12]$"
+    weight    = -20
+  }
+
+  spread {
+    attribute = "node.datacenter"
+    weight    = 100
+    target "paris" {
+      percent = 70
+    }
+    target "lyon" {
+      percent = 30
+    }
+  }
+
+  kill_timeout = "30s"
+  kill_signal  = "int"
+
+  meta {
+    owner = "shop"
+    tier  = 2
+  }
+
+  config {
+    cap_drop      = ["NET_RAW"]
+    hostname      = "web-${node.name}"
+    log_max_files = 3
+    log_max_size  = "10MiB"
+    read_only     = true
+    labels {
+      team = "shop"
+    }
+  }
+}

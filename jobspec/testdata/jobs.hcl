@@ -1,0 +1,31 @@
+# Several jobs in one file, in the order of the file; tasks by name.
+job "shop" {
+  datacenters = ["dc1"]
+  priority    = 80
+  meta = {
+    owner = "shop"
+  }
+
+  task "web" {
+    image = "cube/hello:1"
+    count = 3
+  }
+  task "api" {
+    driver  = "raw_exec"
+    command = "/usr/local/bin/api"
+    args    = ["-port", "${CUBE_PORT_http}"]
+    port "http" {}
+    config {}
+  }
+}
+
+task "nightly" {
+  type  = "batch"
+  image = "cube/hello:1"
+}
+
+job "alone" {
+  task "alone" {
+    image = "cube/hello:1"
+  }
+}

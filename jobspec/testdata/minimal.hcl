@@ -1,0 +1,3 @@
+task "web" {
+  image = "nginx:1.28"
+}

@@ -1,0 +1,6 @@
+job "agents" {
+  type = "system"
+  task "agent" {
+    image = "cube/hello:1"
+  }
+}

@@ -1,0 +1,4 @@
+task "web" {
+  image = "nginx
+  count = 2
+}
