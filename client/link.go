@@ -40,20 +40,20 @@ type link struct {
 
 	registering sync.Mutex // one registration at a time
 
-	mu       sync.Mutex // guards what follows
-	known    remembered
-	from     uint64        // the index to poll from
-	greeted  bool          // registered in this life
-	told     *api.Node     // what the latest registration said
-	repoll   func()        // ends the poll that is out, so that the next one asks from the new index; nil: none is out
-	conn     Conn          // nil: none
-	changed  chan struct{} // closed when conn changes
-	quietFor string        // the trouble that is logged already
+	mu      sync.Mutex // guards what follows
+	known   remembered
+	from    uint64            // the index to poll from
+	greeted bool              // registered in this life
+	told    *api.Node         // what the latest registration said
+	repoll  func()            // ends the poll that is out, so that the next one asks from the new index; nil: none is out
+	conn    Conn              // nil: none
+	changed chan struct{}     // closed when conn changes
+	said    map[string]string // by server, the trouble that is logged already
 }
 
 func newLink(c *Client, r *runner, out *outbox, save *saver, known remembered) *link {
 	return &link{c: c, log: c.log, runner: r, out: out, save: save, known: known,
-		again: make(chan struct{}, 1), changed: make(chan struct{})}
+		again: make(chan struct{}, 1), changed: make(chan struct{}), said: map[string]string{}}
 }
 
 // resync has the node register anew and ask for everything that is its own.
@@ -169,8 +169,8 @@ func (l *link) trouble(addr string, err error) {
 		return
 	}
 	l.mu.Lock()
-	news := l.quietFor != err.Error()
-	l.quietFor = err.Error()
+	news := l.said[addr] != err.Error()
+	l.said[addr] = err.Error()
 	l.mu.Unlock()
 	if news {
 		l.log.Warn("not connected to the servers; instances run on, and it is tried again", "server", addr, "error", err)
@@ -222,7 +222,7 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	s.quietFor = ""
+	clear(s.said)
 	s.mu.Unlock()
 	s.log.Info("connected", "server", s.addr)
 	g, ctx := errgroup.WithContext(ctx)

@@ -98,7 +98,7 @@ func (f *fleet) leaderDies(cs []container) {
 	})
 	f.unchanged("after the leader died,", cs)
 	leader.start(f.t)
-	f.eventually("the dead leader is back among three voters", 20*time.Second, func() error { return f.voters(3) })
+	f.eventually("the dead leader is back among three voters", 20*time.Second, f.voters)
 }
 
 // clientRestarts kills a client's agent and starts it within three seconds: its containers go on as they are.
@@ -178,7 +178,7 @@ func (f *fleet) serverIsWiped() {
 		f.t.Fatal(err)
 	}
 	s.start(f.t)
-	f.eventually("the wiped server votes again", 60*time.Second, func() error { return f.voters(3) })
+	f.eventually("the wiped server votes again", 60*time.Second, f.voters)
 }
 
 // serverIsEmptied empties a follower's raft.db: the server must refuse to start, since it may have voted.
@@ -207,7 +207,7 @@ func (f *fleet) serverIsEmptied() {
 		f.t.Fatal(err)
 	}
 	s.start(f.t)
-	f.eventually("with its raft.db put back it votes", 30*time.Second, func() error { return f.voters(3) })
+	f.eventually("with its raft.db put back it votes", 30*time.Second, f.voters)
 }
 
 // follower returns a server that does not lead.
@@ -223,8 +223,9 @@ func (f *fleet) follower() *process {
 	return nil
 }
 
-// voters reports whether want servers vote and gossip sees them all alive.
-func (f *fleet) voters(want int) error {
+// voters reports whether exactly our servers vote, each under the ID that is in its data directory now, and gossip sees
+// them all alive.
+func (f *fleet) voters() error {
 	peers, err := f.up().RaftPeers(f.t.Context())
 	if err != nil {
 		return err
@@ -233,15 +234,20 @@ func (f *fleet) voters(want int) error {
 	if err != nil {
 		return err
 	}
-	voting := 0
-	for _, p := range peers {
-		alive := slices.ContainsFunc(members, func(m api.Member) bool { return m.ID == p.ID && m.Status == api.MemberAlive })
-		if p.Voter && alive {
-			voting++
+	for _, s := range f.servers {
+		b, err := os.ReadFile(filepath.Join(s.dir, "server", "server-id"))
+		if err != nil {
+			return err
+		}
+		id := strings.TrimSpace(string(b))
+		votes := slices.ContainsFunc(peers, func(p api.RaftPeer) bool { return p.ID == id && p.Voter })
+		lives := slices.ContainsFunc(members, func(m api.Member) bool { return m.ID == id && m.Status == api.MemberAlive })
+		if !votes || !lives {
+			return fmt.Errorf("%s (%s) votes: %v, lives: %v; peers %+v", s.name, id, votes, lives, peers)
 		}
 	}
-	if voting != want || len(peers) != want {
-		return fmt.Errorf("%d of %d peers vote and live: %+v", voting, len(peers), peers)
+	if len(peers) != len(f.servers) {
+		return fmt.Errorf("%d peers, want %d: %+v", len(peers), len(f.servers), peers)
 	}
 	return nil
 }
