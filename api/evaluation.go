@@ -46,10 +46,12 @@ type Evaluation struct {
 	Explanations []Explanation `json:",omitempty"` // one for each task that is not wholly placed
 	SeenIndex    uint64        // the base index of the plan that last looked at it
 	Rejections   int           // plans in a row of which the commit kept nothing
-	At           time.Time     // created, the leader's clock
-	ModifiedAt   time.Time
-	CreateIndex  uint64
-	ModifyIndex  uint64
+	// RejectedIndex is the index at which a commit last rejected a part of a plan for it: a plan made before that cannot close it.
+	RejectedIndex uint64    `json:",omitempty"`
+	At            time.Time // created, the leader's clock
+	ModifiedAt    time.Time
+	CreateIndex   uint64
+	ModifyIndex   uint64
 }
 
 // EvaluationView is an evaluation as people read it, with IDs as text.

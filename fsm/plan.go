@@ -219,21 +219,32 @@ func (s *state) conclude(j *job, old *api.Evaluation, base uint64, p *api.JobPla
 	if current := j.current(); current != nil {
 		e.JobVersion = current.Version
 	}
-	t := s.tally(j.handle)
 	switch {
 	case o.stale || o.rejected > 0:
-		e.Status = api.EvalPending
+		e.Status, e.RejectedIndex = api.EvalPending, s.index
 		if e.Rejections++; o.placed+o.stopped+o.inPlace > 0 {
 			e.Rejections = 0
 		}
-	case p.Status == api.EvalBlocked && max(s.freed, t.progress) > base,
-		p.Status == api.EvalComplete && t.ended > base,
-		p.Status == api.EvalSuperseded:
-		e.Status, e.Rejections = api.EvalPending, 0
-	default:
+	case s.mayClose(j, old, base, p.Status):
 		e.Status, e.Rejections = p.Status, 0
+	default:
+		e.Status, e.Rejections = api.EvalPending, 0
 	}
 	s.putEvaluation(j, old, &e)
+}
+
+// mayClose reports whether a plan made at base may take its evaluation out of the queue: no later entry rejected another
+// part of the plan, ended an instance that is to be replaced, or, if the evaluation is to wait for room or for its job,
+// brought either.
+func (s *state) mayClose(j *job, e *api.Evaluation, base uint64, to api.EvaluationStatus) bool {
+	t := s.tally(j.handle)
+	switch to {
+	case api.EvalComplete, api.EvalFailed:
+		return max(e.RejectedIndex, t.ended) <= base
+	case api.EvalBlocked:
+		return max(e.RejectedIndex, s.freed, t.progress) <= base
+	}
+	return false
 }
 
 // shortened bounds what is kept of each task's explanation: filters that turned away the fewest nodes go first.

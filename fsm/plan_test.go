@@ -107,6 +107,22 @@ func TestTheFirstPlanInTheLogWins(t *testing.T) {
 	equal(t, "fruitless plans", c.m.Snapshot().Open("web").Rejections, 2)
 }
 
+func TestAPlanInPartsIsNotCompleteWhenOneWasRejected(t *testing.T) {
+	c := newCluster(t)
+	c.nodes("n1")
+	c.register(testJob("web", api.JobService, 2))
+	first, second := c.plan("web", api.EvalPending), c.plan("web", api.EvalComplete)
+	c.put(first, 0, "n9")
+	c.put(second, 1, "n1")
+	c.ok(&CommitPlan{Plan: first})
+	c.ok(&CommitPlan{Plan: second})
+	equal(t, "status", c.status("web"), api.EvalPending)
+	third := c.plan("web", api.EvalComplete)
+	c.put(third, 0, "n1")
+	c.ok(&CommitPlan{Plan: third})
+	equal(t, "status of a plan that knows", c.status("web"), "")
+}
+
 func TestASuccessorTakesOverItsSlot(t *testing.T) {
 	c := newCluster(t)
 	c.nodes("n1", "n2")
