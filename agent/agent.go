@@ -37,6 +37,7 @@ type Agent struct {
 	served errgroup.Group // what serves the client's sessions
 	notes  []string       // what a person should know at the start
 	news   news           // that gossip has something new, for the client
+	known  acquaintances  // servers met before, to find again after a restart
 }
 
 // serverSide is what the HTTP layer needs of a server.
@@ -78,6 +79,7 @@ func (a *Agent) open() error {
 		self.ID, self.NodeID = a.client.NodeID(), a.client.NodeID()
 	}
 	serverDir := filepath.Join(a.cfg.DataDir, "server")
+	a.known = acquaintances{filepath.Join(a.cfg.DataDir, string(api.RoleClient), acquaintancesFile), a.logger}
 	if a.cfg.Server.Enabled {
 		id, err := serverID(serverDir)
 		if err != nil {
@@ -85,13 +87,15 @@ func (a *Agent) open() error {
 		}
 		self.Role, self.ID, self.Expect = api.RoleServer, id, a.cfg.Server.BootstrapExpect
 		self.RPCAddr = a.advertised(a.rpc)
+		a.known.path = filepath.Join(serverDir, acquaintancesFile)
 	}
 	transport, err := a.cfg.Network.Gossip(a.gossipBind())
 	if err != nil {
 		return fmt.Errorf("open gossip on %s: %w", a.gossipBind(), err)
 	}
 	a.pool, err = gossip.New(gossip.Config{
-		Self: self, Bind: a.gossipBind(), Advertise: a.gossip, Transport: transport, Logger: a.logger.Named("gossip"),
+		Self: self, Bind: a.gossipBind(), Advertise: a.gossip, Transport: transport, Remember: a.known.save,
+		Logger: a.logger.Named("gossip"),
 	})
 	if err != nil {
 		return err
@@ -222,7 +226,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		_, sessions := serverHandlers(a.server, a.metrics(), a.logger.Named("http"))
 		servers = stage{func(ctx context.Context) error { return a.server.Run(ctx, sessions) }}
 	}
-	members := stage{func(ctx context.Context) error { return a.pool.Run(ctx, a.cfg.Join) }}
+	members := stage{func(ctx context.Context) error { return a.pool.Run(ctx, append(a.known.load(), a.cfg.Join...)) }}
 	if a.server == nil {
 		// With a server it is the server that reads the events; its own address is known from the start.
 		members = append(members, func(ctx context.Context) error { return a.news.follow(ctx, a.pool.Events()) })

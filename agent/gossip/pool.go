@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,7 +63,10 @@ type Config struct {
 	Advertise string     // host:port that others use; "": what is bound; port 0: the bound port
 	// Transport replaces the real network in tests; Bind is not used then.
 	Transport memberlist.NodeAwareTransport
-	Logger    hclog.Logger // nil: silence
+	// Remember, if set, is called from Run's goroutine with the gossip addresses of the other servers that are alive,
+	// sorted, each time they have changed and there are any: they are where to begin after a restart.
+	Remember func(servers []string)
+	Logger   hclog.Logger // nil: silence
 }
 
 // Pool is an agent's membership. All methods are safe for concurrent use.
@@ -74,6 +78,8 @@ type Pool struct {
 	table     *table
 	farewells *memberlist.TransmitLimitedQueue
 	events    chan api.MemberEvent
+
+	remember func([]string) // nil: nobody wants to know
 
 	mu      sync.Mutex // memberlist calls back with its lock held and takes mu: never call it under mu
 	self    api.Member
@@ -95,11 +101,14 @@ func New(c Config) (*Pool, error) {
 		c.Logger = hclog.NewNullLogger()
 	}
 	p := &Pool{
-		log:     c.Logger,
-		life:    uint64(time.Now().UnixMicro()),
-		table:   newTable(),
-		events:  make(chan api.MemberEvent),
-		self:    c.Self,
+		log:    c.Logger,
+		life:   uint64(time.Now().UnixMicro()),
+		table:  newTable(),
+		events: make(chan api.MemberEvent),
+		self:   c.Self,
+
+		remember: c.Remember,
+
 		changed: make(chan struct{}, 1),
 		strife:  limiter{every: time.Minute},
 	}
@@ -237,15 +246,24 @@ func (p *Pool) Run(ctx context.Context, join []string) error {
 
 // deliver is the goroutine that sends events.
 func (p *Pool) deliver(ctx context.Context) {
+	var remembered []string
 	for {
+		servers := false
 		for m, ok := p.table.next(); ok; m, ok = p.table.next() {
 			if foreign(p.cluster(), m.ClusterID) {
 				continue
 			}
+			servers = servers || m.Role == api.RoleServer
 			select {
 			case p.events <- api.MemberEvent{Member: m}:
 			case <-ctx.Done():
 				return
+			}
+		}
+		if servers && p.remember != nil {
+			if now := p.otherServers(); len(now) > 0 && !slices.Equal(now, remembered) {
+				p.remember(now)
+				remembered = now
 			}
 		}
 		select {
@@ -254,6 +272,18 @@ func (p *Pool) deliver(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// otherServers lists the gossip addresses of the other servers that are alive.
+func (p *Pool) otherServers() []string {
+	var out []string
+	for _, m := range p.Members() {
+		if m.Role == api.RoleServer && m.Status == api.MemberAlive && m.GossipAddr != p.addr {
+			out = append(out, m.GossipAddr)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // announceChanges is the goroutine that tells others of Updates.
