@@ -19,6 +19,7 @@ const (
 	maxWork     = 8 << 20 // bytes that evaluating a whole file may handle, references counted each time
 	maxOperands = 64      // of arithmetic, comparisons and indexes in one expression
 	maxExponent = 128     // of two, in a number: far over any quantity, and cheap to write out
+	maxElements = 1024    // of a list or map: what a job's field takes
 	maxIndex    = 256     // bytes of a key in [ ]
 	bytesAValue = 16      // what an element costs besides its text
 	bytesACall  = 4 << 10 // what a call costs besides its arguments
@@ -41,6 +42,8 @@ type expression struct {
 	p       *parser
 	refs    map[string]map[string]cty.Value // "var" or "local" -> name -> value
 	cost    int
+	values  int                    // met so far, those within others included
+	joined  []int                  // values when each node that makes one type of several was entered
 	numbers []hclsyntax.Expression // operands that are taken for numbers, outer ones first
 	keys    []hclsyntax.Expression // of indexes
 	loops   int                    // inside for expressions, whose own names are not looked up
@@ -65,6 +68,7 @@ func (e *expression) Enter(n hclsyntax.Node) hcl.Diagnostics {
 		n.Wrapped = e.keep(n.Wrapped)
 	case *hclsyntax.LiteralValueExpr:
 		e.cost += sizeOf(n.Val)
+		e.values++
 	case *hclsyntax.ScopeTraversalExpr:
 		e.refer(n)
 	case *hclsyntax.FunctionCallExpr:
@@ -83,24 +87,56 @@ func (e *expression) Enter(n hclsyntax.Node) hcl.Diagnostics {
 		}
 	case *hclsyntax.IndexExpr:
 		e.keys = append(e.keys, n.Key)
+	case *hclsyntax.TupleConsExpr:
+		e.bound(n.Range(), len(n.Exprs))
+	case *hclsyntax.ObjectConsExpr:
+		e.bound(n.Range(), len(n.Items))
 	case *hclsyntax.ForExpr:
 		e.addf(n.Range(), "for expressions are not supported in a task file")
 	case *hclsyntax.SplatExpr:
 		e.addf(n.Range(), "[*] is not supported in a task file")
+	}
+	if unifies(n) {
+		e.joined = append(e.joined, e.values)
 	}
 	e.opaque += opaque(n)
 	e.loops += loops(n)
 	return nil
 }
 
+// bound refuses a long list or map: to find out what its elements have in common takes HCL the square of their number.
+func (e *expression) bound(place hcl.Range, elements int) {
+	if e.cost += elements * bytesAValue; elements > maxElements {
+		e.addf(place, "a list or map in an expression has at most %d elements", maxElements)
+	}
+}
+
 // Exit implements hclsyntax.Walker.
 func (e *expression) Exit(n hclsyntax.Node) hcl.Diagnostics {
+	if unifies(n) {
+		last := len(e.joined) - 1
+		within := e.values - e.joined[last]
+		e.cost += within * within
+		e.joined = e.joined[:last]
+	}
 	e.opaque -= opaque(n)
 	e.loops -= loops(n)
 	return nil
 }
 
 func takesNumbers(op *hclsyntax.Operation) bool { return op.Impl.Params()[0].Type == cty.Number }
+
+// unifies reports whether a node looks for a type that all values in it have. That takes go-cty time with the square of
+// their number: lists of 30,000 and 20,000 numbers in one condition took 100 seconds.
+func unifies(n hclsyntax.Node) bool {
+	switch n := n.(type) {
+	case *hclsyntax.ConditionalExpr:
+		return true
+	case *hclsyntax.BinaryOpExpr:
+		return n.Op == hclsyntax.OpEqual || n.Op == hclsyntax.OpNotEqual
+	}
+	return false
+}
 
 func loops(n hclsyntax.Node) int {
 	if _, ok := n.(*hclsyntax.ForExpr); ok {
@@ -218,6 +254,7 @@ func (e *expression) refer(t *hclsyntax.ScopeTraversalExpr) {
 	e.refs[root][name] = value
 	if part, diags := t.Traversal[2:].TraverseRel(value); !diags.HasErrors() {
 		e.cost += sizeOf(part)
+		e.values += valuesIn(part)
 	}
 }
 
@@ -240,7 +277,7 @@ func (p *parser) value(x hclsyntax.Expression, may allowed) (v cty.Value, ok boo
 
 // evaluate is value that also says whether the value holds run-time names.
 func (p *parser) evaluate(x hclsyntax.Expression, may allowed) (v cty.Value, runtime, ok bool) {
-	if p.full() {
+	if p.full() || p.exhausted {
 		p.faults++
 		return cty.NilVal, false, false
 	}
@@ -359,6 +396,18 @@ func checkDeep(v cty.Value, depth int) error {
 		}
 	}
 	return nil
+}
+
+// valuesIn counts a value and those in it.
+func valuesIn(v cty.Value) int {
+	n := 1
+	if v, _ = v.Unmark(); !v.IsNull() && v.IsKnown() && v.CanIterateElements() {
+		for it := v.ElementIterator(); it.Next(); {
+			_, element := it.Element()
+			n += valuesIn(element)
+		}
+	}
+	return n
 }
 
 // sizeOf is about how many bytes a value holds.

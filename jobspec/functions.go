@@ -15,7 +15,7 @@ const maxResult = 16 << 10
 // functions are those a task file may call: pure, and bounded by maxResult.
 func functions() map[string]function.Function {
 	one := []function.Parameter{{Name: "text", Type: cty.String}}
-	list := []function.Parameter{{Name: "separator", Type: cty.String}, {Name: "list", Type: cty.List(cty.String)}}
+	list := []function.Parameter{{Name: "separator", Type: cty.String}, {Name: "list", Type: cty.DynamicPseudoType}}
 	return map[string]function.Function{
 		"join":       textFunction(list, join),
 		"jsonencode": textFunction([]function.Parameter{{Name: "value", Type: cty.DynamicPseudoType, AllowNull: true}}, jsonEncode),
@@ -54,14 +54,19 @@ func textFunction(params []function.Parameter, f func([]cty.Value) (string, erro
 func join(args []cty.Value) (string, error) {
 	separator, size := args[0].AsString(), 0
 	var parts []string
-	for _, v := range args[1].AsValueSlice() {
-		if v.IsNull() {
-			return "", fmt.Errorf("the list holds null")
+	if t := args[1].Type(); !t.IsTupleType() && !t.IsListType() {
+		return "", fmt.Errorf("it joins a list, not %s", kindName(t))
+	}
+	for it := args[1].ElementIterator(); it.Next(); {
+		_, element := it.Element()
+		part, err := written(element)
+		if err != nil {
+			return "", fmt.Errorf("element %d: it %w", len(parts), err)
 		}
-		if size += len(separator) + len(v.AsString()); size > 2*maxResult {
+		if size += len(separator) + len(part); size > 2*maxResult {
 			return "", fmt.Errorf("it would make over %d bytes", maxResult)
 		}
-		parts = append(parts, v.AsString())
+		parts = append(parts, part)
 	}
 	return strings.Join(parts, separator), nil
 }

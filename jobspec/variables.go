@@ -11,7 +11,6 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
-	"github.com/zclconf/go-cty/cty/convert"
 
 	"cube/api"
 )
@@ -155,9 +154,9 @@ func (p *parser) declareDefault(v *variable, name string, a *hclsyntax.Attribute
 				break
 			}
 		}
-		converted, err := convert.Convert(standard, v.kind)
-		if err != nil || converted.Type() != v.kind || !strictly(standard, v.kind) {
-			p.addf(a.Expr.Range(), "default is %s, but the variable's type is %s", kindName(standard.Type()), kindName(v.kind))
+		converted, err := ofKind(standard, v.kind)
+		if err != nil {
+			p.addf(a.Expr.Range(), "default is %s, but the variable's type is %s: %s", kindName(standard.Type()), kindName(v.kind), err)
 			break
 		}
 		v.standard = converted
@@ -166,34 +165,74 @@ func (p *parser) declareDefault(v *variable, name string, a *hclsyntax.Attribute
 	v.missing = true
 }
 
-// strictly reports whether a value is of a type without text being taken for something else.
-func strictly(v cty.Value, kind cty.Type) bool { return !kind.IsPrimitiveType() || v.Type() == kind }
-
 // kindOf is the type of a variable that says none.
 func kindOf(v cty.Value) (cty.Type, bool) {
 	t := v.Type()
 	if t.IsPrimitiveType() {
 		return t, true
 	}
-	var elements []cty.Type
+	element := cty.NilType
 	for it := v.ElementIterator(); it.Next(); {
 		_, e := it.Element()
-		if !e.Type().IsPrimitiveType() || e.IsNull() {
+		switch {
+		case !e.Type().IsPrimitiveType() || e.IsNull():
 			return cty.NilType, false
+		case element == cty.NilType:
+			element = e.Type()
+		case element != e.Type():
+			element = cty.String
 		}
-		elements = append(elements, e.Type())
-	}
-	element := cty.String
-	if len(elements) > 0 {
-		element, _ = convert.UnifyUnsafe(elements)
 	}
 	if element == cty.NilType {
-		return element, false
+		element = cty.String
 	}
 	if t.IsTupleType() {
 		return cty.List(element), true
 	}
 	return cty.Map(element), true
+}
+
+// ofKind makes a value of a declared type out of one as it was written. Text in a list or map may be written as a number or
+// a boolean; nothing else is taken for something else.
+func ofKind(v cty.Value, kind cty.Type) (cty.Value, error) {
+	t := v.Type()
+	switch {
+	case v.IsNull():
+		return cty.NilVal, fmt.Errorf("it is null")
+	case t == kind:
+		return v, nil
+	case kind.IsPrimitiveType(), kind.IsListType() != t.IsTupleType(), kind.IsMapType() != t.IsObjectType():
+		return cty.NilVal, fmt.Errorf("it is %s", kindName(t))
+	}
+	want := kind.ElementType()
+	list, pairs := []cty.Value{}, map[string]cty.Value{}
+	for it := v.ElementIterator(); it.Next(); {
+		k, e := it.Element()
+		if e.IsNull() || e.Type() != want && want != cty.String {
+			return cty.NilVal, fmt.Errorf("it holds %s", kindName(e.Type()))
+		}
+		if want == cty.String {
+			text, err := written(e)
+			if err != nil {
+				return cty.NilVal, fmt.Errorf("one in it %w", err)
+			}
+			e = cty.StringVal(text)
+		}
+		if kind.IsListType() {
+			list = append(list, e)
+		} else {
+			pairs[k.AsString()] = e
+		}
+	}
+	switch {
+	case kind.IsMapType() && len(pairs) > 0:
+		return cty.MapVal(pairs), nil
+	case kind.IsMapType():
+		return cty.MapValEmpty(want), nil
+	case len(list) > 0:
+		return cty.ListVal(list), nil
+	}
+	return cty.ListValEmpty(want), nil
 }
 
 // declaredType reads string, number, bool, list(...) or map(...).
@@ -342,14 +381,7 @@ func (p *parser) fromText(text string, kind cty.Type) (cty.Value, error) {
 	if !ok {
 		return cty.NilVal, fmt.Errorf(`write it as in a task file, such as ["a", "b"] or {a = "b"}`)
 	}
-	v, err := convert.Convert(v, kind)
-	if err != nil {
-		return cty.NilVal, err
-	}
-	if v.IsNull() || !v.IsWhollyKnown() {
-		return cty.NilVal, fmt.Errorf("it is null")
-	}
-	return v, p.checkValue(v)
+	return ofKind(v, kind)
 }
 
 // literal reads an expression that refers to nothing.
