@@ -18,8 +18,10 @@ import (
 	"cube/api"
 )
 
-// maxFileName bounds the name of a file in bytes, since it is kept with the job.
-const maxFileName = 1024
+const (
+	maxFileName = 1024    // bytes of a file's name, since it is kept with the job
+	maxKept     = 4 << 20 // bytes of text that the jobs of one file keep together: they are one entry of the Raft log
+)
 
 // File is what a task file says.
 type File struct {
@@ -183,6 +185,13 @@ func (p *parser) readFile(root *hclsyntax.Body) []*api.Job {
 		p.addf(hcl.Range{Start: hcl.InitialPos}, `the file holds no task; write task "web" { image = "..." }`)
 	}
 	source := p.source()
+	kept := len(source.HCL)
+	for _, text := range source.Variables {
+		kept += len(text)
+	}
+	if kept*len(jobs) > maxKept {
+		p.addf(hcl.Range{Start: hcl.InitialPos}, "%d jobs in %d bytes are too much for one file, whose text is kept with each of them; divide it", len(jobs), kept)
+	}
 	for _, j := range jobs {
 		j.Source = source
 	}
