@@ -27,6 +27,8 @@ type body struct {
 	attrs  []string // asked for
 	blocks []string
 	hints  map[string]string // key -> where it belongs instead
+
+	finished bool
 }
 
 func (p *parser) open(block *hclsyntax.Block, what string) *body {
@@ -262,8 +264,13 @@ func (b *body) forget() {
 	}
 }
 
-// finish refuses what nobody asked for.
+// finish refuses what nobody asked for. Who checks what was read finishes first: a key that is misspelt explains why
+// another is missing.
 func (b *body) finish() {
+	if b.finished {
+		return
+	}
+	b.finished = true
 	known := slices.Concat(b.attrs, b.blocks)
 	for _, a := range attributes(b.block.Body) {
 		switch {

@@ -87,10 +87,6 @@ func (e *expression) Enter(n hclsyntax.Node) hcl.Diagnostics {
 		}
 	case *hclsyntax.IndexExpr:
 		e.keys = append(e.keys, n.Key)
-	case *hclsyntax.TupleConsExpr:
-		e.bound(n.Range(), len(n.Exprs))
-	case *hclsyntax.ObjectConsExpr:
-		e.bound(n.Range(), len(n.Items))
 	case *hclsyntax.ForExpr:
 		e.addf(n.Range(), "for expressions are not supported in a task file")
 	case *hclsyntax.SplatExpr:
@@ -102,13 +98,6 @@ func (e *expression) Enter(n hclsyntax.Node) hcl.Diagnostics {
 	e.opaque += opaque(n)
 	e.loops += loops(n)
 	return nil
-}
-
-// bound refuses a long list or map: to find out what its elements have in common takes HCL the square of their number.
-func (e *expression) bound(place hcl.Range, elements int) {
-	if e.cost += elements * bytesAValue; elements > maxElements {
-		e.addf(place, "a list or map in an expression has at most %d elements", maxElements)
-	}
 }
 
 // Exit implements hclsyntax.Walker.

@@ -55,7 +55,6 @@ func (p *parser) readBareTask(block *hclsyntax.Block) *api.Job {
 	j := &api.Job{Name: name, Priority: api.DefaultPriority}
 	p.readHead(b, j)
 	task := p.readTask(b, j)
-	b.finish()
 	if b.faulty() {
 		return nil
 	}

@@ -104,7 +104,7 @@ func readAttribute(r *body, to *string) {
 
 // sound has api check one condition in a task that has nothing else, and reports what is wrong within its block.
 func (p *parser) sound(r *body, put func(*api.Task)) bool {
-	if r.faulty() {
+	if r.finish(); r.faulty() {
 		return false
 	}
 	t := api.DefaultTask("x")

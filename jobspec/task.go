@@ -25,7 +25,7 @@ func taskKeys() []string {
 		"port", "resources", "restart", "spread", "user", "work_dir"}
 }
 
-// readTask reads what a task says, checked; nil if something is wrong. The body's owner finishes it.
+// readTask reads what a task says, checked; nil if something is wrong. It finishes the body.
 func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 	t := api.DefaultTask(b.block.Labels[0])
 	for key, block := range nestedKeys() {
@@ -61,7 +61,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 	})
 	p.readPlacement(b, t)
 	b.block1("config", func(c *body) { readConfig(c, t) })
-	if b.faulty() {
+	if b.finish(); b.faulty() {
 		return nil
 	}
 	if err := checkTask(t, j.Type); err != nil {
