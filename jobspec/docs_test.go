@@ -3,6 +3,7 @@ package jobspec
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -12,32 +13,43 @@ import (
 
 const reference = "../website/docs/task-file.md"
 
-// TestTheReferenceIsTrue parses every example of the reference of task files. An example that needs values of variables
-// names them in its first line: # needs: password.
-func TestTheReferenceIsTrue(t *testing.T) {
-	text, err := os.ReadFile(reference)
-	if err != nil {
-		t.Fatal(err)
+// TestExamplesAreTrue parses every example of the documentation that is marked as hcl, which a task file must be; hcl agent
+// marks the configuration of agents. An example that needs values of variables names them in its first line:
+// # needs: password.
+func TestExamplesAreTrue(t *testing.T) {
+	pages, err := filepath.Glob("../website/docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no pages: %v", err)
 	}
-	examples := regexp.MustCompile("(?s)\n```hcl\n(.*?)```\n").FindAllSubmatchIndex(text, -1)
-	if len(examples) < 15 {
-		t.Fatalf("only %d examples were found", len(examples))
+	if _, err := os.Stat("../README.md"); err == nil {
+		pages = append(pages, "../README.md")
 	}
-	for _, e := range examples {
-		src := text[e[2]:e[3]]
-		vars := map[string]string{}
-		if names, ok := strings.CutPrefix(strings.SplitN(string(src), "\n", 2)[0], "# needs: "); ok {
-			for name := range strings.SplitSeq(names, ", ") {
-				vars[name] = "x"
+	found := map[string]int{}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range regexp.MustCompile("(?s)\n```hcl *\n(.*?)```\n").FindAllSubmatchIndex(text, -1) {
+			found[page]++
+			src := text[e[2]:e[3]]
+			vars := map[string]string{}
+			if names, ok := strings.CutPrefix(strings.SplitN(string(src), "\n", 2)[0], "# needs: "); ok {
+				for name := range strings.SplitSeq(names, ", ") {
+					vars[name] = "x"
+				}
+			}
+			place := fmt.Sprintf("%s, the example at line %d", page, 1+strings.Count(string(text[:e[2]]), "\n"))
+			if _, err := Parse(src, place, vars); err != nil {
+				t.Error(err)
+			}
+			if formatted, err := Format(src, place); err != nil || string(formatted) != string(src) {
+				t.Errorf("%s is not laid out as fmt does: %v\n%s", place, err, formatted)
 			}
 		}
-		line := 1 + strings.Count(string(text[:e[2]]), "\n")
-		if _, err := Parse(src, fmt.Sprintf("the example at line %d", line), vars); err != nil {
-			t.Error(err)
-		}
-		if formatted, err := Format(src, "example"); err != nil || string(formatted) != string(src) {
-			t.Errorf("the example at line %d is not laid out as fmt does: %v\n%s", line, err, formatted)
-		}
+	}
+	if found[reference] < 15 {
+		t.Errorf("only %d examples were found in %s", found[reference], reference)
 	}
 }
 
