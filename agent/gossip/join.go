@@ -22,6 +22,8 @@ const (
 	// rejoinEvery is how often lost servers are looked for. It is longer than memberlist's own attempts to reach the
 	// dead, and jittered, so that a thousand clients do not knock at once.
 	rejoinEvery = 30 * time.Second
+	// lostEvery is how often servers look for servers that were lost: they are few, and wait for each other.
+	lostEvery = 5 * time.Second
 	// complainEvery is how often an agent that stays alone says so.
 	complainEvery = 30 * time.Second
 )
@@ -80,10 +82,13 @@ func (p *Pool) stayJoined(ctx context.Context, join []string) {
 		wasAlone = alone
 
 		wait := rejoinEvery
-		if alone && len(join) > 0 {
+		switch {
+		case alone && len(join) > 0:
 			wait = retry
 			retry = min(2*retry, lastRetry)
-		} else {
+		case p.role == api.RoleServer && p.misses():
+			wait, retry = lostEvery, firstRetry
+		default:
 			retry = firstRetry
 		}
 		wait = wait/2 + rand.N(wait) // half to one and a half
@@ -111,6 +116,13 @@ func (p *Pool) seek(ctx context.Context, join []string) (int, []unreached) {
 	targets = slices.DeleteFunc(slices.Compact(targets), func(t string) bool { return here[t] })
 	n, more := p.contact(ctx, targets)
 	return n, append(failed, more...)
+}
+
+// misses reports whether a server has failed and not come back.
+func (p *Pool) misses() bool {
+	return slices.ContainsFunc(p.Members(), func(m api.Member) bool {
+		return m.Role == api.RoleServer && m.Status == api.MemberFailed
+	})
 }
 
 func (p *Pool) alone() bool { return p.list.NumMembers() <= 1 }

@@ -74,6 +74,7 @@ type Pool struct {
 	log       hclog.Logger
 	list      *memberlist.Memberlist
 	addr      string
+	role      api.Role
 	life      uint64 // Unix microseconds of New: tells two lives of this agent apart
 	table     *table
 	farewells *memberlist.TransmitLimitedQueue

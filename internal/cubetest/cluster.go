@@ -53,7 +53,7 @@ func New(t *testing.T, servers, clients int) *Cluster {
 	dir := t.TempDir()
 	for i := 1; i <= servers+clients; i++ {
 		a := &Agent{t: t, net: c.Net, log: &log{}}
-		a.cfg = agent.Config{Join: []string{"10.0.0.1"}, LogLevel: "debug"}
+		a.cfg = agent.Config{Join: []string{"10.0.0.1", "10.0.0.2"}, LogLevel: "debug"}
 		if i <= servers {
 			a.Name, a.IP = fmt.Sprintf("s%d", i), fmt.Sprintf("10.0.0.%d", i)
 			a.cfg.Server = agent.ServerConfig{Enabled: true, BootstrapExpect: servers}
@@ -134,6 +134,16 @@ func (a *Agent) Return() {
 
 // Running reports whether the agent runs.
 func (a *Agent) Running() bool { return a.cancel != nil }
+
+// ServerID is the ID in a server's data directory.
+func (a *Agent) ServerID() string {
+	a.t.Helper()
+	b, err := os.ReadFile(filepath.Join(a.cfg.DataDir, "server", "server-id"))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return string(bytes.TrimSpace(b))
+}
 
 // Wipe removes the data directory of an agent that does not run.
 func (a *Agent) Wipe() {
@@ -224,7 +234,7 @@ func (c *Cluster) Runs(job string, want int, within time.Duration) []*api.Alloca
 	return running
 }
 
-// NodesReady waits until want nodes are ready.
+// NodesReady waits until want nodes are ready and the leader knows of their sessions.
 func (c *Cluster) NodesReady(want int, within time.Duration) {
 	c.t.Helper()
 	c.Eventually(fmt.Sprintf("%d nodes are ready", want), within, func(ctx context.Context) error {
@@ -234,7 +244,7 @@ func (c *Cluster) NodesReady(want int, within time.Duration) {
 		}
 		ready := 0
 		for _, n := range nodes {
-			if n.Ready() {
+			if n.Ready() && n.Connected {
 				ready++
 			}
 		}

@@ -190,18 +190,17 @@ func TestAServerIsWipedBubble(t *testing.T) {
 		s.Wipe()
 		s.Return()
 		c.Eventually("three servers vote again", 2*time.Minute, func(ctx context.Context) error {
-			peers, err := leader.API().RaftPeers(ctx)
+			peers, err := c.Leader().API().RaftPeers(ctx)
 			if err != nil {
 				return err
 			}
-			voters := 0
-			for _, p := range peers {
-				if p.Voter {
-					voters++
+			for _, s := range c.Servers {
+				if !slices.ContainsFunc(peers, func(p api.RaftPeer) bool { return p.ID == s.ServerID() && p.Voter }) {
+					return fmt.Errorf("%s (%s) does not vote: %+v", s.Name, s.ServerID(), peers)
 				}
 			}
-			if voters != 3 || len(peers) != 3 {
-				return fmt.Errorf("%+v", peers)
+			if len(peers) != 3 {
+				return fmt.Errorf("%d peers: %+v", len(peers), peers)
 			}
 			return nil
 		})

@@ -128,10 +128,10 @@ func newFleet(t *testing.T) *fleet {
 	for i := 1; i <= 6; i++ {
 		p := &process{bind: fmt.Sprintf("127.0.0.%d", i), log: &lockedBuffer{}, dir: filepath.Join(base, fmt.Sprint(i))}
 		if i <= 3 {
-			p.name, p.args = fmt.Sprintf("s%d", i), []string{"-server", "-bootstrap-expect", "3", "-join", "127.0.0.1"}
+			p.name, p.args = fmt.Sprintf("s%d", i), []string{"-server", "-bootstrap-expect", "3", "-join", "127.0.0.1", "-join", "127.0.0.2"}
 			f.servers = append(f.servers, p)
 		} else {
-			p.name, p.args = fmt.Sprintf("n%d", i-3), []string{"-client", "-join", "127.0.0.1"}
+			p.name, p.args = fmt.Sprintf("n%d", i-3), []string{"-client", "-join", "127.0.0.1", "-join", "127.0.0.2"}
 			f.clients = append(f.clients, p)
 		}
 		p.start(t)
@@ -212,7 +212,7 @@ func (f *fleet) nodesReady(want int) error {
 	}
 	ready := 0
 	for _, n := range nodes {
-		if n.Ready() {
+		if n.Ready() && n.Connected {
 			ready++
 		}
 	}
