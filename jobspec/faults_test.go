@@ -93,7 +93,7 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		{inTask("constraint {\n attribute = \"env.HOME\"\n value = \"x\"\n }"), `4:14: "env.HOME" does not begin with node., attr. or meta.`},
 		{inTask("constraint {\n attribute = node.name\n value = \"x\"\n }"), `4:14: node.name is known only when an instance starts: it stands by itself in a text, as in "${node.name}"`},
 		{inTask("constraint {\n attribute = \"${node.name}x\"\n value = \"x\"\n }"), `4:14: `},
-		{inTask("constraint {\n value = \"x\"\n }"), `3:3: "" is not an attribute`},
+		{inTask("constraint {\n value = \"x\"\n }"), `3:3: attribute is missing`},
 		{inTask("constraint {\n attribute = \"node.name\"\n operator = \"~\"\n value = \"x\"\n }"), `5:13: operator "~" is none of`},
 		{inTask("constraint {\n attribute = \"node.name\"\n operator = \"regexp\"\n value = \"a[\"\n }"), `6:10: "a[" is not a regular expression`},
 		{inTask("constraint {\n attribute = \"node.name\"\n operator = \"regexp\"\n value = \"((a{1,100}){1,10}){1,1}" + strings.Repeat("b{1,1000}", 20) + "\"\n }"), `6:10: the regular expressions of this file are too large`},
@@ -106,6 +106,9 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		{inTask("affinity {\n attribute = \"meta.a\"\n value = \"b\"\n weight = 101\n }"), `6:11: weight 101 is not from -100 to 100`},
 		{inTask("spread {\n attribute = \"meta.a\"\n target \"x\" { percent = 60 }\n target \"y\" { percent = 50 }\n }"), `3:3: the targets add up to 110 percent`},
 		{inTask("spread {\n attribute = \"meta.a\"\n target \"x\" {}\n }"), `5:2: percent is missing`},
+		{inTask("constraint {\n atribute = \"node.name\"\n }"), `4:2: unknown key "atribute"; did you mean "attribute"?`},
+		{inTask("spread {}"), `3:3: attribute is missing`},
+		{inTask("affinity {\n attribute = \"meta.a\"\n operator = \"distinct_hosts\"\n }"), `5:13: distinct_hosts is for constraints; use spread`},
 		// jobs and files
 		{``, `1:1: the file holds no task`},
 		{`locals { a = 1 }`, `1:1: the file holds no task`},

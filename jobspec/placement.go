@@ -107,6 +107,10 @@ func (p *parser) sound(r *body, put func(*api.Task)) bool {
 	if r.finish(); r.faulty() {
 		return false
 	}
+	if given := r.block.Body.Attributes; given["attribute"] == nil && given["distinct_hosts"] == nil {
+		p.addf(r.block.DefRange(), "attribute is missing, such as \"node.name\"")
+		return false
+	}
 	t := api.DefaultTask("x")
 	t.Image = "x"
 	put(t)
