@@ -199,6 +199,9 @@ func (e *expression) refer(t *hclsyntax.ScopeTraversalExpr) {
 	switch {
 	case e.loops > 0:
 		return
+	case e.p.full(): // what is not shown is not looked for
+		e.failed = true
+		return
 	case runtimeRoot(root):
 		name, _ := dotted(t.Traversal)
 		e.addf(t.SrcRange, `%s is known only when an instance starts: it stands by itself in a text, as in "${%s}"`, name, cmp.Or(name, root+".KEY"))
