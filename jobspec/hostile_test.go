@@ -73,7 +73,7 @@ func hostile() map[string]string {
 		"many blocks":                times(20_000, "task \"t#\" {}\n"),
 		"many variables":             times(14_000, "variable \"v#\" {}\n"),
 		"many locals":                "locals {\n" + times(30_000, "l# = 1\n") + "}",
-		"many names nearly right":    times(999, "variable \"vvvvvvvvvvvvvvvvvvvvvvvvv#\" {\n  default = #\n}\n") + inTask("args = [" + r("var.vvvvvvvvvvvvvvvvvvvvvvvvvv,", 30_000) + "]"),
+		"many names nearly right":    times(999, "variable \"vvvvvvvvvvvvvvvvvvvvvvvvv#\" {\n  default = #\n}\n") + inTask("args = ["+r("var.vvvvvvvvvvvvvvvvvvvvvvvvvv,", 30_000)+"]"),
 		"many expressions that fail": inTask("env {\n" + times(20_000, "A# = var.x#\n") + "}"),
 		"large patterns":             inTask("\n" + times(3000, "constraint {\n attribute = \"node.name\"\n operator = \"regexp\"\n value = \"#"+r("a{1,1000}", 40)+"\"\n}\n")),
 		"many patterns":              times(3000, "task \"t#\" {\n image = \"i\"\n constraint {\n attribute = \"node.name\"\n operator = \"regexp\"\n value = \"a{1,1000}\"\n}\n}\n"),
