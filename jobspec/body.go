@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -164,6 +165,11 @@ func (b *body) texts(name string, to *[]string, may allowed) {
 func written(v cty.Value) (string, error) {
 	if v.IsNull() || !v.Type().IsPrimitiveType() {
 		return "", fmt.Errorf("takes a text, not %s", cmp.Or(map[bool]string{true: "null"}[v.IsNull()], kindName(v.Type())))
+	}
+	if v.Type() == cty.Number {
+		if n, exact := v.AsBigFloat().Int64(); exact == big.Exact {
+			return strconv.FormatInt(n, 10), nil // a hundred times as fast as writing out 512 bits
+		}
 	}
 	s, err := convert.Convert(v, cty.String)
 	if err != nil {
