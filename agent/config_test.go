@@ -200,3 +200,29 @@ func TestServerIDIsKept(t *testing.T) {
 		t.Error("a damaged ID was taken")
 	}
 }
+
+// TestDocumentedConfiguration loads every configuration the documentation shows.
+func TestDocumentedConfiguration(t *testing.T) {
+	text, err := os.ReadFile("../website/docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(text), "```hcl agent\n")[1:]
+	if len(blocks) == 0 {
+		t.Fatal("the page shows no configuration")
+	}
+	for _, b := range blocks {
+		src, _, _ := strings.Cut(b, "```")
+		path := filepath.Join(t.TempDir(), "agent.hcl")
+		if err := os.WriteFile(path, []byte(src), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg := Config{Network: card{own: "10.0.0.4"}}
+		if err := cfg.LoadConfig(path); err != nil {
+			t.Errorf("%v in\n%s", err, src)
+		}
+		if err := cfg.Complete(); err != nil {
+			t.Errorf("%v in\n%s", err, src)
+		}
+	}
+}

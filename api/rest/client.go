@@ -120,12 +120,7 @@ func post[T any](ctx context.Context, c *Client, path string, body any, m api.Wr
 		return v, fmt.Errorf("encode the request to %s: %w", path, err)
 	}
 	header := http.Header{"Content-Type": {"application/json"}}
-	if m.RequestID != "" {
-		header.Set(HeaderRequestID, m.RequestID)
-	}
-	if m.Who != "" {
-		header.Set(HeaderWho, m.Who)
-	}
+	setMeta(header, m)
 	resp, err := c.send(ctx, http.MethodPost, path, header, bytes.NewReader(b))
 	if err != nil {
 		return v, err
@@ -135,6 +130,16 @@ func post[T any](ctx context.Context, c *Client, path string, body any, m api.Wr
 		return v, fmt.Errorf("read the answer of POST %s from %s: %w", path, c.shown, err)
 	}
 	return v, nil
+}
+
+// setMeta writes what goes with a write into its headers.
+func setMeta(header http.Header, m api.WriteMeta) {
+	if m.RequestID != "" {
+		header.Set(HeaderRequestID, m.RequestID)
+	}
+	if m.Who != "" {
+		header.Set(HeaderWho, m.Who)
+	}
 }
 
 // send does one request. Any answer but 2xx becomes the *api.Error it carries.

@@ -144,9 +144,7 @@ func (c *Client) SaveSnapshot(ctx context.Context) (io.ReadCloser, error) {
 // RestoreSnapshot implements api.Operator.
 func (c *Client) RestoreSnapshot(ctx context.Context, r io.Reader, w api.WriteMeta) error {
 	header := http.Header{"Content-Type": {"application/octet-stream"}}
-	if w.RequestID != "" {
-		header.Set(HeaderRequestID, w.RequestID)
-	}
+	setMeta(header, w)
 	resp, err := c.send(ctx, http.MethodPut, path("operator", "snapshot"), header, r)
 	if err != nil {
 		return err

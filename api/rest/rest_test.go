@@ -268,7 +268,7 @@ func TestOperatorRoutes(t *testing.T) {
 	if err != nil || string(b) != "snapshot" {
 		t.Errorf("snapshot %q, %v", b, err)
 	}
-	if err := c.RestoreSnapshot(ctx, strings.NewReader("state"), api.WriteMeta{RequestID: "r"}); err != nil || e.sent != "state" {
+	if err := c.RestoreSnapshot(ctx, strings.NewReader("state"), api.WriteMeta{RequestID: "r", Who: "me"}); err != nil || e.sent != "state" || e.write.Who != "me" {
 		t.Errorf("restore: %v, %v", e.sent, err)
 	}
 }

@@ -18,8 +18,8 @@ type namespace struct{ holder *exec.Cmd }
 
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
-	holder := exec.Command("sleep", "infinity")
-	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	holder := exec.Command("sleep", "1800") // longer than any run, and not for ever if a run is killed
+	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if err := holder.Start(); err != nil {
 		t.Fatalf("make a network namespace (the tests of the documentation run as root): %v", err)
 	}
