@@ -29,12 +29,15 @@ func (j *Job) Validate() error {
 		return err
 	}
 	err := j.validateHead()
+	patterns := 0
 	for i, t := range j.Tasks {
 		if err != nil {
 			break
 		}
 		if t == nil {
 			err = fmt.Errorf("task %d is null", i)
+		} else if patterns += t.patternSize(); patterns > MaxPatternSize {
+			err = fmt.Errorf("its regular expressions are too large; the number in { } counts")
 		} else if i > 0 && j.Tasks[i-1].Name == t.Name {
 			err = fmt.Errorf("two tasks are called %q", t.Name)
 		} else {

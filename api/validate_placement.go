@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 )
@@ -88,6 +89,9 @@ func (c Constraint) Validate() error {
 	case c.Value == "" && c.Operator != OpIsSet && c.Operator != OpEqual && c.Operator != OpNotEqual:
 		return faultf("value", "%s %s lacks a value", c.Attribute, c.Operator)
 	case c.Operator == OpRegexp:
+		if PatternSize(c.Value) > MaxPatternSize {
+			return faultf("value", "%.80q is too large a regular expression; the number in { } counts", c.Value)
+		}
 		if _, err := regexp.Compile(c.Value); err != nil {
 			return faultf("value", "%q is not a regular expression: %s", c.Value, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 		}
@@ -119,4 +123,45 @@ func (s Spread) validate() error {
 		return faultf("", "the targets add up to %d percent", sum)
 	}
 	return nil
+}
+
+// MaxPatternSize bounds the regular expressions of one job together, counted in instructions: compiling one costs memory
+// and time in proportion, on every look at the job.
+const MaxPatternSize = 20_000
+
+// PatternSize is about how many instructions a regular expression makes once its repetitions are written out, up to just
+// over MaxPatternSize; 0 if it is none.
+func PatternSize(pattern string) int {
+	re, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return 0
+	}
+	return expanded(re)
+}
+
+func expanded(re *syntax.Regexp) int {
+	n := 1 + len(re.Rune)
+	for _, sub := range re.Sub {
+		n += expanded(sub)
+	}
+	if re.Op == syntax.OpRepeat {
+		n *= max(re.Min, re.Max, 1)
+	}
+	return min(n, MaxPatternSize+1)
+}
+
+// patternSize adds up a task's regular expressions.
+func (t *Task) patternSize() int {
+	n := 0
+	for _, c := range t.Constraints {
+		if c.Operator == OpRegexp {
+			n += PatternSize(c.Value)
+		}
+	}
+	for _, a := range t.Affinities {
+		if a.Operator == OpRegexp {
+			n += PatternSize(a.Value)
+		}
+	}
+	return n
 }

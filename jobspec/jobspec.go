@@ -109,7 +109,7 @@ type parser struct {
 	declared  bool                 // all variables and locals are known
 	jobs      map[string]hcl.Range // where each is
 	work      int                  // bytes handled by evaluating, see maxWork
-	patterns  int                  // instructions of all regular expressions, see maxPatterns
+	patterns  int                  // instructions of all regular expressions, see api.MaxPatternSize
 	exhausted bool                 // a bound was met, and said: the rest is not looked at
 }
 

@@ -2,17 +2,12 @@ package jobspec
 
 import (
 	"fmt"
-	"regexp/syntax"
 	"strings"
 
 	"github.com/hashicorp/go-version"
 
 	"cube/api"
 )
-
-// maxPatterns bounds the size of all regular expressions of a file together, counted in instructions: compiling one costs
-// time and room in proportion, however short its text is.
-const maxPatterns = 20_000
 
 // readPlacement reads where a task may stand, where it had better stand, and how its instances are spread.
 func (p *parser) readPlacement(b *body, t *api.Task) {
@@ -126,11 +121,7 @@ func (p *parser) sound(r *body, put func(*api.Task)) bool {
 func (p *parser) checkOperand(operator, value string) error {
 	switch operator {
 	case api.OpRegexp:
-		re, err := syntax.Parse(value, syntax.Perl)
-		if err != nil {
-			return nil // api says it better
-		}
-		if p.patterns += expanded(re); p.patterns > maxPatterns {
+		if p.patterns += api.PatternSize(value); p.patterns > api.MaxPatternSize {
 			return fmt.Errorf("the regular expressions of this file are too large; the number in { } counts")
 		}
 	case api.OpVersion:
@@ -141,18 +132,6 @@ func (p *parser) checkOperand(operator, value string) error {
 		return checkSemver(value)
 	}
 	return nil
-}
-
-// expanded is about how many instructions a regular expression makes once its repetitions are written out.
-func expanded(re *syntax.Regexp) int {
-	n := 1 + len(re.Rune)
-	for _, sub := range re.Sub {
-		n += expanded(sub)
-	}
-	if re.Op == syntax.OpRepeat {
-		n *= max(re.Min, re.Max, 1)
-	}
-	return min(n, maxPatterns+1)
 }
 
 func checkSemver(value string) error {
