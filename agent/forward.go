@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"cube/agent/server"
@@ -104,14 +105,17 @@ func pause(ctx context.Context, changed <-chan struct{}, known bool) bool {
 // forward sends the request through rt and copies the answer. It reports false, with nothing written to w, when the
 // request may be sent again.
 func (f *forwarder) forward(w http.ResponseWriter, r *http.Request, rt http.RoundTripper, hops int, body *replayBody) bool {
-	out := outgoing(r, body.reader())
+	sent := &askedBody{ReadCloser: body.reader()}
+	out := outgoing(r, sent)
 	out.ContentLength = body.length
 	out.Header.Set(headerHops, strconv.Itoa(hops))
 	resp, err := rt.RoundTrip(out)
 	if err != nil {
-		if r.Context().Err() != nil {
-			return true // the asker left
+		if fault := sent.fault.Load(); fault != nil {
+			rest.WriteError(w, bodyError(*fault))
+			return true
 		}
+		unlessGone(r)
 		if body.replayable && (r.Method == http.MethodGet || errors.Is(err, server.ErrNotSent)) {
 			return false
 		}
@@ -182,7 +186,7 @@ func newReplayBody(r *http.Request) (*replayBody, error) {
 	}
 	held, err := io.ReadAll(io.LimitReader(r.Body, maxForwardBody+1))
 	if err != nil {
-		return nil, api.Errorf(api.CodeInvalid, "read the request: %w", err)
+		return nil, bodyError(err)
 	}
 	if len(held) > maxForwardBody {
 		return nil, api.Errorf(api.CodeTooLarge, "the body has more than %d bytes", maxForwardBody)
@@ -195,6 +199,38 @@ func (b *replayBody) reader() io.ReadCloser {
 		return b.rest
 	}
 	return io.NopCloser(bytes.NewReader(b.held))
+}
+
+// askedBody is an asker's body on its way to another agent. It keeps why it could not be read, which is the asker's fault
+// and not that agent's.
+type askedBody struct {
+	io.ReadCloser
+	fault atomic.Pointer[error]
+}
+
+func (b *askedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.fault.Store(&err)
+	}
+	return n, err
+}
+
+// bodyError says what is wrong with a request whose body could not be read.
+func bodyError(err error) error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return api.Errorf(api.CodeTooLarge, "the body has more than %d bytes", tooLarge.Limit)
+	}
+	return api.Errorf(api.CodeInvalid, "the body cannot be read: %w", err)
+}
+
+// unlessGone ends a request whose asker has left. To return without a word would be an empty 200, and an asker who has
+// closed only its own half would take it for success.
+func unlessGone(r *http.Request) {
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // proxy hands every request to whatever server the client is connected to.
@@ -222,12 +258,15 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *proxy) forward(w http.ResponseWriter, r *http.Request, rt http.RoundTripper) {
-	out := outgoing(r, r.Body)
-	resp, err := rt.RoundTrip(out)
+	body := &askedBody{ReadCloser: r.Body}
+	resp, err := rt.RoundTrip(outgoing(r, body))
 	if err != nil {
-		if r.Context().Err() == nil {
-			rest.WriteError(w, api.Errorf(api.CodeUnknown, "the server went away while it answered: %w", err))
+		if fault := body.fault.Load(); fault != nil {
+			rest.WriteError(w, bodyError(*fault))
+			return
 		}
+		unlessGone(r)
+		rest.WriteError(w, api.Errorf(api.CodeUnknown, "the server went away while it answered: %w", err))
 		return
 	}
 	defer resp.Body.Close()

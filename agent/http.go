@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -19,7 +20,8 @@ import (
 
 const (
 	headerTimeout = 5 * time.Second  // a peer that cannot send its headers in this time does not mean to
-	bodyTimeout   = 60 * time.Second // likewise for a body of at most a few MiB
+	bodyTimeout   = 60 * time.Second // likewise for a body of at most a few MiB, or for the next piece of a snapshot
+	maxPosted     = 4 << 20          // no body that people post is larger; what exactly is allowed the routes say
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 64 << 10
 )
@@ -53,23 +55,69 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, logger hclog
 }
 
 // public guards the people's API: on loopback only names of this machine are served, so that a page whose name was made
-// to point here (DNS rebinding) reaches nothing, and a body that trickles in is cut off.
+// to point here (DNS rebinding) reaches nothing; what agents ask of each other is not served at all, since here nobody
+// has said who asks; and a body that is too large or trickles in is cut off.
 func public(next http.Handler, addr net.Addr, name string) http.Handler {
 	loopback := false
 	if t, ok := addr.(*net.TCPAddr); ok {
 		loopback = t.IP.IsLoopback()
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if loopback && !localName(r.Host, name) {
+		switch {
+		case loopback && !localName(r.Host, name):
 			rest.WriteError(w, api.Errorf(api.CodeForbidden, "this address is not served under the name %.80q", r.Host))
 			return
+		case forMachines(r.URL.Path):
+			rest.WriteError(w, api.Errorf(api.CodeNotFound, "there is no %s %s", r.Method, r.URL.Path))
+			return
 		}
-		if r.Method == http.MethodPost {
-			// It can fail only where there is no connection, as in tests of handlers.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		switch r.Method {
+		case http.MethodPost:
+			body := newTimedBody(w, r.Body, false)
+			r.Body = http.MaxBytesReader(w, body, maxPosted)
+		case http.MethodPut:
+			r.Body = newTimedBody(w, r.Body, true)
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// forMachines reports whether a path is one that agents use among themselves, over sessions. A client's proxy and a
+// server's forwarder must not carry it from the people's address into a session, where it would speak for this agent.
+func forMachines(path string) bool {
+	for _, p := range []string{"/v1/dispatch/", "/v1/peer/", "/v1/relay/", "/v1/worker/"} {
+		if strings.HasPrefix(path, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// timedBody is a body that must come within bodyTimeout: all of it, or with each every next piece.
+type timedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+	each    bool
+}
+
+func newTimedBody(w http.ResponseWriter, body io.ReadCloser, each bool) io.ReadCloser {
+	b := &timedBody{ReadCloser: body, control: http.NewResponseController(w), each: each}
+	b.until(time.Now().Add(bodyTimeout))
+	return b
+}
+
+// until fails only where there is no connection, as in tests of handlers.
+func (b *timedBody) until(t time.Time) { _ = b.control.SetReadDeadline(t) }
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	if b.each {
+		b.until(time.Now().Add(bodyTimeout))
+	}
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.until(time.Time{}) // else the deadline would end the request, however long its answer may take
+	}
+	return n, err
 }
 
 // localName reports whether a Host header names this machine: an IP address, localhost, or the agent's own name.
@@ -84,9 +132,7 @@ func localName(host, name string) bool {
 // serverHandlers are what a server agent serves: people's requests on its HTTP address, and those and machines' requests
 // on sessions.
 func serverHandlers(s serverSide, metrics http.Handler, logger hclog.Logger) (people, sessions http.Handler) {
-	routes := chi.NewRouter()
-	routes.Handle("/v1/metrics", metrics)
-	routes.Mount("/", &forwarder{leadership: s, local: rest.Local, next: rest.NewHandler(s, logger)})
+	routes := withMetrics(metrics, &forwarder{leadership: s, local: rest.Local, next: rest.NewHandler(s, logger)})
 
 	machines := chi.NewRouter()
 	rest.MachineRoutes(machines, s, s, sender)
@@ -97,6 +143,18 @@ func serverHandlers(s serverSide, metrics http.Handler, logger hclog.Logger) (pe
 	inside.Handle("/v1/relay/{node}/*", relay(s))
 	inside.Mount("/", routes)
 	return routes, inside
+}
+
+// withMetrics serves an agent's own metrics, whoever leads, and leaves all other requests as they are to next: a router
+// here would answer some of them itself, with a redirect or without a body.
+func withMetrics(metrics, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/metrics" {
+			metrics.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // sender says who opened the session a request came on. A request without a session has no sender and speaks for nobody.
@@ -126,9 +184,8 @@ func relay(s serverSide) http.HandlerFunc {
 		out.URL.RawPath = ""
 		resp, err := rt.RoundTrip(out)
 		if err != nil {
-			if r.Context().Err() == nil {
-				rest.WriteError(w, api.Errorf(api.CodeUnavailable, "node %s does not answer: %w", node, err))
-			}
+			unlessGone(r)
+			rest.WriteError(w, api.Errorf(api.CodeUnavailable, "node %s does not answer: %w", node, err))
 			return
 		}
 		defer resp.Body.Close()
