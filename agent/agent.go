@@ -51,10 +51,15 @@ type serverSide interface {
 
 // New opens everything that can fail early: the configuration, the listeners, the data directories. Logs go to w. After
 // an error nothing is left open. The caller calls Run, once.
-func New(cfg Config, w io.Writer) (*Agent, error) {
+func New(cfg Config, w io.Writer) (_ *Agent, err error) {
 	if err := cfg.Complete(); err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil && cfg.Dev {
+			err = errors.Join(err, os.RemoveAll(cfg.DataDir)) // it is a temporary one, and nobody else knows of it
+		}
+	}()
 	level := hclog.LevelFromString(cfg.LogLevel)
 	if level == hclog.NoLevel {
 		return nil, fmt.Errorf("log level %q is none of trace, debug, info, warn, error", cfg.LogLevel)
@@ -255,10 +260,7 @@ func (a *Agent) peopleHandler() http.Handler {
 		}
 		return c.session.Transport(), true
 	}}
-	mux := http.NewServeMux()
-	mux.Handle("/v1/metrics", a.metrics())
-	mux.Handle("/", p)
-	return public(mux, a.http.Addr(), a.cfg.Name)
+	return public(withMetrics(a.metrics(), p), a.http.Addr(), a.cfg.Name)
 }
 
 // Fact is one line of what an agent says of itself when it starts.

@@ -86,7 +86,7 @@ func (c *Config) Complete() error {
 		c.Name = host
 	}
 	if len(c.Name) > 128 || c.Name != printable(c.Name) {
-		return fmt.Errorf("name %q is longer than 128 bytes or holds characters that cannot be printed", c.Name)
+		return fmt.Errorf("name %.160q is longer than 128 bytes or holds characters that cannot be printed", c.Name)
 	}
 	if c.Datacenter == "" {
 		c.Datacenter = api.DefaultDatacenter

@@ -1,11 +1,12 @@
 package agent
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -84,19 +85,12 @@ func (c *Config) LoadConfig(path string) error {
 }
 
 func (c *Config) loadFile(path string) error {
-	info, err := os.Stat(path)
+	src, err := readConfig(path)
 	if err != nil {
-		return fmt.Errorf("read the configuration: %w", err)
+		return err
 	}
-	if info.Size() > maxConfigBytes {
-		return fmt.Errorf("%s has %d bytes; a configuration file has at most %d", path, info.Size(), maxConfigBytes)
-	}
-	src, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read the configuration: %w", err)
-	}
-	if n := strings.Count(string(src), "(") + strings.Count(string(src), "["); n > 1000 {
-		return fmt.Errorf("%s holds %d opening brackets; that is no configuration", path, n)
+	if err := guardConfig(src, path); err != nil {
+		return err
 	}
 	file, diags := hclsyntax.ParseConfig(src, path, hcl.InitialPos)
 	var f configFile
@@ -111,6 +105,52 @@ func (c *Config) loadFile(path string) error {
 		return fmt.Errorf("%s:%d:%d: %s: %s", path, d.Subject.Start.Line, d.Subject.Start.Column, d.Summary, d.Detail)
 	}
 	return c.merge(path, &f)
+}
+
+// readConfig reads no more than a configuration has, whatever path is.
+func readConfig(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	defer f.Close()
+	src, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	if len(src) > maxConfigBytes {
+		return nil, fmt.Errorf("%s has more than %d bytes, the most a configuration file may have", path, maxConfigBytes)
+	}
+	return src, nil
+}
+
+// guardConfig refuses what would hurt the parser, which recurses with each bracket, or keep it busy, as 1e10000000 does.
+// A configuration needs neither: it has no expressions.
+func guardConfig(src []byte, path string) error {
+	const maxNesting, maxDigits = 16, 15
+	tokens, _ := hclsyntax.LexConfig(src, path, hcl.InitialPos) // what it has to say, the parser says again
+	depth := 0
+	for _, t := range tokens {
+		fault := ""
+		switch t.Type {
+		case hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl:
+			fault = "a configuration has no ${ and no %{: values are written out"
+		case hclsyntax.TokenNumberLit:
+			if len(t.Bytes) > maxDigits || bytes.ContainsAny(t.Bytes, "eE") {
+				fault = fmt.Sprintf("a number has at most %d digits and no exponent", maxDigits)
+			}
+		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen:
+			if depth++; depth > maxNesting {
+				fault = fmt.Sprintf("brackets and blocks are nested over %d deep", maxNesting)
+			}
+		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen:
+			depth = max(0, depth-1) // one too many is the parser's to explain
+		}
+		if fault != "" {
+			return fmt.Errorf("%s:%d:%d: %s", path, t.Range.Start.Line, t.Range.Start.Column, fault)
+		}
+	}
+	return nil
 }
 
 func (c *Config) merge(path string, f *configFile) error {

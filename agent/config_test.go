@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -153,7 +154,11 @@ client {
 		"name = ":                           "bad.hcl:1:",
 		"server {\n  node_grace = \"7\"\n}": "server.node_grace",
 		"client {\n  reserved {\n    cpu = -1\n  }\n}": "below zero",
-		strings.Repeat("(", 5000):                      "brackets",
+		strings.Repeat("(", 5000):                      "bad.hcl:1:17: brackets",
+		strings.Repeat("a {\n", 5000):                  "bad.hcl:17:3: brackets",
+		strings.Repeat("}", 5000) + "((":               "bad.hcl:1:1",
+		"name = \"x${1e10000000}\"":                    "bad.hcl:1:10: a configuration has no ${",
+		"server {\n  raft_multiplier = 1e10000000\n}":  "bad.hcl:2:21: a number",
 		strings.Repeat("# x\n", 20_000):                "bytes",
 	} {
 		err := new(Config).LoadConfig(write("bad.hcl", text))
@@ -163,6 +168,9 @@ client {
 	}
 	if err := new(Config).LoadConfig(filepath.Join(dir, "none.hcl")); err == nil {
 		t.Error("a file that is not there is no error")
+	}
+	if err := new(Config).LoadConfig("/dev/zero"); err == nil || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("a file without an end: %v", err)
 	}
 }
 
@@ -179,6 +187,26 @@ func TestRefusals(t *testing.T) {
 		cfg.Network = card{own: "10.0.0.5"}
 		if err := cfg.Complete(); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%+v gives %v, want %q", cfg, err, says)
+		}
+	}
+}
+
+// TestAFailedStartLeavesNothing: the temporary directory of -dev goes with the agent that could not start.
+func TestAFailedStartLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	for name, spoil := range map[string]func(*Config){
+		"the level of the log": func(c *Config) { c.LogLevel = "loud" },
+		"the port":             func(c *Config) { c.HTTP = "127.0.0.1:99999" },
+	} {
+		cfg := DevConfig()
+		cfg.Network = card{own: "127.0.0.1"}
+		spoil(&cfg)
+		if _, err := New(cfg, io.Discard); err == nil {
+			t.Errorf("%s: it starts", name)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%s: %v is left, %v", name, left, err)
 		}
 	}
 }
