@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"strings"
 	"testing"
@@ -126,6 +127,48 @@ func TestTheGuardLetsOnlyHarmlessStreamsThrough(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTheGuardLetsOnlyHarmlessPacketsThrough(t *testing.T) {
+	compound := func(parts ...string) string {
+		head, body := string([]byte{msgCompound, byte(len(parts))}), ""
+		for _, p := range parts {
+			head += string(binary.BigEndian.AppendUint16(nil, uint16(len(p))))
+			body += p
+		}
+		return head + body
+	}
+	for name, c := range map[string]struct {
+		packet string
+		ok     bool
+	}{
+		"a ping":                  {"\x00ping", true},
+		"with a checksum":         {"\x0c1234\x04alive", true},
+		"several":                 {compound("\x00ping", "\x04alive", "\x08farewell"), true},
+		"several, checked":        {"\x0c1234" + compound("\x00ping", "\x05dead"), true},
+		"nothing":                 {"", false},
+		"compressed":              {"\x09...", false},
+		"compressed, checked":     {"\x0c1234\x09...", false},
+		"compressed among others": {compound("\x00ping", "\x09..."), false},
+		"several in several":      {compound(compound("\x00ping")), false},
+		"checksums in checksums":  {"\x0c1234\x0c1234\x00ping", false},
+		"fewer than said":         {"\x07\x05\x00\x01", false},
+		"shorter than said":       {"\x07\x01\x00\xff\x00ping", false},
+		"an empty one":            {compound("\x00ping", ""), false},
+		"a state exchange":        {"\x06...", false},
+		"encrypted":               {"\x0a...", false},
+		"labelled":                {"\xf4\x03abc\x00ping", false},
+		"text":                    {"GET / HTTP/1.1", false},
+	} {
+		if got := harmless([]byte(c.packet)); got != c.ok {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func FuzzHarmless(f *testing.F) {
+	f.Add([]byte("\x07\x02\x00\x02\x00\x01\x00p\x04"))
+	f.Fuzz(func(t *testing.T, b []byte) { harmless(b) })
 }
 
 func FuzzVet(f *testing.F) {
