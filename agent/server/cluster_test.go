@@ -3,12 +3,14 @@ package server
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -197,6 +199,12 @@ func TestAJobFile(t *testing.T) {
 			_, err := m.RegisterJobs(ctx, bad, api.WriteMeta{})
 			wantCode(t, err, api.CodeInvalid)
 		}
+		_, err = m.RegisterJobs(ctx, api.Submission{Source: "task {"}, api.WriteMeta{})
+		if wantCode(t, err, api.CodeInvalid); err != nil && !strings.HasPrefix(err.Error(), "<source>:1:") {
+			t.Errorf("without a file's name: %v", err)
+		}
+		_, err = m.RegisterJobs(ctx, api.Submission{Source: "task {", FileName: strings.Repeat("x", maxFileName+1)}, api.WriteMeta{})
+		wantCode(t, err, api.CodeTooLarge)
 	})
 }
 
@@ -296,6 +304,14 @@ func TestSnapshotSaveAndRestore(t *testing.T) {
 				t.Errorf("a snapshot with byte %d flipped was restored", at)
 			}
 		}
+		long := &counted{from: io.MultiReader(strings.NewReader("no snapshot"), endless{})}
+		if err := leader.RestoreSnapshot(ctx, long, api.WriteMeta{}); err == nil || long.n > 1<<20 {
+			t.Errorf("%d bytes were taken of what is no snapshot, and %v", long.n, err)
+		}
+		broken := io.MultiReader(bytes.NewReader(saved[:len(saved)/2]), iotest.ErrReader(errors.New("the line broke")))
+		if err := leader.RestoreSnapshot(ctx, broken, api.WriteMeta{}); api.CodeOf(err) != api.CodeUnavailable || !strings.Contains(err.Error(), "the line broke") {
+			t.Errorf("a snapshot that did not come whole: %v", err)
+		}
 		if leader.machine.Snapshot().Job("forgotten") == nil {
 			t.Fatal("a refused snapshot changed the state")
 		}
@@ -311,6 +327,22 @@ func TestSnapshotSaveAndRestore(t *testing.T) {
 		leaderOf(servers...).register(job("later", 1)) // the loops of the leader began anew
 	})
 }
+
+// counted counts what is read.
+type counted struct {
+	from io.Reader
+	n    int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.from.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestAnEmptiedServerIsRefused(t *testing.T) {
 	memnet.Bubble(t, func(t *testing.T) {

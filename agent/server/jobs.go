@@ -11,8 +11,12 @@ import (
 	"cube/jobspec"
 )
 
-// maxParses is how many submissions may wait for the parser or be in it; more are told to come back.
-const maxParses = 64
+const (
+	// maxParses is how many submissions may wait for the parser or be in it; more are told to come back.
+	maxParses = 64
+	// maxFileName is the longest path that Linux takes. The name is kept with the job's version.
+	maxFileName = 4 << 10
+)
 
 // gate bounds how much is parsed at a time: a parser is the most that one request can make a server compute.
 type gate struct {
@@ -47,6 +51,12 @@ func (s *Server) jobsOf(ctx context.Context, sub api.Submission) ([]*api.Job, er
 	}
 	if len(sub.Source) > api.MaxSourceBytes {
 		return nil, api.Errorf(api.CodeTooLarge, "%s has %d bytes; %d are allowed", sub.FileName, len(sub.Source), api.MaxSourceBytes)
+	}
+	if len(sub.FileName) > maxFileName {
+		return nil, api.Errorf(api.CodeTooLarge, "the file's name has %d bytes; %d are allowed", len(sub.FileName), maxFileName)
+	}
+	if sub.FileName == "" {
+		sub.FileName = "<source>" // messages name a file before the line
 	}
 	leave, err := s.parses.enter(ctx)
 	if err != nil {

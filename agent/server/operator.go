@@ -197,14 +197,7 @@ func (s *Server) RestoreSnapshot(_ context.Context, r io.Reader, w api.WriteMeta
 		return err
 	}
 	defer f.Close()
-	size, err := io.Copy(f, io.LimitReader(r, maxSnapshot+1))
-	if err != nil {
-		return api.Errorf(api.CodeUnavailable, "receiving the snapshot: %w: nothing was changed", err)
-	}
-	if size > maxSnapshot {
-		return api.Errorf(api.CodeTooLarge, "the snapshot has more than %d bytes: nothing was changed", int64(maxSnapshot))
-	}
-	header, err := verifySpooled(f)
+	header, size, err := receive(f, r)
 	if err != nil {
 		return err
 	}
@@ -224,26 +217,44 @@ func (s *Server) RestoreSnapshot(_ context.Context, r io.Reader, w api.WriteMeta
 	return nil
 }
 
-// verifySpooled checks the file to its end and leaves it at its beginning.
-func verifySpooled(f *os.File) (header fsm.Header, err error) {
-	rewind := func() {
-		if err == nil {
-			_, err = f.Seek(0, io.SeekStart)
-		}
+// receive writes a snapshot to f as it comes, verifies it to its end and leaves f at its beginning. It takes nothing
+// beyond what is first found wrong, so that what is no snapshot costs neither time nor disk.
+func receive(f *os.File, r io.Reader) (fsm.Header, int64, error) {
+	in := &intake{from: r, to: f}
+	header, err := fsm.Inspect(in)
+	switch {
+	case in.size > maxSnapshot:
+		return header, 0, api.Errorf(api.CodeTooLarge, "the snapshot has more than %d bytes: nothing was changed", int64(maxSnapshot))
+	case in.fault != nil:
+		return header, 0, api.Errorf(api.CodeUnavailable, "receiving the snapshot: %w: nothing was changed", in.fault)
+	case err != nil:
+		return header, 0, fmt.Errorf("the snapshot cannot be restored, nothing was changed: %w", err)
 	}
-	rewind()
-	if err == nil {
-		err = fsm.Verify(f)
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return header, 0, fmt.Errorf("reading the snapshot back: %w", err)
 	}
-	rewind()
-	if err == nil {
-		header, err = fsm.Inspect(f)
+	return header, in.size, nil
+}
+
+// intake passes on what it reads, and keeps a copy.
+type intake struct {
+	from  io.Reader
+	to    io.Writer
+	size  int64
+	fault error // of either side
+}
+
+func (in *intake) Read(p []byte) (int, error) {
+	n, err := in.from.Read(p)
+	if in.size += int64(n); in.size > maxSnapshot {
+		err = errors.New("too large")
+	} else if _, e := in.to.Write(p[:n]); e != nil {
+		err = e
 	}
-	rewind()
-	if err != nil {
-		return header, fmt.Errorf("the snapshot cannot be restored, nothing was changed: %w", err)
+	if err != nil && !errors.Is(err, io.EOF) {
+		in.fault = err
 	}
-	return header, nil
+	return n, err
 }
 
 // Recover makes the server whose data directory this is, and which must not be running, the only voter of its cluster:
