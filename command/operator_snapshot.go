@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -43,11 +44,18 @@ func newSnapshotSave(m *Meta) *command {
 	}
 }
 
-// saveFile writes body to path through a file beside it, so that path never holds a part.
+// saveFile writes body to path through a file beside it, so that path never holds a part. What is there already and is
+// not a plain file, such as /dev/null, is left alone: the file would take its place.
 func saveFile(path string, body io.Reader) (int64, error) {
+	switch info, err := os.Stat(path); {
+	case err == nil && info.IsDir():
+		return 0, errIsDirectory
+	case err == nil && !info.Mode().IsRegular():
+		return 0, errors.New("it is not a plain file; name another, or - for standard output")
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".cube-snapshot-*") // 0600: a snapshot holds secrets
 	if err != nil {
-		return 0, err
+		return 0, plainPathError(err)
 	}
 	defer os.Remove(tmp.Name()) // fails after the rename, as it should
 	n, err := io.Copy(tmp, body)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -51,6 +52,25 @@ func TestASnapshotToStandardOutputIsNothingElse(t *testing.T) {
 	if p.stdout.String() != "everything" {
 		t.Errorf("stdout: %q", p.stdout.String())
 	}
+}
+
+// TestASnapshotTakesNoPlaceButAFiles: the file is renamed into its place, and root may do that to a device too.
+func TestASnapshotTakesNoPlaceButAFiles(t *testing.T) {
+	p := newTerminal(t, newFakeCluster())
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.cube(1, "operator", "snapshot", "save", pipe)
+	p.complains("it is not a plain file; name another, or - for standard output")
+	if info, err := os.Stat(pipe); err != nil || info.Mode().Type() != os.ModeNamedPipe {
+		t.Errorf("the pipe is %v now, %v", info, err)
+	}
+	p.cube(1, "operator", "snapshot", "save", dir)
+	p.complains("it is a directory; name a file")
+	p.cube(1, "operator", "snapshot", "save", filepath.Join(dir, "nowhere", "x"))
+	p.complains("nowhere/x\": no such file or directory")
 }
 
 // brokenStream is a cluster whose snapshots break off.
