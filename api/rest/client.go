@@ -58,8 +58,10 @@ func NewClient(address string) (*Client, error) {
 	}
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), "5555")
+	} else if n, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || n == 0 {
+		return nil, api.Errorf(api.CodeInvalid, "address %q: port %s is not from 1 to 65535", c.shown, u.Port())
 	}
-	c.base = u.Scheme + "://" + u.Host
+	c.base = (&url.URL{Scheme: u.Scheme, Host: u.Host}).String() // which escapes an IPv6 zone
 	c.shown = c.base
 	return c, nil
 }

@@ -30,7 +30,7 @@ const (
 
 const (
 	maxJSONBody     = 2 << 20 // a source of 1 MiB, escaped
-	maxSnapshotBody = 8 << 30 // bounds a runaway upload; it is spooled to disk, not held in memory
+	maxSnapshotBody = 4 << 30 // bounds a runaway upload; it is spooled to disk, not held in memory
 	maxRequestID    = 64
 )
 

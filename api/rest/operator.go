@@ -84,6 +84,9 @@ func (h *handler) saveSnapshot(w http.ResponseWriter, r *http.Request) {
 
 func (h *handler) restoreSnapshot(w http.ResponseWriter, r *http.Request) {
 	write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (struct{}, error) {
+		if r.ContentLength > maxSnapshotBody {
+			return struct{}{}, api.Errorf(api.CodeTooLarge, "the snapshot has %d bytes; at most %d are taken", r.ContentLength, int64(maxSnapshotBody))
+		}
 		return struct{}{}, h.cluster.RestoreSnapshot(ctx, http.MaxBytesReader(w, r.Body, maxSnapshotBody), m)
 	})(w, r)
 }

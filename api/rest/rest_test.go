@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -368,22 +369,24 @@ func TestBadRequests(t *testing.T) {
 func TestHugeBodyIsRefusedUnread(t *testing.T) {
 	s := httptest.NewServer(NewHandler(&echo{}, hclog.NewNullLogger()))
 	defer s.Close()
-	read := 0
-	body := readerFunc(func(p []byte) (int, error) { read += len(p); return len(p), nil })
-	req, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/v1/jobs", body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.ContentLength = 10 << 30
-	resp, err := http.DefaultClient.Do(req)
-	if err == nil {
-		resp.Body.Close()
-		if resp.StatusCode != 413 {
-			t.Errorf("status %d, want 413", resp.StatusCode)
+	for _, route := range []struct{ method, path string }{{"POST", "/v1/jobs"}, {"POST", "/v1/validate"}, {"PUT", "/v1/operator/snapshot"}} {
+		var read atomic.Int64
+		body := readerFunc(func(p []byte) (int, error) { read.Add(int64(len(p))); return len(p), nil })
+		req, err := http.NewRequestWithContext(t.Context(), route.method, s.URL+route.path, body)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if read > 64<<20 {
-		t.Errorf("%d bytes were taken before the refusal", read)
+		req.ContentLength = 10 << 30
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode != 413 {
+				t.Errorf("%s %s: status %d, want 413", route.method, route.path, resp.StatusCode)
+			}
+		}
+		if n := read.Load(); n > 64<<20 {
+			t.Errorf("%s %s: %d bytes were taken before the refusal", route.method, route.path, n)
+		}
 	}
 }
 
@@ -409,13 +412,14 @@ func TestAddresses(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "http://127.0.0.1:5555", "10.0.0.1": "http://10.0.0.1:5555", "10.0.0.1:80": "http://10.0.0.1:80",
 		"http://h:1/": "http://h:1", "https://h": "https://h:5555", "[::1]:7": "http://[::1]:7",
+		"http://[fe80::1%25lo]:7": "http://[fe80::1%25lo]:7",
 	} {
 		c, err := NewClient(in)
 		if err != nil || c.Address() != want {
 			t.Errorf("NewClient(%q) = %v, %v; want %s", in, c, err, want)
 		}
 	}
-	for _, in := range []string{"ftp://h", "http://", "http://h/path", "unix://", "://"} {
+	for _, in := range []string{"ftp://h", "http://", "http://h/path", "unix://", "://", "h:0", "h:65536", "h:99999"} {
 		if _, err := NewClient(in); api.CodeOf(err) != api.CodeInvalid {
 			t.Errorf("NewClient(%q) gives %v, want an error that says invalid", in, err)
 		}
