@@ -56,10 +56,14 @@ type Error struct {
 	cause error // wrapped for errors.Is and errors.As on this side of the wire only
 }
 
-// Errorf makes an Error. A %w in the format wraps its operand.
+// Errorf makes an Error. Each %w in the format wraps its operand.
 func Errorf(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Code: code, Message: err.Error(), cause: errors.Unwrap(err)}
+	e := &Error{Code: code, Message: err.Error(), cause: errors.Unwrap(err)}
+	if _, several := err.(interface{ Unwrap() []error }); several { // which errors.Unwrap does not see
+		e.cause = err
+	}
+	return e
 }
 
 func (e *Error) Error() string { return e.Message }

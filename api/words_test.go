@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"math"
 	"slices"
@@ -94,6 +95,9 @@ func TestInterpolate(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
+	if err := Errorf(CodeNotFound, "%w: read x: %w", io.EOF, fs.ErrNotExist); !errors.Is(err, io.EOF) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v wraps not both", err)
+	}
 	err := error(Errorf(CodeNotFound, "read x: %w", fs.ErrNotExist))
 	if CodeOf(err) != CodeNotFound || !errors.Is(err, fs.ErrNotExist) || err.Error() != "read x: file does not exist" {
 		t.Errorf("%v, %s", err, CodeOf(err))

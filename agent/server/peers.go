@@ -23,62 +23,77 @@ var ErrNotSent = errors.New("not sent")
 // peers keeps one session with each server that is asked something.
 type peers struct {
 	dial func(ctx context.Context, id string) (*session.Session, error)
+	life context.Context // of dials; ends with close
+	end  context.CancelFunc
 
-	mu     sync.Mutex
-	peers  map[string]*peer
-	closed bool
+	mu       sync.Mutex
+	sessions map[string]*session.Session // the latest of each server, which may have ended
+	attempts map[string]*attempt         // to open one; under way
 }
 
-// peer is the session with one server; its lock is held while dialling, so that requests share one attempt.
-type peer struct {
-	mu      sync.Mutex
+// attempt is the opening of a session. Whoever needs the session meanwhile shares its outcome, also a bad one: tries one
+// after the other would make the last in the queue wait for all of them.
+type attempt struct {
+	done    chan struct{} // closed when the rest is set
 	session *session.Session
+	err     error
 }
 
 func newPeers(dial func(context.Context, string) (*session.Session, error)) *peers {
-	return &peers{dial: dial, peers: make(map[string]*peer)}
+	p := &peers{dial: dial, sessions: make(map[string]*session.Session), attempts: make(map[string]*attempt)}
+	p.life, p.end = context.WithCancel(context.Background())
+	return p
 }
 
 func (p *peers) get(ctx context.Context, id string) (*session.Session, error) {
 	p.mu.Lock()
-	if p.closed {
+	if s := p.sessions[id]; s != nil && s.Err() == nil {
 		p.mu.Unlock()
-		return nil, api.Errorf(api.CodeUnavailable, "this server is shutting down: %w", ErrNotSent)
+		return s, nil
 	}
-	one := p.peers[id]
-	if one == nil {
-		one = new(peer)
-		p.peers[id] = one
+	a := p.attempts[id]
+	if a != nil {
+		p.mu.Unlock()
+		select {
+		case <-a.done:
+			return a.session, a.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
+	a = &attempt{done: make(chan struct{})}
+	p.attempts[id] = a
 	p.mu.Unlock()
 
-	one.mu.Lock()
-	defer one.mu.Unlock()
-	if one.session != nil && one.session.Err() == nil {
-		return one.session, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	// The first one opens it for all: others may need it longer than that one does.
+	dial, cancel := context.WithTimeout(p.life, dialTimeout)
 	defer cancel()
-	s, err := p.dial(ctx, id)
+	s, err := p.dial(dial, id)
 	if err != nil {
-		return nil, api.Errorf(api.CodeUnavailable, "server %s cannot be reached (%w): %w", id, ErrNotSent, err)
+		err = api.Errorf(api.CodeUnavailable, "server %s cannot be reached (%w): %w", id, ErrNotSent, err)
 	}
-	one.session = s
-	return s, nil
+	p.mu.Lock()
+	if err == nil && p.life.Err() != nil {
+		s.Close() // it says only that it was closed already
+		s, err = nil, api.Errorf(api.CodeUnavailable, "this server is shutting down: %w", ErrNotSent)
+	}
+	if err == nil {
+		p.sessions[id] = s
+	}
+	delete(p.attempts, id)
+	p.mu.Unlock()
+	a.session, a.err = s, err
+	close(a.done)
+	return s, err
 }
 
 // close ends all sessions. Requests fail from now on.
 func (p *peers) close() {
+	p.end()
 	p.mu.Lock()
-	p.closed = true
-	all := p.peers
-	p.mu.Unlock()
-	for _, one := range all {
-		one.mu.Lock()
-		if one.session != nil {
-			one.session.Close() // it says only that it was closed already
-		}
-		one.mu.Unlock()
+	defer p.mu.Unlock()
+	for _, s := range p.sessions {
+		s.Close() // it says only that it was closed already
 	}
 }
 
