@@ -115,7 +115,7 @@ func (a *Agent) open() error {
 		Membership: a.pool, NewWorker: rest.NewWorker, NewPeer: rest.NewPeer,
 		NewCluster: func(rt http.RoundTripper) api.Cluster { return rest.NewTransportClient(rt) },
 		EncodeJob:  rest.EncodeJob, Algorithm: a.cfg.Server.Scheduler, RaftMultiplier: a.cfg.Server.RaftMultiplier,
-		NodeGrace: a.cfg.Server.NodeGrace, DisconnectAfter: a.cfg.Server.DisconnectAfter, Logger: a.logger.Named("server"),
+		Graces: a.cfg.Server.Graces, Audit: a.cfg.Server.Audit, Logger: a.logger.Named("server"),
 	})
 	return err
 }

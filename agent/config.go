@@ -6,8 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
+	"cube/agent/server"
 	"cube/api"
 )
 
@@ -42,11 +42,11 @@ type Config struct {
 // ServerConfig is the server's part.
 type ServerConfig struct {
 	Enabled         bool
-	BootstrapExpect int    // servers that found a cluster together; 0: not given
-	Scheduler       string // default algorithm of jobs that name none
-	RaftMultiplier  int    // scales Raft's timeouts; 1 suits a LAN
-	NodeGrace       time.Duration
-	DisconnectAfter time.Duration
+	BootstrapExpect int           // servers that found a cluster together; 0: not given
+	Scheduler       string        // default algorithm of jobs that name none
+	RaftMultiplier  int           // scales Raft's timeouts; 1 suits a LAN
+	Graces          server.Graces // how long a node may be silent
+	Audit           server.Audit  // for tests: sees the state after every entry
 }
 
 // ClientConfig is the client's part.

@@ -169,10 +169,10 @@ func (c *Config) merge(path string, f *configFile) error {
 		set(&c.Server.BootstrapExpect, s.BootstrapExpect)
 		set(&c.Server.Scheduler, s.Scheduler)
 		set(&c.Server.RaftMultiplier, s.RaftMultiplier)
-		if err := setDuration(&c.Server.NodeGrace, s.NodeGrace, path, "server.node_grace"); err != nil {
+		if err := setDuration(&c.Server.Graces.Node, s.NodeGrace, path, "server.node_grace"); err != nil {
 			return err
 		}
-		if err := setDuration(&c.Server.DisconnectAfter, s.DisconnectAfter, path, "server.disconnect_after"); err != nil {
+		if err := setDuration(&c.Server.Graces.Disconnect, s.DisconnectAfter, path, "server.disconnect_after"); err != nil {
 			return err
 		}
 	}

@@ -145,7 +145,7 @@ client {
 		t.Fatal(err)
 	}
 	if cfg.Name != "n1" || cfg.Datacenter != "fra" || strings.Join(cfg.Join, " ") != "10.0.0.1 10.0.0.2" ||
-		!cfg.Server.Enabled || cfg.Server.BootstrapExpect != 3 || cfg.Server.NodeGrace != 7*time.Second ||
+		!cfg.Server.Enabled || cfg.Server.BootstrapExpect != 3 || cfg.Server.Graces.Node != 7*time.Second ||
 		!cfg.Client.Enabled || cfg.Client.Meta["rack"] != "r1" || !cfg.Client.RawExec || cfg.Client.Reserved != (api.Resources{CPU: 500, Memory: 256}) {
 		t.Errorf("%+v", cfg)
 	}

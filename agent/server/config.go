@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -8,8 +9,10 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"cube/agent/server/contact"
 	"cube/agent/server/raftnode"
 	"cube/api"
+	"cube/fsm"
 )
 
 // Config is what a server is made of. The fields without "optional" must be set.
@@ -34,12 +37,19 @@ type Config struct {
 	NewCluster func(http.RoundTripper) api.Cluster
 	EncodeJob  func(*api.Job) ([]byte, error) // for JobSpec.Body
 
-	Algorithm       string        // optional: of jobs that name none; binpack
-	RaftMultiplier  int           // optional: stretches Raft's timing, 1
-	NodeGrace       time.Duration // optional: DefaultNodeGrace
-	DisconnectAfter time.Duration // optional: DefaultDisconnectAfter
-	Logger          hclog.Logger
+	Algorithm      string // optional: of jobs that name none; binpack
+	RaftMultiplier int    // optional: stretches Raft's timing, 1
+	Graces         Graces // optional
+	// Audit, if set, sees the state after every entry that is applied, before anything else does: for tests.
+	Audit  Audit
+	Logger hclog.Logger
 }
+
+// Graces says how long a node may be silent; zero fields take the defaults.
+type Graces = contact.Graces
+
+// Audit looks at a state. It must not keep applying waiting for long.
+type Audit = func(*fsm.Snapshot)
 
 // Membership is what a server needs of gossip.
 type Membership interface {
@@ -79,12 +89,8 @@ func (c *Config) complete() error {
 	if c.Algorithm == "" {
 		c.Algorithm = api.AlgorithmBinpack
 	}
-	if c.NodeGrace == 0 {
-		c.NodeGrace = DefaultNodeGrace
-	}
-	if c.DisconnectAfter == 0 {
-		c.DisconnectAfter = DefaultDisconnectAfter
-	}
+	c.Graces.Node = cmp.Or(c.Graces.Node, DefaultNodeGrace)
+	c.Graces.Disconnect = cmp.Or(c.Graces.Disconnect, DefaultDisconnectAfter)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}

@@ -215,7 +215,7 @@ func (s *Server) scheduling(t *tenure) *scheduling {
 func (s *Server) liveness(t *tenure) *contact.Liveness {
 	return &contact.Liveness{
 		Machine: s.machine, Directory: t.directory, Roster: s.roster,
-		Graces: contact.Graces{Node: s.cfg.NodeGrace, Disconnect: s.cfg.DisconnectAfter},
+		Graces: s.cfg.Graces,
 		Declare: func(nodes []string, reason string) error {
 			_, err := s.door.apply(&fsm.NodesDown{Nodes: nodes, Reason: reason}, leaderLoop("liveness", reason))
 			return err

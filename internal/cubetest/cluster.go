@@ -29,7 +29,8 @@ type Cluster struct {
 	Servers []*Agent
 	Clients []*Agent
 
-	t *testing.T
+	t     *testing.T
+	audit *audit
 }
 
 // Agent is one agent of a cluster, running or not.
@@ -49,14 +50,14 @@ type Agent struct {
 // New starts a cluster and ends it with the test. Call it in a bubble. It does not wait for a leader.
 func New(t *testing.T, servers, clients int) *Cluster {
 	t.Helper()
-	c := &Cluster{Net: memnet.New(1), t: t}
+	c := &Cluster{Net: memnet.New(1), t: t, audit: &audit{states: map[uint64][32]byte{}}}
 	dir := t.TempDir()
 	for i := 1; i <= servers+clients; i++ {
 		a := &Agent{t: t, net: c.Net, log: &log{}}
 		a.cfg = agent.Config{Join: []string{"10.0.0.1", "10.0.0.2"}, LogLevel: "debug"}
 		if i <= servers {
 			a.Name, a.IP = fmt.Sprintf("s%d", i), fmt.Sprintf("10.0.0.%d", i)
-			a.cfg.Server = agent.ServerConfig{Enabled: true, BootstrapExpect: servers}
+			a.cfg.Server = agent.ServerConfig{Enabled: true, BootstrapExpect: servers, Audit: c.audit.by(a.Name)}
 			c.Servers = append(c.Servers, a)
 		} else {
 			a.Name, a.IP = fmt.Sprintf("n%d", i-servers), fmt.Sprintf("10.0.1.%d", i-servers)
@@ -82,6 +83,13 @@ func (c *Cluster) close() {
 		if c.t.Failed() {
 			c.t.Logf("log of %s:\n%s", a.Name, a.log)
 		}
+	}
+	faults, compared := c.audit.report()
+	for _, f := range faults {
+		c.t.Error(f)
+	}
+	if len(c.Servers) > 1 && compared == 0 {
+		c.t.Error("no state of one server was compared with another's")
 	}
 	c.Net.Close()
 }

@@ -19,8 +19,9 @@ const snapshotBytes = 64 << 20
 // freezes, so that nothing after the entry is applied or put into a snapshot, and calls fail.
 type adapter struct {
 	machine *fsm.Machine
-	fail    func(error)   // called once
-	grown   chan struct{} // signalled when snapshotBytes of log were applied since the last snapshot
+	fail    func(error)         // called once
+	audit   func(*fsm.Snapshot) // nil: nobody looks
+	grown   chan struct{}       // signalled when snapshotBytes of log were applied since the last snapshot
 
 	frozen error        // guarded by raft: Apply, Snapshot and Restore come from one goroutine
 	bytes  atomic.Int64 // applied since the last snapshot
@@ -28,8 +29,8 @@ type adapter struct {
 
 var _ raft.BatchingFSM = (*adapter)(nil)
 
-func newAdapter(m *fsm.Machine, fail func(error)) *adapter {
-	return &adapter{machine: m, fail: fail, grown: make(chan struct{}, 1)}
+func newAdapter(m *fsm.Machine, fail func(error), audit func(*fsm.Snapshot)) *adapter {
+	return &adapter{machine: m, fail: fail, audit: audit, grown: make(chan struct{}, 1)}
 }
 
 // Apply implements raft.FSM; the response is an fsm.Result.
@@ -41,7 +42,11 @@ func (a *adapter) Apply(l *raft.Log) any {
 		c, err := fsm.Decode(l.Data)
 		if err == nil {
 			a.count(len(l.Data))
-			return a.machine.Apply(l.Index, c)
+			result := a.machine.Apply(l.Index, c)
+			if a.audit != nil {
+				a.audit(a.machine.Snapshot())
+			}
+			return result
 		}
 		a.frozen = api.Errorf(api.CodeIncompatible,
 			"entry %d of the Raft log cannot be applied: %w; run the version of cube that wrote it, or remove the data directory whole and join again", l.Index, err)

@@ -30,13 +30,14 @@ const (
 	leadershipChanges = 64
 )
 
-// Config is what a Node is made of; every field must be set.
+// Config is what a Node is made of; every field but Audit must be set.
 type Config struct {
 	Dir     string
 	ID      string
 	Machine *fsm.Machine // empty; the Node is its only writer
 	Stream  *Stream
 	Timing  Timing
+	Audit   func(*fsm.Snapshot) // sees the state after every entry
 	Logger  hclog.Logger
 }
 
@@ -71,7 +72,7 @@ func Open(c Config) (*Node, error) {
 	if n.logs, err = raft.NewLogCache(logCacheSize, watched); err != nil {
 		return nil, errors.Join(fmt.Errorf("making the log cache: %w", err), n.store.close())
 	}
-	n.adapter = newAdapter(c.Machine, n.fail)
+	n.adapter = newAdapter(c.Machine, n.fail, c.Audit)
 	n.transport = newTransport(c.Stream, quiet(c.Logger))
 	n.config = raftConfig(c, n.lead)
 	if n.Raft, err = n.start(); err != nil {
@@ -241,7 +242,7 @@ func (s *store) recover(logger hclog.Logger) (api.RaftPeer, error) {
 		return raftConfig(Config{ID: s.marker.ServerID, Timing: LANTiming(1), Logger: logger}, nil)
 	}
 	discard := func(error) {} // the adapter freezes, and both calls below fail with the reason
-	old, err := raft.GetConfiguration(config(), newAdapter(fsm.New(), discard), s.bolt, s.bolt, s.snaps, transport)
+	old, err := raft.GetConfiguration(config(), newAdapter(fsm.New(), discard, nil), s.bolt, s.bolt, s.snaps, transport)
 	if err != nil {
 		return api.RaftPeer{}, fmt.Errorf("reading the servers from %s: %w", s.dir, err)
 	}
@@ -251,7 +252,7 @@ func (s *store) recover(logger hclog.Logger) (api.RaftPeer, error) {
 		}
 		server.Suffrage = raft.Voter
 		alone := raft.Configuration{Servers: []raft.Server{server}}
-		if err := raft.RecoverCluster(config(), newAdapter(fsm.New(), discard), s.bolt, s.bolt, s.snaps, transport, alone); err != nil {
+		if err := raft.RecoverCluster(config(), newAdapter(fsm.New(), discard, nil), s.bolt, s.bolt, s.snaps, transport, alone); err != nil {
 			return api.RaftPeer{}, fmt.Errorf("recovering %s: %w", s.dir, err)
 		}
 		return api.RaftPeer{ID: string(server.ID), Address: string(server.Address), Voter: true}, nil

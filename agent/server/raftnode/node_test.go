@@ -240,7 +240,7 @@ func TestAnEntryThatCannotBeAppliedStopsTheServer(t *testing.T) {
 	bad := bytes.Clone(good)
 	bad[len(bad)-1] ^= 1
 	var failed []error
-	a := newAdapter(fsm.New(), func(err error) { failed = append(failed, err) })
+	a := newAdapter(fsm.New(), func(err error) { failed = append(failed, err) }, nil)
 	results := a.ApplyBatch([]*raft.Log{
 		{Index: 3, Type: raft.LogCommand, Data: bad},
 		{Index: 4, Type: raft.LogCommand, Data: good},
@@ -278,7 +278,7 @@ func TestAFatalFaultEndsRun(t *testing.T) {
 }
 
 func TestSnapshotsGoByBytes(t *testing.T) {
-	a := newAdapter(fsm.New(), nil)
+	a := newAdapter(fsm.New(), nil, nil)
 	a.count(snapshotBytes - 1)
 	select {
 	case <-a.grown:
