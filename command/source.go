@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"unicode/utf8"
 
 	"cube/api"
 )
@@ -45,11 +46,30 @@ func readSource(stdin io.Reader, path string) (name string, source []byte, err e
 		err = fmt.Errorf("it is over %d bytes, more than a task file may have", api.MaxSourceBytes)
 	case len(bytes.TrimSpace(source)) == 0:
 		err = errEmptySource
+	default:
+		err = checkUTF8(name, source)
 	}
 	if err != nil {
 		return "", nil, failed(err, "reading %q", path)
 	}
 	return name, source, nil
+}
+
+// checkUTF8 refuses what JSON cannot carry: other characters would arrive in place of such bytes.
+func checkUTF8(name string, source []byte) error {
+	line, column := 1, 1
+	for rest := source; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			return fmt.Errorf("%s:%d:%d: the text holds bytes that are not UTF-8", name, line, column)
+		case r == '\n':
+			line, column = line+1, 0
+		}
+		column++
+		rest = rest[size:]
+	}
+	return nil
 }
 
 // openFile opens anything but a directory.

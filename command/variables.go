@@ -1,11 +1,13 @@
 package command
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"maps"
 	"strings"
+	"unicode/utf8"
 
 	"cube/api"
 	"cube/jobspec"
@@ -49,6 +51,11 @@ func (v *variableFlags) collect(m *Meta, source []byte) (map[string]string, erro
 		maps.Copy(all, values)
 	}
 	maps.Copy(all, v.values)
+	for _, name := range sortedKeys(all) {
+		if !utf8.ValidString(all[name]) {
+			return nil, failed(errors.New("its value holds bytes that are not UTF-8"), "reading variable %q", name)
+		}
+	}
 	return all, nil
 }
 

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/hashicorp/go-hclog"
@@ -181,16 +183,12 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	if r.ContentLength > maxJSONBody {
 		return api.Errorf(api.CodeTooLarge, "the body has %d bytes; at most %d are taken", r.ContentLength, maxJSONBody)
 	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJSONBody))
-	d.DisallowUnknownFields()
-	err := d.Decode(v)
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJSONBody))
 	if err == nil {
-		if _, err = d.Token(); errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err == nil {
-			err = errors.New("more follows the JSON value")
-		}
+		err = decodeJSON(b, v)
+	}
+	if err == nil {
+		return nil
 	}
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -202,6 +200,24 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 		return api.Errorf(api.CodeInvalid, "the body ends in the middle of its JSON")
 	}
 	return api.Errorf(api.CodeInvalid, "the body is not the JSON expected: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+func decodeJSON(b []byte, v any) error {
+	if !utf8.Valid(b) {
+		return errors.New("it holds bytes that are not UTF-8") // the decoder would put other characters in their place
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	switch _, err := d.Token(); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errors.New("more follows the JSON value")
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

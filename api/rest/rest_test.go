@@ -325,6 +325,7 @@ func TestBadRequests(t *testing.T) {
 		{name: "neither", method: "POST", path: "/v1/jobs", body: `{}`, status: 400, says: "neither"},
 		{name: "both", method: "POST", path: "/v1/jobs", body: `{"Source":"x","Job":{}}`, status: 400, says: "both"},
 		{name: "wrong type", method: "POST", path: "/v1/jobs", body: `{"Source":7}`, status: 400, says: "cannot unmarshal"},
+		{name: "not UTF-8", method: "POST", path: "/v1/jobs", body: "{\"Source\":\"a\xff\"}", status: 400, says: "not UTF-8"},
 		{name: "deep", method: "POST", path: "/v1/jobs", body: deep, status: 400, says: "body"},
 		{name: "a source too long", method: "POST", path: "/v1/jobs", body: `{"Source":"` + strings.Repeat("x", api.MaxSourceBytes+1) + `"}`, status: 413, says: "at most"},
 		{name: "a body too long", method: "POST", path: "/v1/jobs", body: `{"Source":"` + strings.Repeat("x", maxJSONBody) + `"}`, status: 413, says: "at most"},
