@@ -12,7 +12,7 @@ type Dispatcher interface {
 	// there is nothing to put right. CodeConflict: another live incarnation of this node is connected.
 	Register(ctx context.Context, r *Registration) (*RegistrationAnswer, error)
 	// Poll waits until something is to change on the node after r.Index, or until the server's wait (about a minute) is
-	// over. A server that is behind r.Index waits, or answers CodeUnavailable so that the node tries another.
+	// over. A server that is behind r.Index or r.Seen waits, or answers CodeUnavailable so that the node tries another.
 	Poll(ctx context.Context, r *PollRequest) (*PollAnswer, error)
 	// Report delivers statuses; it returns after they are committed. Statuses of allocations that are not this node's are
 	// ignored and named in the answer.
@@ -62,6 +62,7 @@ type PollRequest struct {
 	Incarnation uint64
 	Epoch       uint32
 	Index       uint64 // 0: everything that is this node's and not terminal
+	Seen        uint64 // the latest index the node has seen, where that is more than Index
 	Load        *NodeLoad
 }
 

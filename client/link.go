@@ -409,12 +409,12 @@ func (s *session) pollOnce(ctx context.Context) (news bool, err error) {
 	call, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	s.mu.Lock()
-	from, epoch := s.from, s.known.Epoch
+	from, epoch, seen := s.from, s.known.Epoch, s.known.Index
 	resynced := false
 	s.repoll = func() { resynced = true; cancel() }
 	s.mu.Unlock()
 	answer, err := s.conn.Poll(call, &api.PollRequest{
-		Node: s.c.id, Incarnation: s.c.incarnation, Epoch: epoch, Index: from, Load: s.c.load()})
+		Node: s.c.id, Incarnation: s.c.incarnation, Epoch: epoch, Index: from, Seen: seen, Load: s.c.load()})
 	s.mu.Lock()
 	s.repoll = nil
 	s.mu.Unlock()

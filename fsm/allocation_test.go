@@ -149,6 +149,12 @@ func TestANodesLife(t *testing.T) {
 	c.refused(api.CodeConflict, &NodeReady{Node: "n1", Incarnation: 2})
 	c.ok(&RegisterNode{Node: n, Ready: true})
 	equal(t, "back with nothing to put right", status(), api.NodeReady)
+	judged := c.m.Snapshot().Node("n1").ModifyIndex
+	c.ok(&NodesDown{Nodes: []string{"n1"}})
+	c.ok(&RegisterNode{Node: n, Ready: true, JudgedOn: judged})
+	equal(t, "went down after its inventory was judged", status(), api.NodeInitializing)
+	c.ok(&RegisterNode{Node: n, Ready: true, JudgedOn: c.m.Snapshot().Node("n1").ModifyIndex})
+	equal(t, "judged anew", status(), api.NodeReady)
 	equal(t, "what a person said stays", c.m.Snapshot().Node("n1").Ineligible, true)
 	equal(t, "created", c.m.Snapshot().Node("n1").CreateIndex < c.m.Snapshot().Node("n1").ModifyIndex, true)
 }

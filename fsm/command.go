@@ -81,10 +81,13 @@ type StopJob struct{ Name string }
 // StopAllocation asks for one allocation to be stopped, and replaced if its job still wants it.
 type StopAllocation struct{ ID api.ID }
 
-// RegisterNode takes over what a node says of itself. Ready says that nothing on it is to be put right first.
+// RegisterNode takes over what a node says of itself. Ready says that nothing on it is to be put right first. That was
+// judged on the node's row as of JudgedOn, its ModifyIndex: if the row is another by now, Ready does not count, since what
+// was to run there may have been lost meanwhile. 0 stands for a judgement that depends on nothing.
 type RegisterNode struct {
-	Node  *api.Node
-	Ready bool
+	Node     *api.Node
+	Ready    bool
+	JudgedOn uint64 `json:",omitempty"`
 }
 
 // NodeReady says that a node's inventory is put right. It is refused for another incarnation than the registered one.
@@ -130,8 +133,11 @@ type Reap struct {
 type RaiseRules struct{ Version uint16 }
 
 // RaiseEpoch is committed after a snapshot restore: IDs that were given out after the snapshot was taken are not given
-// out again, nodes see a new epoch, and every job is looked at anew.
-type RaiseEpoch struct{}
+// out again, nodes see a new epoch, and every job is looked at anew. Above is the epoch before the restore: a snapshot
+// that is restored a second time does not bring back the epoch of the first.
+type RaiseEpoch struct {
+	Above uint32 `json:",omitempty"`
+}
 
 func (*InitCluster) kind() Kind    { return kindInitCluster }
 func (*RegisterJobs) kind() Kind   { return kindRegisterJobs }

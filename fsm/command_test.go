@@ -36,7 +36,7 @@ func everyCommand() []*Command {
 		&StopAllocation{ID: 7}, &RegisterNode{Node: testNode("n1"), Ready: true}, &NodeReady{Node: "n1", Incarnation: 1<<64 - 1},
 		&NodesDown{Nodes: []string{"n1", "n2"}, Reason: "silent"}, &SetEligibility{Node: "n1", Ineligible: true}, &CommitPlan{Plan: plan},
 		&CommitPlan{Plan: &api.Plan{}}, &UpdateStatuses{Reports: reports}, &UpdateStatuses{},
-		&Reap{Allocations: []api.ID{1}, Evaluations: []api.ID{2}, Jobs: []string{"web"}, Nodes: []string{"n1"}}, &RaiseRules{Version: 1}, &RaiseEpoch{}} {
+		&Reap{Allocations: []api.ID{1}, Evaluations: []api.ID{2}, Jobs: []string{"web"}, Nodes: []string{"n1"}}, &RaiseRules{Version: 1}, &RaiseEpoch{Above: 1}} {
 		out = append(out, &Command{Kind: body.kind(), Rules: 1, RequestID: "r-1", At: time.Date(2026, 11, 23, 0, 0, 0, 1, time.UTC).UnixNano(),
 			Who: "ada", Why: "to see", Body: body})
 	}

@@ -246,4 +246,6 @@ func TestANewEpochLooksAtEverythingAnew(t *testing.T) {
 			t.Fatalf("evaluation %d was given out before", e.ID)
 		}
 	}
+	c.ok(&RaiseEpoch{Above: 4})
+	equal(t, "above the epoch before the restore", c.m.Snapshot().Epoch(), 5)
 }

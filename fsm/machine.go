@@ -136,7 +136,7 @@ func (s *state) dispatch(c *Command) Result {
 	case *RaiseRules:
 		return s.raiseRules(b)
 	case *RaiseEpoch:
-		return s.raiseEpoch()
+		return s.raiseEpoch(b)
 	}
 	return refused(s.index, api.Errorf(api.CodeInternal, "apply: a command without a body"))
 }
@@ -165,8 +165,8 @@ func (s *state) raiseRules(b *RaiseRules) Result {
 
 // raiseEpoch makes IDs differ from all that the cluster gave out after the restored snapshot was taken. The counter goes
 // on, so that the eight digits that people see first stay unique among what the state knows.
-func (s *state) raiseEpoch() Result {
-	s.epoch++
+func (s *state) raiseEpoch(b *RaiseEpoch) Result {
+	s.epoch = max(s.epoch, b.Above) + 1
 	for _, j := range s.jobs.all() {
 		current := j.current()
 		if current == nil || current.Stopped && s.tally(j.handle).live == 0 {

@@ -158,7 +158,7 @@ func (s *state) registerNode(b *RegisterNode) Result {
 		row.id, row.handle = node.ID, s.intern(node.ID)
 		s.nodes.order = &nodeOrder{}
 	}
-	if b.Ready {
+	if b.Ready && (!known || b.JudgedOn == 0 || b.JudgedOn == row.node.ModifyIndex) {
 		status = api.NodeReady
 	}
 	row.node = &node

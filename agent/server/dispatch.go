@@ -48,16 +48,17 @@ func (s *Server) Register(ctx context.Context, r *api.Registration) (*api.Regist
 		return nil, api.Errorf(api.CodeConflict,
 			"node %s belongs to cluster %s and this is cluster %s: join the former, or start the client with -new-identity", r.Node.ID, r.ClusterID, snapshot.ClusterID())
 	}
-	known := snapshot.Node(r.Node.ID)
-	if err := s.claim(ctx, t, known, r.Node); err != nil {
-		return nil, err
-	}
-	verdicts, clean := judgeInventory(snapshot, r)
-	if known == nil || known.Status == api.NodeDown || !sameNode(known, r.Node) {
-		if _, err := s.door.apply(&fsm.RegisterNode{Node: r.Node, Ready: clean}, origin{Who: "node/" + r.Node.ID, Why: "registration"}); err != nil {
+	if r.Epoch == snapshot.Epoch() { // else its index is of another history
+		if err := s.catchUp(ctx, r.Index); err != nil {
 			return nil, err
 		}
-		snapshot = s.machine.Snapshot()
+	}
+	if err := s.claim(ctx, t, s.machine.Snapshot().Node(r.Node.ID), r.Node); err != nil {
+		return nil, err
+	}
+	snapshot, verdicts, err := s.admitNode(ctx, t, r)
+	if err != nil {
+		return nil, err
 	}
 	answer := &api.RegistrationAnswer{
 		ClusterID: snapshot.ClusterID(), Epoch: snapshot.Epoch(), Index: snapshot.Index(), Verdicts: verdicts, Servers: s.serverAddresses(),
@@ -66,6 +67,34 @@ func (s *Server) Register(ctx context.Context, r *api.Registration) (*api.Regist
 		answer.Ready = n.Status == api.NodeReady
 	}
 	return answer, nil
+}
+
+// admitNode writes what is new about a node and judges its inventory by a state that is certainly no older than anything
+// acknowledged: a leader that does not know yet that it was replaced would have instances stopped that it has never heard of.
+func (s *Server) admitNode(ctx context.Context, t *tenure, r *api.Registration) (*fsm.Snapshot, []api.Verdict, error) {
+	snapshot := s.machine.Snapshot()
+	known := snapshot.Node(r.Node.ID)
+	verdicts, clean := judgeInventory(snapshot, r)
+	if known != nil && known.Status != api.NodeDown && sameNode(known, r.Node) {
+		if err := s.reads.wait(ctx); err != nil {
+			return nil, nil, err
+		}
+		if s.tenure.Load() != t {
+			return nil, nil, notLeader()
+		}
+		return snapshot, verdicts, nil
+	}
+	c := &fsm.RegisterNode{Node: r.Node, Ready: clean}
+	if known != nil {
+		c.JudgedOn = known.ModifyIndex
+	}
+	if _, err := s.door.apply(c, origin{Who: "node/" + r.Node.ID, Why: "registration"}); err != nil {
+		return nil, nil, err
+	}
+	// Anew: it may have been declared down in between, and what was lost with it does not run on.
+	snapshot = s.machine.Snapshot()
+	verdicts, _ = judgeInventory(snapshot, r)
+	return snapshot, verdicts, nil
 }
 
 func checkRegistration(r *api.Registration) error {
@@ -155,8 +184,10 @@ func sameDrivers(a, b map[string]api.DriverInfo) bool {
 // Poll implements api.Dispatcher. Every server answers from its own state.
 func (s *Server) Poll(ctx context.Context, r *api.PollRequest) (*api.PollAnswer, error) {
 	s.registry.SetLoad(r.Node, r.Incarnation, r.Load)
-	if err := s.catchUp(ctx, r.Index); err != nil {
-		return nil, err
+	if r.Epoch >= s.machine.Snapshot().Epoch() { // else its index is of another history
+		if err := s.catchUp(ctx, max(r.Index, r.Seen)); err != nil {
+			return nil, err
+		}
 	}
 	began := time.Now()
 	end := began.Add(pollWait + rand.N(pollWait/10))

@@ -266,6 +266,7 @@ type node struct {
 	session *session.Session
 	server  *member
 	serving chan error
+	worker  api.Worker
 	epoch   uint32
 	index   uint64
 }
@@ -278,7 +279,7 @@ func (c *cluster) node(n int) *node {
 		Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}},
 	}
 	c.board.say(api.Member{ID: id, NodeID: id, Name: row.Name, Role: api.RoleClient, Status: api.MemberAlive})
-	return &node{t: c.t, cluster: c, row: row}
+	return &node{t: c.t, cluster: c, row: row, worker: worker{}}
 }
 
 // connect opens the node's session with a server.
@@ -295,7 +296,7 @@ func (n *node) connect(m *member) {
 	}
 	n.server, n.serving = m, make(chan error, 1)
 	s, serving := n.session, n.serving
-	go func() { serving <- s.Serve(ctx, rest.NewWorkerHandler(worker{})) }()
+	go func() { serving <- s.Serve(ctx, rest.NewWorkerHandler(n.worker)) }()
 	n.t.Cleanup(func() { s.Close(); <-serving; serving <- nil })
 }
 

@@ -1,0 +1,122 @@
+package server
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cube/api"
+	"cube/fsm"
+	"cube/internal/memnet"
+)
+
+// TestANodeLostWhileItRegisters: a node is declared down while its registration waits for the old life's answer. What was
+// lost with it is to stop, and the node is not ready before it has.
+func TestANodeLostWhileItRegisters(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), nil)
+		leaderOf(m)
+		n := c.node(1)
+		n.worker = dumb{}
+		n.connect(m)
+		n.register(m)
+		m.register(job("web", 1))
+		web := n.poll().Assignments
+		n.run(m, web)
+
+		life := n.row
+		life.Incarnation++
+		var answer *api.RegistrationAnswer
+		var err error
+		began, done := time.Now(), make(chan struct{})
+		go func() {
+			defer close(done)
+			answer, err = m.Register(context.Background(), &api.Registration{Node: &life, Inventory: []api.InventoryItem{{ID: web[0].ID, Phase: api.PhaseRunning}}})
+		}()
+		time.Sleep(time.Second)
+		if _, err := m.door.apply(&fsm.NodesDown{Nodes: []string{n.row.ID}, Reason: "test"}, origin{}); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < time.Second {
+			t.Errorf("the registration did not wait for the old life: %s", took)
+		}
+		if answer.Verdicts[0] != api.VerdictStop || answer.Ready {
+			t.Errorf("what is lost is judged %d, and the node is ready: %v", answer.Verdicts[0], answer.Ready)
+		}
+	})
+}
+
+// dumb is a node that does not answer, on a session that does.
+type dumb struct{ worker }
+
+func (dumb) Ping(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestOnlyTheLeaderJudges: a leader that was cut off a moment ago judges no inventory, though it does not know of its
+// successor yet, which may have placed what it would call unknown.
+func TestOnlyTheLeaderJudges(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		all := c.three()
+		leader := leaderOf(all...)
+		n := c.node(1)
+		n.register(leader)
+		c.net.Partition([]string{leader.ip})
+		row := n.row
+		_, err := leader.Register(context.Background(), &api.Registration{Node: &row, Inventory: []api.InventoryItem{{ID: 1 << 40}}})
+		wantCode(t, err, api.CodeNotLeader)
+		c.net.Heal()
+	})
+}
+
+// TestNothingOlderThanTheNodeKnows: a server whose state is older than what a node has seen waits, and then sends it away.
+func TestNothingOlderThanTheNodeKnows(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), nil)
+		leaderOf(m)
+		n := c.node(1)
+		n.connect(m)
+		n.register(m)
+		ctx, row := context.Background(), n.row
+		seen := m.machine.Snapshot().Index() + 1
+
+		registered := make(chan *api.RegistrationAnswer, 1)
+		go func() {
+			answer, err := m.Register(ctx, &api.Registration{Node: &row, Index: seen})
+			if err != nil {
+				t.Error(err)
+			}
+			registered <- answer
+		}()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		select {
+		case <-registered:
+			t.Fatal("a registration was answered by an older state")
+		default:
+		}
+		m.register(job("web", 1))
+		if answer := <-registered; answer.Index < seen {
+			t.Errorf("answered at %d, the node has seen %d", answer.Index, seen)
+		}
+
+		seen = m.machine.Snapshot().Index() + 100
+		_, err := m.Register(ctx, &api.Registration{Node: &row, Index: seen})
+		wantCode(t, err, api.CodeUnavailable)
+		_, err = m.Poll(ctx, &api.PollRequest{Node: row.ID, Incarnation: row.Incarnation, Seen: seen})
+		wantCode(t, err, api.CodeUnavailable)
+		// A node that followed another history is not held up by an index of it.
+		if _, err := m.Register(ctx, &api.Registration{Node: &row, Epoch: 7, Index: seen}); err != nil {
+			t.Error(err)
+		}
+	})
+}
