@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/distribution/reference"
 )
 
 // Bounds of single values, each far beyond any real one.
@@ -178,6 +180,11 @@ func (t *Task) validateProgram() error {
 		return faultf("work_dir", "work_dir %.80q does not begin with /", t.WorkDir)
 	case len(t.Args) > maxEntries:
 		return faultf("args", "%d args are more than %d", len(t.Args), maxEntries)
+	}
+	if !strings.Contains(t.Image, "${") && t.Image != "" { // what the node fills in is checked there
+		if _, err := reference.ParseAnyReference(t.Image); err != nil {
+			return faultf("image", "image %.80q is not the name of an image: %w", t.Image, err)
+		}
 	}
 	for _, text := range t.Args {
 		if err := checkText("args", text); err != nil {

@@ -37,6 +37,20 @@ func TestCanonicalJobIsValid(t *testing.T) {
 	}
 }
 
+func TestImagesThatAreTaken(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0a", 32)
+	for _, image := range []string{
+		"hello", "hello:1", "team/hello", "registry.example:5000/team/hello:1.2-rc3@" + digest, "hello@" + digest, digest, "677fc6dc8bf7",
+		"registry.${node.datacenter}.example/hello:${meta.tag}",
+	} {
+		j := sound()
+		j.Tasks[0].Image = image
+		if err := j.Validate(); err != nil {
+			t.Errorf("%s: %v", image, err)
+		}
+	}
+}
+
 func TestEachFaultHasItsLine(t *testing.T) {
 	cases := map[string]struct {
 		break_ func(*Job, *Task)
@@ -55,6 +69,10 @@ func TestEachFaultHasItsLine(t *testing.T) {
 		"twice":               {func(j *Job, k *Task) { j.Tasks = append(j.Tasks, k) }, "two tasks"},
 		"count -1":            {func(_ *Job, k *Task) { k.Count = -1 }, "count -1"},
 		"count 1e9":           {func(_ *Job, k *Task) { k.Count = 1e9 }, "count 1000000000"},
+		"image, digest":       {func(_ *Job, k *Task) { k.Image = "a@sha256:zz" }, "a@sha256:zz\" is not the name of an image"},
+		"image, capitals":     {func(_ *Job, k *Task) { k.Image = "Hello" }, "must be lowercase"},
+		"image, no tag":       {func(_ *Job, k *Task) { k.Image = "hello:" }, "is not the name of an image"},
+		"image, URL":          {func(_ *Job, k *Task) { k.Image = "https://hub/hello" }, "is not the name of an image"},
 		"driver":              {func(_ *Job, k *Task) { k.Driver = "podman" }, "podman"},
 		"option":              {func(_ *Job, k *Task) { k.Config["privileged"] = true }, "privileged"},
 		"option's kind":       {func(_ *Job, k *Task) { k.Config["read_only"] = "yes" }, "read_only"},
