@@ -142,6 +142,7 @@ func serverHandlers(s serverSide, metrics http.Handler, logger hclog.Logger) (pe
 	inside.Handle("/v1/peer/*", machines)
 	inside.Handle("/v1/relay/{node}/*", relay(s))
 	inside.Mount("/", routes)
+	inside.MethodNotAllowed(routes.ServeHTTP) // methods that chi does not know are for the routes to refuse, too
 	return routes, inside
 }
 
