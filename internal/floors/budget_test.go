@@ -5,54 +5,60 @@ import (
 	"flag"
 	"fmt"
 	"go/ast"
+	"maps"
 	"os"
-	"sort"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-var rewrite = flag.Bool("rewrite", false, "record today's maxima in testdata/maxima.txt")
+var rewrite = flag.Bool("rewrite", false, "record what is beyond the soft limits in testdata/maxima.txt")
 
 const maximaFile = "testdata/maxima.txt"
 
-// budget is what a newcomer can hold in the head. Hard limits hold for everything but the packages named.
+// budget is what a newcomer can hold in the head. Up to soft a package may do as it likes; what is beyond stands in
+// maximaFile and may only fall; nothing goes beyond hard.
 type budget struct {
-	metric string
-	hard   int
-	exempt map[string]string // package -> reason
+	metric     string
+	soft, hard int
+	exempt     map[string]string // package -> reason
 }
 
 func budgets() []budget {
 	return []budget{
-		{"file-lines", 700, nil},
-		{"function-lines", 100, nil},
-		{"struct-fields", 20, map[string]string{"api": "the task and the allocation are as wide as what people say of them"}},
-		{"package-files", 15, map[string]string{"api": "one noun a file", "command": "one command a file"}},
+		{"file-lines", 500, 700, nil},
+		{"function-lines", 70, 100, nil},
+		{"struct-fields", 20, 22, map[string]string{"api": "the task and the allocation are as wide as what people say of them"}},
+		{"package-files", 15, 18, map[string]string{"api": "one noun a file", "command": "one command a file"}},
+		{"exported-names", 25, 60, map[string]string{"api": "it is the vocabulary"}},
 	}
 }
 
-// TestBudgets keeps the tail short: files, functions, structs and packages stay under the hard limits, and the longest of
-// each package never grows past what is recorded. What shrank is recorded with -rewrite.
+// TestBudgets keeps the tail short.
 func TestBudgets(t *testing.T) {
 	measured := measure(tree(t))
+	beyond := map[string]int{}
 	for _, b := range budgets() {
 		for key, m := range measured {
-			if !strings.HasSuffix(key, " "+b.metric) {
+			pkg, metric, _ := strings.Cut(key, " ")
+			if _, exempt := b.exempt[pkg]; metric != b.metric || exempt || m.n <= b.soft {
 				continue
 			}
-			pkg := strings.TrimSuffix(key, " "+b.metric)
-			if _, ok := b.exempt[pkg]; !ok && m.n > b.hard {
-				t.Errorf("%s: %s is %d, over the hard limit of %d: %s", pkg, b.metric, m.n, b.hard, m.where)
+			beyond[key] = m.n
+			if m.n > b.hard {
+				t.Errorf("%s: %s is %d, over the hard limit of %d: %s", pkg, metric, m.n, b.hard, m.where)
 			}
 		}
 	}
 	if *rewrite {
-		record(t, measured)
+		record(t, beyond)
 		return
 	}
-	for key, max := range recorded(t) {
-		if m := measured[key]; m.n > max {
-			t.Errorf("%s grew from %d to %d: %s; divide it (or argue for it: go test ./internal/floors -rewrite)", key, max, m.n, m.where)
+	known := recorded(t)
+	for key, n := range beyond {
+		if n > known[key] {
+			t.Errorf("%s is %d, was %d: %s; divide it (or argue for it: go test ./internal/floors -rewrite)", key, n, known[key], measured[key].where)
 		}
 	}
 }
@@ -70,7 +76,7 @@ func measure(files []source) map[string]measurement {
 			out[key] = measurement{n, where}
 		}
 	}
-	count := map[string]int{}
+	count, names := map[string]int{}, map[string]int{}
 	for _, s := range files {
 		if s.test {
 			continue
@@ -78,6 +84,8 @@ func measure(files []source) map[string]measurement {
 		count[s.pkg]++
 		keep(s.pkg, "package-files", count[s.pkg], s.pkg)
 		keep(s.pkg, "file-lines", s.lines, s.path)
+		names[s.pkg] += exported(s.file)
+		keep(s.pkg, "exported-names", names[s.pkg], s.pkg)
 		ast.Inspect(s.file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.FuncDecl:
@@ -102,16 +110,44 @@ func fields(st *ast.StructType) int {
 	return n
 }
 
-func record(t *testing.T, measured map[string]measurement) {
-	t.Helper()
-	keys := make([]string, 0, len(measured))
-	for k := range measured {
-		keys = append(keys, k)
+// exported counts the exported names of a file: types, functions, constants and variables, not methods.
+func exported(f *ast.File) int {
+	n := 0
+	count := func(id *ast.Ident) {
+		if id.IsExported() {
+			n++
+		}
 	}
-	sort.Strings(keys)
+	for _, d := range f.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if d.Recv == nil {
+				count(d.Name)
+			}
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				switch spec := spec.(type) {
+				case *ast.TypeSpec:
+					count(spec.Name)
+				case *ast.ValueSpec:
+					for _, id := range spec.Names {
+						count(id)
+					}
+				}
+			}
+		}
+	}
+	return n
+}
+
+func record(t *testing.T, beyond map[string]int) {
+	t.Helper()
 	var b strings.Builder
-	for _, k := range keys {
-		fmt.Fprintf(&b, "%s %d\n", k, measured[k].n)
+	for _, k := range slices.Sorted(maps.Keys(beyond)) {
+		fmt.Fprintf(&b, "%s %d\n", k, beyond[k])
+	}
+	if err := os.MkdirAll(filepath.Dir(maximaFile), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(maximaFile, []byte(b.String()), 0o644); err != nil {
 		t.Fatal(err)
