@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -27,12 +26,7 @@ func person(w api.WriteMeta, why string) origin { return origin{w.RequestID, w.W
 func leaderLoop(name, why string) origin        { return origin{Who: "leader/" + name, Why: why} }
 
 // door is the only way to Raft. It stamps entries with the leader's clock.
-type door struct {
-	raft *raft.Raft
-	// restoring is held for writing while a snapshot is restored, so that nothing slips in between the restored state and
-	// its new epoch.
-	restoring sync.RWMutex
-}
+type door struct{ raft *raft.Raft }
 
 // pending is an entry on its way.
 type pending struct {
@@ -46,12 +40,6 @@ func (d *door) apply(body fsm.Body, o origin) (fsm.Result, error) { return d.beg
 
 // begin enqueues an entry. Entries are committed in the order of their begin.
 func (d *door) begin(body fsm.Body, o origin) pending {
-	d.restoring.RLock()
-	defer d.restoring.RUnlock()
-	return d.enqueue(body, o)
-}
-
-func (d *door) enqueue(body fsm.Body, o origin) pending {
 	c := fsm.Command{At: time.Now().UnixNano(), RequestID: o.RequestID, Who: o.Who, Why: o.Why, Body: body}
 	b, err := c.Encode()
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -95,8 +94,7 @@ func (s *Server) watchLeader(ctx context.Context) error {
 // removed reports whether the latest configuration that this server has is without it. A removed server gets the entry
 // that removes it but no word that it is committed, so it only says so and goes on: an election may yet undo the entry.
 func (s *Server) removed() bool {
-	servers := s.node.Servers()
-	return len(servers) > 0 && !slices.ContainsFunc(servers, func(p raft.Server) bool { return string(p.ID) == s.cfg.ID })
+	return len(s.node.Servers()) > 0 && !s.inConfiguration(s.cfg.ID)
 }
 
 // tenure is one leadership, from the moment at which this server has caught up.

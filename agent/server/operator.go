@@ -165,7 +165,7 @@ func (s *Server) SaveSnapshot(ctx context.Context) (io.ReadCloser, error) {
 	if err := snapshot.Persist(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("writing the snapshot: %w", err), f.Close())
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
+	if err := rewind(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("reading the snapshot back: %w", err), f.Close())
 	}
 	return f, nil
@@ -197,43 +197,65 @@ func (s *Server) RestoreSnapshot(_ context.Context, r io.Reader, w api.WriteMeta
 		return err
 	}
 	defer f.Close()
-	header, size, err := receive(f, r)
+	header, err := receive(f, r)
 	if err != nil {
 		return err
 	}
-	s.door.restoring.Lock()
-	defer s.door.restoring.Unlock()
-	// Raft continues after the greater of its own index and the snapshot's, and panics on a snapshot that does not
-	// restore: that is why it was verified.
-	meta := raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: header.Index, Size: size}
-	if err := s.node.Restore(&meta, f, restoreTimeout); err != nil {
-		return fmt.Errorf("restoring the snapshot: %w", raftError(err))
+	meta, err := s.raiseEpoch(f, w.Who)
+	if err != nil {
+		return fmt.Errorf("the snapshot cannot be restored, nothing was changed: %w", err)
 	}
-	if _, err := s.door.enqueue(&fsm.RaiseEpoch{}, person(w, "snapshot restore")).wait(); err != nil {
-		return fmt.Errorf("the snapshot is restored but its new epoch is not written; restore it again: %w", err)
+	if err := s.node.Restore(meta, f, restoreTimeout); err != nil {
+		return fmt.Errorf("restoring the snapshot: %w", raftError(err))
 	}
 	t.renew() // what the loops remember is of the old state
 	s.logger.Warn("the state was replaced by a snapshot", "cluster", header.ClusterID, "snapshot_index", header.Index, "who", w.Who)
 	return nil
 }
 
+// raiseEpoch writes the state that f holds back to it in a new epoch, ready for Raft. State and epoch are one thing to
+// Raft: a leader that dies in between cannot leave a state that gives out IDs for a second time. That the state was built
+// here also means that it can be built elsewhere: Raft panics on a snapshot that does not restore.
+func (s *Server) raiseEpoch(f *os.File, who string) (*raft.SnapshotMeta, error) {
+	m := fsm.New()
+	if err := m.Restore(f); err != nil {
+		return nil, err
+	}
+	now := s.machine.Snapshot()
+	index := max(m.Snapshot().Index(), now.Index()) + 1
+	c := &fsm.Command{At: time.Now().UnixNano(), Who: who, Why: "snapshot restore", Body: &fsm.RaiseEpoch{Above: now.Epoch()}}
+	if err := m.Apply(index, c).Err; err != nil {
+		return nil, err
+	}
+	if err := errors.Join(rewind(f), f.Truncate(0), m.Snapshot().Persist(f)); err != nil {
+		return nil, err
+	}
+	size, err := f.Seek(0, io.SeekCurrent)
+	return &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: index, Size: size}, errors.Join(err, rewind(f))
+}
+
+func rewind(f *os.File) error {
+	_, err := f.Seek(0, io.SeekStart)
+	return err
+}
+
 // receive writes a snapshot to f as it comes, verifies it to its end and leaves f at its beginning. It takes nothing
 // beyond what is first found wrong, so that what is no snapshot costs neither time nor disk.
-func receive(f *os.File, r io.Reader) (fsm.Header, int64, error) {
+func receive(f *os.File, r io.Reader) (fsm.Header, error) {
 	in := &intake{from: r, to: f}
 	header, err := fsm.Inspect(in)
 	switch {
 	case in.size > maxSnapshot:
-		return header, 0, api.Errorf(api.CodeTooLarge, "the snapshot has more than %d bytes: nothing was changed", int64(maxSnapshot))
+		return header, api.Errorf(api.CodeTooLarge, "the snapshot has more than %d bytes: nothing was changed", int64(maxSnapshot))
 	case in.fault != nil:
-		return header, 0, api.Errorf(api.CodeUnavailable, "receiving the snapshot: %w: nothing was changed", in.fault)
+		return header, api.Errorf(api.CodeUnavailable, "receiving the snapshot: %w: nothing was changed", in.fault)
 	case err != nil:
-		return header, 0, fmt.Errorf("the snapshot cannot be restored, nothing was changed: %w", err)
+		return header, fmt.Errorf("the snapshot cannot be restored, nothing was changed: %w", err)
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return header, 0, fmt.Errorf("reading the snapshot back: %w", err)
+	if err := rewind(f); err != nil {
+		return header, fmt.Errorf("reading the snapshot back: %w", err)
 	}
-	return header, in.size, nil
+	return header, nil
 }
 
 // intake passes on what it reads, and keeps a copy.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,6 +153,10 @@ func (s *Server) handOver() {
 	}
 }
 
+func (s *Server) inConfiguration(id string) bool {
+	return slices.ContainsFunc(s.node.Servers(), func(p raft.Server) bool { return string(p.ID) == id })
+}
+
 func (s *Server) otherVoters() int {
 	n := 0
 	for _, peer := range s.node.Servers() {
@@ -207,6 +212,9 @@ func (s *Server) serve(ctx context.Context, conn net.Conn, handler http.Handler)
 
 // admit says who may open a connection.
 func (s *Server) admit(h session.Hello) error {
+	if h.Role == api.RoleServer && s.inConfiguration(h.Sender) {
+		h.ClusterID = "" // a snapshot of another cluster, restored, gives servers its name one after the other
+	}
 	if err := h.Admit(s.machine.Snapshot().ClusterID(), s.cfg.ID); err != nil {
 		return err
 	}

@@ -1,0 +1,86 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"slices"
+	"testing"
+
+	"cube/api"
+	"cube/fsm"
+	"cube/internal/memnet"
+	"cube/internal/session"
+)
+
+// saved takes a snapshot of the leader's state.
+func (m *member) saved() []byte {
+	m.cluster.t.Helper()
+	r, err := m.SaveSnapshot(context.Background())
+	if err != nil {
+		m.cluster.t.Fatal(err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		m.cluster.t.Fatal(err)
+	}
+	return b
+}
+
+func (m *member) restore(snapshot []byte) {
+	m.cluster.t.Helper()
+	if err := m.RestoreSnapshot(context.Background(), bytes.NewReader(snapshot), api.WriteMeta{}); err != nil {
+		m.cluster.t.Fatal(err)
+	}
+}
+
+// TestRestoredTwice: each restore begins an epoch that never was, so that no ID is given out twice.
+func TestRestoredTwice(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), nil)
+		leaderOf(m).register(job("web", 1))
+		saved := m.saved()
+		seen := map[string]bool{}
+		for epoch := range uint32(3) {
+			if got := m.machine.Snapshot().Epoch(); got != epoch {
+				t.Errorf("the epoch is %d after %d restores", got, epoch)
+			}
+			id := leaderOf(m).register(job("later", 1)).Jobs[0].Evaluation
+			if seen[id] {
+				t.Errorf("evaluation %s was given out before", id)
+			}
+			seen[id] = true
+			leaderOf(m).restore(saved)
+		}
+	})
+}
+
+// TestRestoredElsewhere: new servers take over the state, and with it the name, of a cluster that is gone.
+func TestRestoredElsewhere(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		gone := newCluster(t)
+		old := gone.start(9, "old", t.TempDir(), nil)
+		leaderOf(old).register(job("web", 1))
+		name, saved := old.machine.Snapshot().ClusterID(), old.saved()
+
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		away := servers[slices.IndexFunc(servers, func(m *member) bool { return m != leader })]
+		away.until("a member", func(s *fsm.Snapshot) bool { return s.ClusterID() != "" })
+		c.net.Partition([]string{away.ip}) // it comes back with the state, and the name, of before
+		leader.restore(saved)
+		hello := leader.hello(away.cfg.ID)
+		wantCode(t, away.admit(session.Hello{Protocol: session.Raft, ClusterID: name, Role: api.RoleServer, Sender: "stranger"}), api.CodeForbidden)
+		if err := away.admit(hello); hello.ClusterID != name || err != nil {
+			t.Errorf("the leader, of cluster %s by now, is not let in: %v", hello.ClusterID, err)
+		}
+		c.net.Heal()
+		for _, m := range servers {
+			m.until("restored", func(s *fsm.Snapshot) bool { return s.ClusterID() == name && s.Job("web") != nil })
+		}
+		leaderOf(servers...).register(job("later", 1))
+	})
+}
