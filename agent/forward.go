@@ -21,8 +21,9 @@ const (
 
 	// leaderWait is how long a request waits for a leader: longer than an election takes, shorter than a person's patience.
 	leaderWait = 5 * time.Second
-	// maxForwardBody bounds what is held to send a request again; larger bodies (snapshots) are streamed once.
-	maxForwardBody = 64 << 20
+	// maxForwardBody bounds what is held to send a request again: three times the largest inventory of a node. Snapshots
+	// are streamed, once.
+	maxForwardBody = 16 << 20
 	retryPause     = 50 * time.Millisecond // when a server denies leadership before we have heard of its successor
 )
 
@@ -47,36 +48,28 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	hops, _ := strconv.Atoi(r.Header.Get(headerHops)) // absent or nonsense: a first hop
-	wait, cancel := context.WithTimeout(r.Context(), leaderWait)
-	defer cancel()
 	var body *replayBody
-	for {
-		changed := f.leadership.LeaderChanged()
+	for giveUp := time.Now().Add(leaderWait); ; {
+		tried, changed := time.Now(), f.leadership.LeaderChanged()
 		leader, self, known := f.leadership.LeaderInfo()
-		if self {
-			if body != nil {
-				r.Body = body.reader()
-			}
-			f.next.ServeHTTP(w, r)
-			return
-		}
-		if hops >= maxHops {
+		if !self && hops >= maxHops {
 			rest.WriteError(w, api.Errorf(api.CodeNotLeader, "this server does not lead, and the request was forwarded %d times already", hops))
 			return
 		}
-		if known {
-			if body == nil {
-				var err error
-				if body, err = newReplayBody(r); err != nil {
-					rest.WriteError(w, err)
-					return
-				}
-			}
-			if f.forward(w, r, f.leadership.Transport(leader.ID), hops+1, body) {
+		if body == nil && known {
+			var err error
+			if body, err = newReplayBody(r); err != nil {
+				rest.WriteError(w, err)
 				return
 			}
 		}
-		if !pause(wait, changed, known) {
+		if self && f.serve(w, r, body) || known && !self && f.forward(w, r, f.leadership.Transport(leader.ID), hops+1, body) {
+			return
+		}
+		if time.Since(tried) >= leaderWait {
+			giveUp = time.Now().Add(leaderWait) // a long poll whose leader left it: the wait for another begins now
+		}
+		if !pause(r.Context(), giveUp, changed, known) {
 			rest.WriteError(w, api.Errorf(api.CodeNoLeader, "the servers have no leader; nothing was done, try again (server members shows who is missing)"))
 			return
 		}
@@ -85,22 +78,62 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // pause waits for a change of leader, or briefly when a leader is named that denies it. It reports false when the time
 // is over.
-func pause(ctx context.Context, changed <-chan struct{}, known bool) bool {
-	var soon <-chan time.Time
+func pause(ctx context.Context, giveUp time.Time, changed <-chan struct{}, known bool) bool {
+	wait := time.Until(giveUp)
 	if known {
-		t := time.NewTimer(retryPause)
-		defer t.Stop()
-		soon = t.C
+		wait = min(wait, retryPause)
 	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
 	select {
 	case <-changed:
 		return true
-	case <-soon:
-		return true
+	case <-t.C:
+		return time.Now().Before(giveUp)
 	case <-ctx.Done():
 		return false
 	}
 }
+
+// serve answers the request here. It reports false, with nothing written to w, when this server does not lead any more
+// and the request may be sent to its successor.
+func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, body *replayBody) bool {
+	r.Body = body.reader()
+	if !body.replayable {
+		f.next.ServeHTTP(w, r)
+		return true
+	}
+	d := &deniable{ResponseWriter: w}
+	f.next.ServeHTTP(d, r)
+	return !d.denied
+}
+
+// deniable passes on an answer, unless it is that this server does not lead.
+type deniable struct {
+	http.ResponseWriter
+	begun, denied bool
+}
+
+func (d *deniable) WriteHeader(status int) {
+	if !d.begun && api.Code(d.Header().Get(rest.HeaderCode)) == api.CodeNotLeader {
+		d.denied = true
+		d.Header().Del(rest.HeaderCode)
+	}
+	d.begun = true
+	if !d.denied {
+		d.ResponseWriter.WriteHeader(status)
+	}
+}
+
+func (d *deniable) Write(b []byte) (int, error) {
+	if d.begun = true; d.denied {
+		return len(b), nil
+	}
+	return d.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (d *deniable) Unwrap() http.ResponseWriter { return d.ResponseWriter }
 
 // forward sends the request through rt and copies the answer. It reports false, with nothing written to w, when the
 // request may be sent again.
@@ -241,16 +274,14 @@ type proxy struct {
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	wait, cancel := context.WithTimeout(r.Context(), leaderWait)
-	defer cancel()
-	for {
+	for giveUp := time.Now().Add(leaderWait); ; {
 		changed := p.changed()
 		rt, ok := p.current()
 		if ok {
 			p.forward(w, r, rt)
 			return
 		}
-		if !pause(wait, changed, false) {
+		if !pause(r.Context(), giveUp, changed, false) {
 			rest.WriteError(w, api.Errorf(api.CodeUnavailable, "this client is not connected to a server (known: %v); check that one is up and that -join names it", p.servers()))
 			return
 		}

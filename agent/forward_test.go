@@ -156,6 +156,38 @@ func TestForwardSendsAgainOnlyWhatWasNotWrittenBubble(t *testing.T) {
 	})
 }
 
+// TestALongPollOutlivesItsLeader: the patience for a new leader begins when the old one is lost, whether that was this
+// server or another, and however long the request had waited for news before.
+func TestALongPollOutlivesItsLeaderBubble(t *testing.T) {
+	for _, first := range []string{"self", "b"} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServers(first)
+			poll := func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("X-Content-Type-Options", "nosniff")
+				time.Sleep(time.Minute) // nothing new; then leadership is lost
+				s.lead("")
+				time.AfterFunc(3*time.Second, func() { s.lead("c") })
+				rest.WriteError(w, api.Errorf(api.CodeNotLeader, "not any more"))
+			}
+			s.handlers["b"] = answering(poll)
+			s.handlers["c"] = answering(func(w http.ResponseWriter, r *http.Request) {
+				b, _ := io.ReadAll(r.Body)
+				w.Write([]byte("c " + string(b)))
+			})
+			h := &forwarder{leadership: s, local: rest.Local, next: http.HandlerFunc(poll)}
+			start := time.Now()
+			for method, body := range map[string]string{"GET": "", "POST": "x"} {
+				s.lead(first)
+				code, got := ask(h, method, "/v1/jobs", body)
+				if took := time.Since(start); code != 200 || got != "c "+body || took != time.Minute+3*time.Second {
+					t.Errorf("%s, first to %s: %d %s after %s", method, first, code, got, took)
+				}
+				start = time.Now()
+			}
+		})
+	}
+}
+
 func TestForwardEndsAfterTwoHops(t *testing.T) {
 	h := forwarding(newServers("b"))
 	r := httptest.NewRequest("GET", "/v1/jobs", nil)

@@ -53,12 +53,21 @@ func diff(assigned []api.Assignment, known func(api.ID) *allocation) []change {
 			if w.Version != a.Version || a.Driver == "" {
 				out = append(out, change{Do: verbUpdate, Assignment: w})
 			}
-			if w.Seq > a.Status.Seq || w.Seq < a.Status.Seq && w.Seq < a.Acked {
+			if differs(w, a) {
 				out = append(out, change{Do: verbRepeat, Assignment: w})
 			}
 		}
 	}
 	return out
+}
+
+// differs reports whether the servers have another latest status than the one that they were last told here: they forgot,
+// or an earlier life reported what it had no time to write down, under numbers that were then given out again.
+func differs(w *api.Assignment, a *allocation) bool {
+	if w.Seq == a.Status.Seq {
+		return w.Restarts != a.Status.Restarts || w.Phase != a.Status.Phase
+	}
+	return w.Seq > a.Status.Seq || w.Seq < a.Acked
 }
 
 // begin makes the allocation of an assignment that is new here, with the progress that the servers know. Whether an

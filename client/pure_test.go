@@ -189,6 +189,7 @@ func TestDiff(t *testing.T) {
 		{"not reported yet", &running, func(w *api.Assignment) { w.Seq = 3 }, nil},
 		{"reported, and forgotten by the servers", &reported, func(w *api.Assignment) { w.Seq = 3 }, []verb{verbRepeat}},
 		{"numbered further by the servers", &reported, func(w *api.Assignment) { w.Seq = 9 }, []verb{verbRepeat}},
+		{"another status under the same number", &reported, func(w *api.Assignment) { w.Phase = api.PhasePreparing }, []verb{verbRepeat}},
 		{"a later run is known", &running, func(w *api.Assignment) { w.Restarts = 4 }, []verb{verbAnew}},
 		{"ended here, not there", &done, as, []verb{verbRepeat}},
 		{"ended here, to stop there", &done, stop, []verb{verbRepeat}},
