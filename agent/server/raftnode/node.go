@@ -81,7 +81,27 @@ func Open(c Config) (*Node, error) {
 	n.transport.setTerm(n.Raft.CurrentTerm)
 	servers := n.Servers
 	c.Stream.servers.Store(&servers)
+	n.campaign()
 	return n, nil
+}
+
+// campaign has the only voter elect itself at once: waiting for a leader's heartbeats, as raft does first, would be in
+// vain. It cannot miss a leader that others have elected without it: they would need its own vote to become voters.
+func (n *Node) campaign() {
+	alone := false
+	for _, s := range n.Servers() {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		if s.ID != n.config.LocalID {
+			return
+		}
+		alone = true
+	}
+	if alone {
+		id := n.config.LocalID
+		n.transport.campaign(raft.RPCHeader{ProtocolVersion: n.config.ProtocolVersion, ID: []byte(id), Addr: n.transport.EncodePeer(id, n.transport.LocalAddr())})
+	}
 }
 
 // start keeps raft's panics on damaged logs to itself.
@@ -125,6 +145,7 @@ func (n *Node) Bootstrap(servers []raft.Server) error {
 	if err := n.BootstrapCluster(raft.Configuration{Servers: servers}).Error(); err != nil {
 		return fmt.Errorf("bootstrapping the cluster: %w", err)
 	}
+	n.campaign()
 	return nil
 }
 

@@ -107,6 +107,33 @@ func TestStateSurvivesARestart(t *testing.T) {
 	})
 }
 
+// TestTheOnlyVoterElectsItselfAtOnce gives Raft timeouts of an hour: a server that is the only voter waits for none, neither
+// when it founds its cluster nor when it comes back.
+func TestTheOnlyVoterElectsItselfAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	for _, founds := range []bool{true, false} {
+		c := config(dir, "s1")
+		c.Timing = Timing{Heartbeat: time.Hour, Election: time.Hour, Lease: time.Hour, Commit: time.Hour}
+		n, err := Open(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if founds {
+			if err := n.Bootstrap([]raft.Server{{ID: "s1", Address: address}, {ID: "s2", Address: "10.0.0.2:5556", Suffrage: raft.Nonvoter}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case <-n.Leadership():
+		case <-time.After(10 * time.Second):
+			t.Errorf("no leader; founding: %t", founds)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestRefusedDirectories damages a used data directory in every way that we know of; a server that forgot must not start.
 func TestRefusedDirectories(t *testing.T) {
 	db := func(dir string) string { return filepath.Join(dir, raftFile) }
