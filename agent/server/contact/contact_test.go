@@ -97,6 +97,14 @@ func TestTwoLivesOfOneNode(t *testing.T) {
 	if d.Sessions() != 2 {
 		t.Errorf("%d sessions", d.Sessions())
 	}
+	d.Report(&api.SessionReport{Server: "a", Boot: 1, Seq: 2, Down: []api.NodeSession{{Node: "n", Incarnation: 1}, {Node: "n", Incarnation: 9}}}, at(2))
+	if d.Sessions() != 1 {
+		t.Errorf("%d sessions are left", d.Sessions())
+	}
+	d.Report(&api.SessionReport{Server: "b", Boot: 1, Seq: 2, Full: true}, at(2))
+	if d.Sessions() != 0 {
+		t.Errorf("%d sessions are left in the end", d.Sessions())
+	}
 }
 
 type link struct{ closed bool }

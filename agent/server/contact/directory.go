@@ -18,9 +18,10 @@ type Directory struct {
 	Changed signal.Broadcast // a session came or went, or a server was heard for the first time
 	began   time.Time        // nothing before this was observed
 
-	mu      sync.Mutex
-	servers map[string]*reporting
-	nodes   map[string]*nodeContact
+	mu       sync.Mutex
+	servers  map[string]*reporting
+	nodes    map[string]*nodeContact
+	sessions int // of all nodes
 }
 
 // reporting is one server's stream of reports.
@@ -127,6 +128,7 @@ func (d *Directory) up(server string, n api.NodeSession) (changed bool) {
 		}
 	}
 	c.sessions = append(c.sessions, held)
+	d.sessions++
 	return true
 }
 
@@ -138,6 +140,7 @@ func (d *Directory) down(server, node string, incarnation uint64, observed bool,
 	for i, h := range c.sessions {
 		if h == (heldSession{server, incarnation}) {
 			c.sessions = append(c.sessions[:i], c.sessions[i+1:]...)
+			d.sessions--
 			c.lostAt, c.observed = now, observed
 			return
 		}
@@ -223,15 +226,11 @@ func (d *Directory) Loads() map[string]api.NodeLoad {
 	return out
 }
 
-// Sessions counts the sessions of all servers.
+// Sessions is how many sessions all servers hold.
 func (d *Directory) Sessions() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := 0
-	for _, c := range d.nodes {
-		n += len(c.sessions)
-	}
-	return n
+	return d.sessions
 }
 
 // NextSilence is the earliest time at which a server that reports now would have fallen silent; zero if none reports.

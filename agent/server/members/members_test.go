@@ -160,6 +160,16 @@ func TestRoster(t *testing.T) {
 		if got := r.Node("n"); got != api.MemberFailed {
 			t.Errorf("the node of a server's agent is %q", got)
 		}
+		for _, m := range []api.Member{ // the node's agent is no server any more
+			{ID: "n", NodeID: "n", Role: api.RoleClient, Status: api.MemberAlive},
+			{ID: "s", NodeID: "n", Role: api.RoleServer, Status: api.MemberLeft},
+		} {
+			events <- api.MemberEvent{Member: m}
+		}
+		synctest.Wait()
+		if got := r.Node("n"); got != api.MemberAlive {
+			t.Errorf("the node whose agent has changed its role is %q", got)
+		}
 		events <- api.MemberEvent{Member: api.Member{ID: "c", Role: api.RoleClient, Status: api.MemberAlive}}
 		synctest.Wait()
 		if r.Node("c") != api.MemberAlive || r.Node("nobody") != "" || len(r.Servers()) != 1 {

@@ -65,7 +65,8 @@ func (r *Roster) note(m api.Member) {
 		s.Since = old.Since
 	}
 	r.members[key] = s
-	if m.NodeID != "" {
+	// The word that a former agent of the node is gone may come after its successor's first.
+	if m.NodeID != "" && (m.Status == api.MemberAlive || r.members[r.nodes[m.NodeID]].Status != api.MemberAlive) {
 		r.nodes[m.NodeID] = key
 	}
 	r.mu.Unlock()
