@@ -54,18 +54,23 @@ func newAllocLogs(m *Meta) *command {
 			if err != nil {
 				return err
 			}
-			body, err := cluster.Logs(ctx, args[0], request)
-			if err != nil {
-				return failed(err, "reading the output of allocation %q", args[0])
-			}
-			defer body.Close()
 			lines := &lineWriter{out: s.Stdout, safe: s.isTerminal()}
-			out := io.WriteCloser(nopCloser{s.Stdout})
+			to := io.WriteCloser(nopCloser{s.Stdout})
 			if lines.safe {
-				out = lines.prefixed("")
+				to = lines.prefixed("")
 			}
-			_, err = io.Copy(out, body)
-			if err := errors.Join(err, out.Close()); err != nil && ctx.Err() == nil { // Ctrl-C is how following ends
+			out := &output{session: s, cluster: cluster, id: args[0], name: args[0], request: request, to: to}
+			if request.Follow {
+				// That the agent answers and knows the allocation is asked first: what never began is not waited for.
+				if _, _, err = cluster.Allocation(ctx, args[0], api.Query{}); err == nil {
+					err = out.follow(ctx)
+				}
+			} else {
+				var broke error
+				broke, err = out.copy(ctx)
+				err = errors.Join(broke, err)
+			}
+			if err := errors.Join(err, to.Close()); err != nil && ctx.Err() == nil { // Ctrl-C is how following ends
 				return failed(err, "reading the output of allocation %q", args[0])
 			}
 			return nil

@@ -32,6 +32,7 @@ type fakeCluster struct {
 	members   []api.Member
 	peers     []api.RaftPeer
 	output    map[string]*fakeOutput // by allocation
+	cuts      int                    // how often all streams of output were broken off
 	requests  map[string]api.WriteMeta
 	submitted api.Submission // the latest
 	left      bool
@@ -150,6 +151,9 @@ func (c *fakeCluster) phase(id string, p api.Phase, message string) {
 func (c *fakeCluster) say(id string, lines ...string) {
 	c.do(func() { c.output[id].lines = append(c.output[id].lines, lines...) })
 }
+
+// cut breaks off every stream of output, as a server does that falls.
+func (c *fakeCluster) cut() { c.do(func() { c.cuts++ }) }
 
 // evaluate sets the state of a job's newest evaluation.
 func (c *fakeCluster) evaluate(job string, status api.EvaluationStatus, explanations ...api.Explanation) {
@@ -462,14 +466,19 @@ func (c *fakeCluster) Logs(ctx context.Context, id string, r api.LogRequest) (io
 	if r.Tail >= 0 {
 		next = max(0, len(out.lines)-r.Tail)
 	}
+	cuts := c.cuts
 	c.mu.Unlock()
 	reader, writer := io.Pipe()
 	go func() {
 		for {
 			c.mu.Lock()
-			lines, ended, changed := out.lines[next:], out.ended || !r.Follow, c.changed
+			lines, ended, changed, cut := out.lines[next:], out.ended || !r.Follow, c.changed, c.cuts != cuts
 			next = len(out.lines)
 			c.mu.Unlock()
+			if cut {
+				writer.CloseWithError(io.ErrUnexpectedEOF)
+				return
+			}
 			for _, l := range lines {
 				if _, err := io.WriteString(writer, l+"\n"); err != nil {
 					return // the reader left

@@ -67,6 +67,81 @@ func TestFollowingTakesInLaterInstancesAndEndsWithTheJob(t *testing.T) {
 	})
 }
 
+// The server that passes the output on falls: what is written afterwards is shown all the same, and an instance that
+// was lost with its node is let go.
+func TestFollowingOutlivesWhatCarriesIt(t *testing.T) {
+	for _, command := range []string{"task logs -f web", "alloc logs -f %s"} {
+		bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+			job := webJob(1)
+			job.Version = 1
+			c.do(func() { c.jobs["web"] = job })
+			id := c.place(job, "web", 0, c.addNode("n1", nil), nil)
+			c.phase(id, api.PhaseRunning, "")
+			c.say(id, "before")
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				p.cube(0, strings.Fields(strings.ReplaceAll(command, "%s", id))...)
+			}()
+			synctest.Wait()
+			down := true
+			c.do(func() {
+				c.fail = func(method string, _ api.Query) error {
+					if down && method == "Logs" {
+						return api.Errorf(api.CodeUnavailable, "no session with node n1")
+					}
+					return nil
+				}
+			})
+			c.cut()
+			time.Sleep(time.Minute)
+			c.say(id, "meanwhile")
+			c.do(func() { down = false })
+			time.Sleep(time.Second)
+			c.say(id, "after")
+			synctest.Wait()
+			if got := strings.ReplaceAll(p.stdout.String(), "web[0] | ", ""); got != "before\nafter\n" {
+				t.Errorf("%s shows %q", command, got)
+			}
+			p.complains("the output broke off (unexpected EOF)")
+			if n := strings.Count(p.stderr.String(), "\n"); n != 1 {
+				t.Errorf("it is said %d times: %s", n, p.stderr.String())
+			}
+			c.do(func() { down = true; c.jobs["web"].Stopped = true })
+			c.set(id, func(a *api.Allocation) { a.Phase = api.PhaseLost })
+			c.cut()
+			<-done
+		})
+	}
+}
+
+// Before an instance that starts later there is nothing to leave out.
+func TestFollowingShowsLaterInstancesFromTheirBeginning(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		job := webJob(1)
+		job.Version = 1
+		c.do(func() { c.jobs["web"] = job })
+		first, gone := c.place(job, "web", 0, node, nil), c.place(job, "web", 1, node, nil)
+		c.say(gone, "of a slot that the job has no more")
+		c.phase(gone, api.PhaseComplete, "stopped")
+		c.phase(first, api.PhaseRunning, "")
+		c.say(first, "one", "two")
+		time.AfterFunc(time.Minute, p.interrupt)
+		c.scripts.Go(func() {
+			time.Sleep(time.Second)
+			c.phase(first, api.PhaseComplete, "stopped")
+			second := c.place(job, "web", 0, node, nil)
+			c.say(second, "three", "four")
+			c.phase(second, api.PhaseRunning, "")
+		})
+		p.cube(0, "logs", "-f", "-tail=1", "web")
+		if got, want := p.stdout.String(), "web[0] | two\nweb[0] | three\nweb[0] | four\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
 func TestFollowingEndsQuietlyWithCtrlC(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
 		populated(c)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -22,7 +21,7 @@ func newTaskLogs(m *Meta) *command {
 		synopsis: "Show what a task's instances write",
 		prose: `Shows the output of all instances of a job, or of one task of it (job/task), wherever they run. Each line begins with the instance that wrote it.
 
-Following, instances that are placed later join in, and it ends when the job has ended.`,
+Following, instances that start later join in from their beginning, an output that breaks off because a server or an agent fell is followed again, and it ends when the job has ended.`,
 		example: "$ cube task logs web -f -tail 20",
 		flags: func(f *flag.FlagSet) {
 			o.declare(f)
@@ -74,26 +73,57 @@ func (l *logMerger) run(ctx context.Context) error {
 		l.padding = max(l.padding, textWidth(a.Name))
 	}
 	if !l.request.Follow {
-		return l.showOnce(ctx, holders(status.Allocations))
+		return l.showOnce(ctx, holders(l.ofJob(status)))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var streams errgroup.Group
-	for {
-		for _, a := range following(status.Allocations) {
+	for tail := l.request.Tail; ; tail = -1 { // what starts later is shown from its beginning
+		request := l.request
+		request.Tail = tail
+		for _, a := range following(l.ofJob(status)) {
 			if !l.attached[a.ID] {
 				l.attached[a.ID] = true
-				streams.Go(func() error { return l.follow(ctx, a) })
+				streams.Go(func() error { return l.follow(ctx, a, request) })
 			}
 		}
 		if ended(status) {
 			return streams.Wait()
 		}
-		if status, index, err = l.status(ctx, index); err != nil {
+		if status, index, err = l.next(ctx, index); err != nil {
 			cancel()
 			return errors.Join(err, streams.Wait())
 		}
 	}
+}
+
+// next reads the job once it has changed after index. When the servers cannot be asked, it goes on asking.
+func (l *logMerger) next(ctx context.Context, index uint64) (*api.JobStatus, uint64, error) {
+	for said := false; ; said = true {
+		status, now, err := l.status(ctx, index)
+		if err == nil || !unreachable(err) || ctx.Err() != nil {
+			return status, now, err
+		}
+		if !said {
+			fmt.Fprintf(l.Stderr, "The servers cannot be asked: %s; trying again\n", printable(err.Error()))
+		}
+		if err := pause(ctx, watchPause); err != nil {
+			return nil, 0, err
+		}
+		index = 0 // the next answer is at once
+	}
+}
+
+// ofJob are the allocations to show: those of the slots that the job has, and whatever still runs. With -instance it is
+// for the person to say.
+func (l *logMerger) ofJob(status *api.JobStatus) []*api.Allocation {
+	if l.instance >= 0 {
+		return status.Allocations
+	}
+	return slices.DeleteFunc(slices.Clone(status.Allocations), func(a *api.Allocation) bool {
+		task := status.Job.Task(a.Task)
+		return a.Phase.Terminal() && (task == nil || a.Slot >= task.Count)
+	})
 }
 
 // status reads the job, once it has changed after index.
@@ -116,36 +146,41 @@ func (l *logMerger) status(ctx context.Context, index uint64) (*api.JobStatus, u
 // showOnce shows what there is, one instance after the other: lines carry no time that they could be sorted by.
 func (l *logMerger) showOnce(ctx context.Context, allocs []*api.Allocation) error {
 	var errs []error
+	started := false
 	for _, a := range allocs {
 		if a.StartedAt.IsZero() {
 			continue // it has not written anything yet
 		}
-		if err := l.copy(ctx, a); err != nil {
+		started = true
+		out, end := l.output(a, l.request)
+		broke, err := out.copy(ctx)
+		if err := errors.Join(broke, err, end()); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", a.Name, err))
 		}
+	}
+	if !started {
+		fmt.Fprintln(l.Stderr, "No instance has started yet")
 	}
 	return errors.Join(errs...)
 }
 
-// follow shows one instance's output until it ends. A stream that breaks does not end the others.
-func (l *logMerger) follow(ctx context.Context, a *api.Allocation) error {
-	if err := l.copy(ctx, a); err != nil && ctx.Err() == nil {
+// follow shows one instance's output until it ends. One that cannot be had does not end the others.
+func (l *logMerger) follow(ctx context.Context, a *api.Allocation, r api.LogRequest) error {
+	out, end := l.output(a, r)
+	err := errors.Join(out.follow(ctx), end())
+	forgotten := a.Phase.Terminal() && api.CodeOf(err) == api.CodeNotFound // nobody follows what ended long ago
+	if err != nil && ctx.Err() == nil && !forgotten {
 		fmt.Fprintf(l.Stderr, "Error reading the output of %s (%s): %s\n", printable(a.Name), moments{}.id(a.ID), printable(err.Error()))
 	}
 	return nil
 }
 
-func (l *logMerger) copy(ctx context.Context, a *api.Allocation) error {
-	body, err := l.cluster.Logs(ctx, a.ID, l.request)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
+// output is where one instance's lines go. end writes what is left of the last one.
+func (l *logMerger) output(a *api.Allocation, r api.LogRequest) (out *output, end func() error) {
 	name := printable(a.Name)
 	prefix := l.style.instance(a.Slot, name+strings.Repeat(" ", max(0, l.padding-textWidth(name)))+" | ")
-	out := l.lines.prefixed(prefix)
-	_, err = io.Copy(out, body)
-	return errors.Join(err, out.Close())
+	to := l.lines.prefixed(prefix)
+	return &output{session: l.session, cluster: l.cluster, id: a.ID, name: a.Name, request: r, to: to}, to.Close
 }
 
 // following are the allocations whose output is to be followed: those that have started and are not over, and of each
