@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"cube/agent/server/contact"
 	"cube/api"
 	"cube/fsm"
 )
@@ -111,7 +112,13 @@ func checkRegistration(r *api.Registration) error {
 
 // claim refuses a node whose identity another live agent holds: most likely its data directory was copied.
 func (s *Server) claim(ctx context.Context, t *tenure, known, claimed *api.Node) error {
-	if known == nil || known.Incarnation == claimed.Incarnation || t.directory.Holder(known.ID, known.Incarnation, time.Now()) == "" {
+	if known == nil || known.Incarnation == claimed.Incarnation {
+		return nil
+	}
+	if err := s.awaitReports(ctx, t); err != nil {
+		return err
+	}
+	if t.directory.Holder(known.ID, known.Incarnation, time.Now()) == "" {
 		return nil
 	}
 	worker, err := s.workerOf(known.ID)
@@ -125,6 +132,24 @@ func (s *Server) claim(ctx context.Context, t *tenure, known, claimed *api.Node)
 	}
 	return api.Errorf(api.CodeConflict,
 		"node %s is connected already, from %s: was its data directory copied? start one of the two with -new-identity", known.ID, known.Address)
+}
+
+// awaitReports waits until this leader knows of all sessions, or of all that it will be told of soon.
+func (s *Server) awaitReports(ctx context.Context, t *tenure) error {
+	var servers []string
+	for _, peer := range s.node.Servers() {
+		servers = append(servers, string(peer.ID))
+	}
+	deadline := time.Now().Add(contact.FirstReports)
+	for {
+		changed := t.directory.Changed.Wait()
+		if t.directory.Settled(servers, time.Now()) {
+			return nil
+		}
+		if !waitFor(ctx, changed, deadline) {
+			return ctx.Err()
+		}
+	}
 }
 
 // judgeInventory says what to do with each instance that exists on a node, and whether all of it is to run.

@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"cube/agent/server/contact"
 	"cube/api"
 	"cube/fsm"
 	"cube/internal/memnet"
@@ -117,6 +119,40 @@ func TestNothingOlderThanTheNodeKnows(t *testing.T) {
 		// A node that followed another history is not held up by an index of it.
 		if _, err := m.Register(ctx, &api.Registration{Node: &row, Epoch: 7, Index: seen}); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestACopyIsRefusedByANewLeader: a leader that has just been elected waits for what the others know of sessions before it
+// gives a node's identity to another agent.
+func TestACopyIsRefusedByANewLeader(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		all := c.three()
+		old := leaderOf(all...)
+		rest := slices.DeleteFunc(slices.Clone(all), func(m *member) bool { return m == old })
+		n := c.node(1)
+		n.register(old)
+		c.net.SetLatency(20*time.Millisecond, 0)
+		old.kill()
+		leader := leaderOf(rest...)
+		holder := rest[0]
+		if holder == leader {
+			holder = rest[1]
+		}
+		n.connect(holder)
+		// Another leader, which has heard of no session yet.
+		leader.tenure.Load().renew()
+		for first := leader.tenure.Load(); leader.tenure.Load() == first || leader.tenure.Load() == nil; {
+			<-leader.LeaderChanged()
+		}
+		row := n.row
+		row.Incarnation++
+		began := time.Now()
+		_, err := leader.Register(context.Background(), &api.Registration{Node: &row})
+		wantCode(t, err, api.CodeConflict)
+		if time.Since(began) >= contact.FirstReports+time.Second {
+			t.Errorf("it waited %s for a server that is dead", time.Since(began))
 		}
 	})
 }

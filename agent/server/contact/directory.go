@@ -12,6 +12,10 @@ import (
 // leader's connection and two tries.
 const serverSilence = 10 * time.Second
 
+// FirstReports is how long a new leader waits for servers to tell of their sessions, where it needs to know: those that are
+// there tell within a round trip.
+const FirstReports = 3 * time.Second
+
 // Directory is the leader's knowledge of who holds which node's session, put together from the servers' reports. It lives
 // as long as one leadership.
 type Directory struct {
@@ -86,6 +90,19 @@ func (d *Directory) Report(r *api.SessionReport, now time.Time) *api.SessionAnsw
 		d.Changed.Notify()
 	}
 	return &api.SessionAnswer{}
+}
+
+// Settled reports whether all these servers have told of their sessions, or have had the time to: before that a session
+// that is not known here may still exist.
+func (d *Directory) Settled(servers []string, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range servers {
+		if d.servers[id] == nil && now.Sub(d.began) < FirstReports {
+			return false
+		}
+	}
+	return true
 }
 
 // replace ends the sessions of a server that its full report does not name.
