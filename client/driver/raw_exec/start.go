@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,15 +91,22 @@ func (d *Driver) specOf(c *driver.Config) (*spec, error) {
 		}
 	}
 	dir := c.WorkDir
+	if dir != "" && !isDir(dir) {
+		return nil, fmt.Errorf("work_dir %s is not a directory of this machine", dir)
+	}
 	if c.User != "" {
 		who, _, _ := bytes.Cut([]byte(c.User), []byte(":"))
 		u, err := lookUpUser(string(who))
 		if err != nil {
 			return nil, err
 		}
-		env["HOME"], env["USER"], env["LOGNAME"] = u.HomeDir, u.Username, u.Username
+		home := u.HomeDir
+		if !isDir(home) {
+			home = "/" // as a login has it: many a service's user, such as nobody, has a home in name only
+		}
+		env["HOME"], env["USER"], env["LOGNAME"] = home, u.Username, u.Username
 		if dir == "" {
-			dir = u.HomeDir // the allocation's directory is not another user's to enter
+			dir = home // the allocation's directory is not another user's to enter
 		}
 	}
 	for k, v := range c.Env {
@@ -115,6 +123,15 @@ func (d *Driver) specOf(c *driver.Config) (*spec, error) {
 		Command: c.Command, Args: c.Args, Env: env, User: c.User, WorkDir: dir,
 		CPU: c.Held.CPU, Memory: c.Held.Memory, LogSize: d.logSize, Logs: logFiles,
 	}, nil
+}
+
+// isDir is false only where there surely is no directory: one that the agent may not look at may be the user's own.
+func isDir(path string) bool {
+	i, err := os.Stat(path)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
+	}
+	return i.IsDir()
 }
 
 // spawn starts a supervisor and hears how it went. When it fails, the supervisor has ended.

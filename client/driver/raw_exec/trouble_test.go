@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -287,6 +288,21 @@ func TestUser(t *testing.T) {
 	if got := s.run(c); got != "65533 65532 / /\n" {
 		t.Errorf("as 65533:65532 a program is %q", got)
 	}
+	for _, u := range []string{"nobody", "daemon"} {
+		have, err := user.Lookup(u)
+		if err != nil {
+			continue
+		}
+		home := have.HomeDir
+		if _, err := os.Stat(home); err != nil {
+			home = "/" // nobody's is in name only
+		}
+		c = s.config("sh", "-c", `echo $HOME $(pwd)`)
+		c.User = u
+		if got, want := s.run(c), home+" "+home+"\n"; got != want {
+			t.Errorf("as %s a program is in %q, want %q", u, got, want)
+		}
+	}
 	c = s.config("true")
 	c.User = "no-such-user"
 	_, _, err := s.Start(s.ctx, c, func(string) {})
@@ -317,9 +333,11 @@ func TestStartErrors(t *testing.T) {
 		}
 	}
 	c := s.config("true")
-	c.WorkDir = "/no/such/directory"
-	if _, _, err := s.Start(s.ctx, c, func(string) {}); err == nil || !strings.Contains(err.Error(), "no such file or directory") {
-		t.Errorf("a directory that does not exist gives %v", err)
+	for _, dir := range []string{"/no/such/directory", text, text + "/x"} {
+		c.WorkDir = dir
+		if _, _, err := s.Start(s.ctx, c, func(string) {}); err == nil || !strings.Contains(err.Error(), "work_dir "+dir+" is not a directory") {
+			t.Errorf("the directory %s gives %v", dir, err)
+		}
 	}
 	if list, err := s.List(s.ctx); err != nil || len(list) != 0 {
 		t.Errorf("failed starts left %+v, %v", list, err)
