@@ -278,6 +278,47 @@ func TestAServerLeaves(t *testing.T) {
 	})
 }
 
+// Of three servers one is lost: another that left would take the majority with it.
+func TestNoServerLeavesTheOthersWithoutAMajority(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		var others []*member
+		for _, m := range servers {
+			if m != leader {
+				others = append(others, m)
+			}
+		}
+		lost, other := others[0], others[1]
+		other.until("in step", func(s *fsm.Snapshot) bool { return s.ClusterID() != "" })
+		lost.kill()
+		for leader.alive(lost.cfg.ID) || other.alive(lost.cfg.ID) {
+			time.Sleep(time.Second)
+		}
+		wantCode(t, leader.Leave(ctx), api.CodeForbidden)
+		wantCode(t, other.Leave(ctx), api.CodeForbidden)
+		wantCode(t, leader.RemovePeer(ctx, other.cfg.ID, api.WriteMeta{}), api.CodeForbidden)
+		if _, self, _ := leader.LeaderInfo(); !self {
+			t.Error("leadership was handed over for a leaving that was refused")
+		}
+		if err := leader.RemovePeer(ctx, lost.cfg.ID, api.WriteMeta{}); err != nil {
+			t.Errorf("a dead server is not removed: %v", err)
+		}
+		if err := other.Leave(ctx); err != nil {
+			t.Errorf("leaving now: %v", err)
+		}
+		leader.register(job("without", 1))
+	})
+}
+
+// alive reports whether this server takes another for alive.
+func (m *member) alive(id string) bool {
+	o, ok := m.roster.Server(id)
+	return ok && o.Status == api.MemberAlive
+}
+
 func TestSnapshotSaveAndRestore(t *testing.T) {
 	memnet.Bubble(t, func(t *testing.T) {
 		ctx := context.Background()

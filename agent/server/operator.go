@@ -102,6 +102,9 @@ func (s *Server) RemovePeer(_ context.Context, id string, _ api.WriteMeta) error
 	if string(peer.ID) == s.cfg.ID {
 		return api.Errorf(api.CodeInvalid, "server %s leads: run `cube server leave` on it instead", peer.ID)
 	}
+	if err := s.majorityWithout(string(peer.ID)); err != nil {
+		return err
+	}
 	if err := s.node.RemoveServer(peer.ID, 0, members.ChangeTimeout).Error(); err != nil {
 		return fmt.Errorf("removing server %s: %w", peer.ID, raftError(err))
 	}
@@ -114,6 +117,9 @@ func (s *Server) Leave(ctx context.Context) error {
 	if s.otherVoters() == 0 {
 		return api.Errorf(api.CodeForbidden, "this is the only voter, the cluster would be gone: stop the agent instead")
 	}
+	if err := s.majorityWithout(s.cfg.ID); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	if err := s.leave(ctx); err != nil {
@@ -121,6 +127,25 @@ func (s *Server) Leave(ctx context.Context) error {
 	}
 	s.logger.Info("this server has left the cluster")
 	s.leaveOnce.Do(func() { close(s.leaving) })
+	return nil
+}
+
+// majorityWithout refuses to take a voter away when those that remain could not even agree on it: too many of them are
+// known not to be there. To take away one of those is always possible where anything is.
+func (s *Server) majorityWithout(id string) error {
+	voters, alive := 0, 0
+	for _, peer := range s.node.Servers() {
+		if peer.Suffrage != raft.Voter || string(peer.ID) == id {
+			continue
+		}
+		voters++
+		if m, known := s.roster.Server(string(peer.ID)); !known || m.Status == api.MemberAlive {
+			alive++
+		}
+	}
+	if alive <= voters/2 {
+		return api.Errorf(api.CodeForbidden, "of the %d servers that would remain %d answer, which is no majority: start the others, or remove those that will not return with `cube operator raft remove-peer`", voters, alive)
+	}
 	return nil
 }
 
