@@ -161,13 +161,8 @@ func (s *Server) leadOn(ctx context.Context) error {
 // lead is what a leader does, until ctx ends or one of its loops fails. It begins by applying all that earlier leaders
 // committed: before that, what this server reads may be older than what they acknowledged.
 func (s *Server) lead(ctx context.Context) error {
-	if err := s.node.Barrier(0).Error(); err != nil {
-		return fmt.Errorf("catching up with the log: %w", err)
-	}
-	if s.machine.Snapshot().ClusterID() == "" {
-		if _, err := s.door.apply(&fsm.InitCluster{ClusterID: mintClusterID()}, leaderLoop("lead", "the cluster begins")); err != nil {
-			return fmt.Errorf("giving the cluster its ID: %w", err)
-		}
+	if err := s.catchUpAndRenew(); err != nil {
+		return err
 	}
 	ctx, renew := context.WithCancel(ctx)
 	defer renew()
@@ -188,6 +183,26 @@ func (s *Server) lead(ctx context.Context) error {
 	s.leader.changed.Notify()
 	s.logger.Info("this server leads no longer")
 	return g.Wait()
+}
+
+// catchUpAndRenew applies all that was committed, and writes what a state must have before anybody builds on it: an ID, and
+// a new epoch when this server was recovered.
+func (s *Server) catchUpAndRenew() error {
+	if err := s.node.Barrier(0).Error(); err != nil {
+		return fmt.Errorf("catching up with the log: %w", err)
+	}
+	if s.machine.Snapshot().ClusterID() == "" {
+		if _, err := s.door.apply(&fsm.InitCluster{ClusterID: mintClusterID()}, leaderLoop("lead", "the cluster begins")); err != nil {
+			return fmt.Errorf("giving the cluster its ID: %w", err)
+		}
+	}
+	if s.node.Recovered() {
+		if _, err := s.door.apply(&fsm.RaiseEpoch{}, leaderLoop("lead", "recovered")); err != nil {
+			return fmt.Errorf("beginning a new epoch after the recovery: %w", err)
+		}
+		s.node.Renewed()
+	}
+	return nil
 }
 
 // mintClusterID is the one place where chance enters the state.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
+
 	"cube/api"
 	"cube/fsm"
 	"cube/internal/memnet"
@@ -82,5 +84,36 @@ func TestRestoredElsewhere(t *testing.T) {
 			m.until("restored", func(s *fsm.Snapshot) bool { return s.ClusterID() == name && s.Job("web") != nil })
 		}
 		leaderOf(servers...).register(job("later", 1))
+	})
+}
+
+// TestARecoveredServerBeginsAnEpoch: what the lost servers had acknowledged may be lost, so IDs must not be given out again.
+func TestARecoveredServerBeginsAnEpoch(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		leader.register(job("web", 1))
+		for _, m := range servers {
+			m.until("registered", func(s *fsm.Snapshot) bool { return s.Job("web") != nil })
+		}
+		for _, m := range servers {
+			m.kill()
+		}
+		left := servers[1]
+		if _, err := Recover(left.dir, hclog.NewNullLogger()); err != nil {
+			t.Fatal(err)
+		}
+		c.net.Restart(left.ip)
+		left = c.start(2, left.cfg.ID, left.dir, nil)
+		leaderOf(left).until("in a new epoch", func(s *fsm.Snapshot) bool { return s.Job("web") != nil && s.Epoch() == 1 })
+		if err := left.halt(); err != nil {
+			t.Fatal(err)
+		}
+		left = c.start(2, left.cfg.ID, left.dir, nil)
+		leaderOf(left).register(job("later", 1))
+		if epoch := left.machine.Snapshot().Epoch(); epoch != 1 {
+			t.Errorf("started again it is in epoch %d", epoch)
+		}
 	})
 }

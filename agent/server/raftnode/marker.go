@@ -28,6 +28,7 @@ type marker struct {
 	ServerID  string
 	ClusterID string // "" until the first entry of the cluster was applied
 	Index     uint64 // an applied index: raft.db and the snapshots together must reach at least to it
+	Recovered bool   `json:",omitempty"` // see Node.Recovered
 }
 
 // readMarker returns nil and no error when there is no marker.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -57,6 +58,7 @@ type Node struct {
 	lead      chan bool
 	fatal     chan error
 	logger    hclog.Logger
+	recovered atomic.Bool
 }
 
 // Open opens the data directory and starts Raft. The caller must call Run, and Close after it.
@@ -67,6 +69,7 @@ func Open(c Config) (*Node, error) {
 		return nil, err
 	}
 	n.HadState = n.store.used
+	n.recovered.Store(n.store.marker.Recovered)
 	watched := &watchedStore{BoltStore: n.store.bolt, limit: writeLimit, hung: n.fail}
 	n.stable = watched
 	if n.logs, err = raft.NewLogCache(logCacheSize, watched); err != nil {
@@ -128,6 +131,13 @@ func raftConfig(c Config, lead chan<- bool) *raft.Config {
 	rc.Logger = quiet(c.Logger)
 	return rc
 }
+
+// Recovered reports whether this server was made the only voter and leads for the first time since. What the lost servers
+// had acknowledged may be lost, IDs among it, so the state needs a new epoch. Renewed says that it has one.
+func (n *Node) Recovered() bool { return n.recovered.Load() }
+
+// Renewed is Recovered's end. Should the server die before that is written down, another epoch begins for nothing.
+func (n *Node) Renewed() { n.recovered.Store(false) }
 
 // fail keeps the first reason why the server must stop.
 func (n *Node) fail(err error) {
@@ -199,7 +209,7 @@ func (n *Node) mark() error {
 	if s.ClusterID() == "" {
 		return nil // nothing was agreed yet
 	}
-	return n.store.mark(s.ClusterID(), max(n.store.marker.Index, s.Index()))
+	return n.store.mark(s.ClusterID(), max(n.store.marker.Index, s.Index()), n.recovered.Load())
 }
 
 func (n *Node) takeSnapshots(ctx context.Context, took func(time.Duration)) error {
@@ -273,6 +283,10 @@ func (s *store) recover(logger hclog.Logger) (api.RaftPeer, error) {
 		}
 		server.Suffrage = raft.Voter
 		alone := raft.Configuration{Servers: []raft.Server{server}}
+		s.marker.Recovered = true
+		if err := s.marker.write(s.dir); err != nil {
+			return api.RaftPeer{}, err
+		}
 		if err := raft.RecoverCluster(config(), newAdapter(fsm.New(), discard, nil), s.bolt, s.bolt, s.snaps, transport, alone); err != nil {
 			return api.RaftPeer{}, fmt.Errorf("recovering %s: %w", s.dir, err)
 		}

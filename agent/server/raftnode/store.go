@@ -138,11 +138,11 @@ func (s *store) lastIndex() (uint64, error) {
 }
 
 // mark raises the marker to an applied index.
-func (s *store) mark(clusterID string, index uint64) error {
-	if s.marker.ClusterID == clusterID && s.marker.Index == index {
+func (s *store) mark(clusterID string, index uint64, recovered bool) error {
+	if s.marker.ClusterID == clusterID && s.marker.Index == index && s.marker.Recovered == recovered {
 		return nil
 	}
-	s.marker.ClusterID, s.marker.Index = clusterID, index
+	s.marker.ClusterID, s.marker.Index, s.marker.Recovered = clusterID, index, recovered
 	return s.marker.write(s.dir)
 }
 
