@@ -4,8 +4,10 @@
 package fake
 
 import (
+	"cmp"
 	"container/heap"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"syscall"
@@ -103,6 +105,15 @@ func (e *Engine) Erase(allocation api.ID) {
 			}
 		}
 	}
+}
+
+// Owners returns whose instances there are, or were.
+func (e *Engine) Owners() []driver.Owner {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(e.owners), func(a, b driver.Owner) int {
+		return cmp.Or(cmp.Compare(a.ClusterID, b.ClusterID), cmp.Compare(a.NodeID, b.NodeID))
+	})
 }
 
 // Instances returns the owner's instances, in the order of their keys.
