@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -208,6 +209,49 @@ func TestRefusedDirectories(t *testing.T) {
 				t.Errorf("want one line that names the directory and says %q, got: %v", test.want, err)
 			}
 		})
+	}
+}
+
+// TestDamagedPages spoils each page of raft.db in turn. It may be one that is free; if not, the server says in a line that
+// the file is damaged. A page that is read by nobody's leave ends the test binary.
+func TestDamagedPages(t *testing.T) {
+	pristine := t.TempDir()
+	used(t, pristine, "s1")
+	whole, err := os.ReadFile(filepath.Join(pristine, raftFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := os.Getpagesize()
+	fill := func(with byte) []byte { return bytes.Repeat([]byte{with}, size) }
+	refused := 0
+	for at := 0; at < len(whole); at += size {
+		flags := bytes.Clone(whole[at : at+size])
+		flags[8] ^= 3 // from branch to leaf, or back
+		many := bytes.Clone(whole[at : at+size])
+		many[10], many[11] = 0xff, 0x7f
+		for what, page := range map[string][]byte{
+			"zeros": fill(0), "ones": fill(0xff), "another page": whole[(at+3*size)%len(whole):][:size], "another kind": flags, "many elements": many,
+		} {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(pristine)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, raftFile), slices.Concat(whole[:at], page, whole[at+size:]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			n, err := Open(config(dir, "s1"))
+			if err == nil {
+				n.Close() // it may have lost what it needs to close in order
+				continue
+			}
+			refused++
+			if !strings.Contains(err.Error(), raftFile) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("page %d of %s: want one line that names the file, got: %v", at/size, what, err)
+			}
+		}
+	}
+	if refused < 10 {
+		t.Errorf("only %d were refused", refused)
 	}
 }
 

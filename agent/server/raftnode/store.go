@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -171,7 +172,7 @@ func checkRaftFile(path string, m *marker) error {
 	case info.Size() == 0:
 		return lost(path, "it is empty", filepath.Dir(path))
 	}
-	want, err := boltSize(path)
+	want, err := checkBolt(path, info.Size())
 	if err != nil {
 		return damaged(path, err)
 	}
@@ -181,19 +182,33 @@ func checkRaftFile(path string, m *marker) error {
 	return nil
 }
 
-// boltSize returns how long the database says it is. Opened read-only bbolt reads its two meta pages and nothing else.
-func boltSize(path string) (size int64, err error) {
+// checkBolt returns how long the database says it is, and if all of it is there goes through its pages: to rebuild the list
+// of free pages, as openBolt has it done, bbolt goes through them too, but in a goroutine of its own, where a damaged one
+// would be the end of the process.
+func checkBolt(path string, have int64) (size int64, err error) {
 	defer recoverFault(&err)
 	defer guardFaults()()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
 	if err != nil {
 		return 0, err
 	}
+	defer func() { err = errors.Join(err, db.Close()) }()
 	err = db.View(func(tx *bbolt.Tx) error {
-		size = tx.Size()
-		return nil
+		if size = tx.Size(); size > have {
+			return nil
+		}
+		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+			var last []byte
+			return b.ForEach(func(key, _ []byte) error {
+				if last != nil && bytes.Compare(last, key) >= 0 { // or a page that leads back to itself would have no end
+					return fmt.Errorf("the keys of %q are out of order", name)
+				}
+				last = key
+				return nil
+			})
+		})
 	})
-	return size, errors.Join(err, db.Close())
+	return size, err
 }
 
 // openBolt opens raft.db. NoFreelistSync keeps a commit from rewriting the list of free pages, which grows with the log;
