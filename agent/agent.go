@@ -100,7 +100,7 @@ func (a *Agent) open() error {
 	}
 	a.pool, err = gossip.New(gossip.Config{
 		Self: self, Bind: a.gossipBind(), Advertise: a.gossip, Transport: transport, Remember: a.known.save,
-		Logger: a.logger.Named("gossip"),
+		Quiet: a.cfg.Dev, Logger: a.logger.Named("gossip"),
 	})
 	if err != nil {
 		return err

@@ -140,6 +140,7 @@ func (c *Client) openState(dir *dataDir) error {
 	c.id, c.left = id, left
 	c.save = newSaver(c.log, nil)
 	if st != nil {
+		st.db.NoSync = c.cfg.Dev // the file ends with the process: it need not reach the disk
 		c.save.st = st
 	}
 	c.save.reopen = func(damaged bool) (store, error) { return c.reopen(dir, damaged) }

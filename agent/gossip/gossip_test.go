@@ -69,15 +69,19 @@ func client(i int) api.Member {
 
 func start(t *testing.T, n *memnet.Network, ip string, self api.Member, join ...string) *agent {
 	t.Helper()
+	return startWith(t, n, ip, Config{Self: self}, join...)
+}
+
+// startWith fills in the transport and the logger.
+func startWith(t *testing.T, n *memnet.Network, ip string, c Config, join ...string) *agent {
+	t.Helper()
 	a := &agent{ip: ip, logs: &logs{}}
 	trans, err := n.Host(ip).Transport(":5557")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Pool, err = New(Config{
-		Self: self, Transport: trans,
-		Logger: hclog.New(&hclog.LoggerOptions{Output: a.logs, Level: hclog.Info}),
-	})
+	c.Transport, c.Logger = trans, hclog.New(&hclog.LoggerOptions{Output: a.logs, Level: hclog.Info})
+	a.Pool, err = New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +91,7 @@ func start(t *testing.T, n *memnet.Network, ip string, self api.Member, join ...
 	a.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("Run of %s: %v", self.ID, err)
+			t.Errorf("Run of %s: %v", c.Self.ID, err)
 		}
 	})
 	t.Cleanup(a.stop)
@@ -188,6 +192,18 @@ func TestADeadAgentIsNoticedWithinSeconds(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestAQuietAgentIsNotDeaf meets one that did not expect it: the quiet one knows it at once, and sees it die, only later.
+func TestAQuietAgentIsNotDeaf(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		n := world(t)
+		quiet := startWith(t, n, "10.0.0.1", Config{Self: server(1), Quiet: true})
+		guest := start(t, n, "10.0.0.2", client(1), "10.0.0.1")
+		await(t, time.Second, "they see each other", func() bool { return len(quiet.alive()) == 2 && len(guest.alive()) == 2 })
+		n.Crash(guest.ip, memnet.Blackhole)
+		await(t, 2*time.Minute, "the guest's death is noticed", func() bool { return quiet.status("n1") == api.MemberFailed })
+	})
 }
 
 func TestWhoLeavesHasNotFailed(t *testing.T) {

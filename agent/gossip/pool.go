@@ -50,6 +50,8 @@ const (
 	// exchangeInterval is how often a member exchanges its whole state with another, less often in pools of more than 32:
 	// whoever was missed by a broadcast learns of it then.
 	exchangeInterval = 15 * time.Second
+	// quietInterval spaces the probes and the gossip of an agent that expects nobody.
+	quietInterval = 5 * time.Second
 	// reclaim is when the name of a failed member may come back from another address.
 	reclaim = 30 * time.Second
 	// announce bounds the wait for a changed self, or a farewell, to be sent.
@@ -66,7 +68,9 @@ type Config struct {
 	// Remember, if set, is called from Run's goroutine with the gossip addresses of the other servers that are alive,
 	// sorted, each time they have changed and there are any: they are where to begin after a restart.
 	Remember func(servers []string)
-	Logger   hclog.Logger // nil: silence
+	// Quiet is for an agent that expects nobody: it looks for others' state and news seldom.
+	Quiet  bool
+	Logger hclog.Logger // nil: silence
 }
 
 // Pool is an agent's membership. All methods are safe for concurrent use.
@@ -117,6 +121,9 @@ func New(c Config) (*Pool, error) {
 		return nil, err
 	}
 	cfg := p.settings()
+	if c.Quiet {
+		cfg.ProbeInterval, cfg.GossipInterval = quietInterval, quietInterval
+	}
 	p.farewells = &memberlist.TransmitLimitedQueue{NumNodes: p.table.present, RetransmitMult: cfg.RetransmitMult}
 	if err := advertise(cfg, c.Advertise); err != nil {
 		return nil, err

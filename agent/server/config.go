@@ -28,7 +28,7 @@ type Config struct {
 
 	Joining         bool // -join was given: never bootstraps by itself, unless with others by BootstrapExpect
 	BootstrapExpect int  // optional: how many new servers bootstrap together
-	Dev             bool // alone for good: faster Raft timing, refuses joins
+	Dev             bool // alone for good, and DataDir ends with the process: slow Raft timers, no wait for the disk, refuses joins
 
 	Membership Membership
 	// NewWorker returns the node behind a session's transport, NewPeer and NewCluster the server behind one.

@@ -82,7 +82,8 @@ func New(cfg Config) (*Server, error) {
 	s.peers = newPeers(s.dialServer)
 	var err error
 	s.node, err = raftnode.Open(raftnode.Config{
-		Dir: cfg.DataDir, ID: cfg.ID, Machine: s.machine, Stream: s.stream, Timing: cfg.timing(), Audit: cfg.Audit, Logger: cfg.Logger,
+		Dir: cfg.DataDir, ID: cfg.ID, Machine: s.machine, Stream: s.stream, Timing: cfg.timing(), Volatile: cfg.Dev,
+		Audit: cfg.Audit, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err

@@ -31,15 +31,17 @@ const (
 	leadershipChanges = 64
 )
 
-// Config is what a Node is made of; every field but Audit must be set.
+// Config is what a Node is made of; every field but Volatile and Audit must be set.
 type Config struct {
 	Dir     string
 	ID      string
 	Machine *fsm.Machine // empty; the Node is its only writer
 	Stream  *Stream
 	Timing  Timing
-	Audit   func(*fsm.Snapshot) // sees the state after every entry
-	Logger  hclog.Logger
+	// Volatile says that Dir ends with the process: what is written need not reach the disk.
+	Volatile bool
+	Audit    func(*fsm.Snapshot) // sees the state after every entry
+	Logger   hclog.Logger
 }
 
 // Node is a running member of a Raft cluster, or one that waits to become one.
@@ -65,7 +67,7 @@ type Node struct {
 func Open(c Config) (*Node, error) {
 	n := &Node{machine: c.Machine, logger: c.Logger, lead: make(chan bool, leadershipChanges), fatal: make(chan error, 1)}
 	var err error
-	if n.store, err = openStore(c.Dir, c.ID, quiet(c.Logger)); err != nil {
+	if n.store, err = openStore(c.Dir, c.ID, c.Volatile, quiet(c.Logger)); err != nil {
 		return nil, err
 	}
 	n.HadState = n.store.used
@@ -256,7 +258,7 @@ func (q quietLogger) With(args ...any) hclog.Logger { return quietLogger{q.Logge
 // the way out when a majority is gone for good. It returns the server. What other servers had acknowledged and this one
 // never got is lost.
 func Recover(dir string, logger hclog.Logger) (api.RaftPeer, error) {
-	s, err := openStore(dir, "", quiet(logger))
+	s, err := openStore(dir, "", false, quiet(logger))
 	if err != nil {
 		return api.RaftPeer{}, err
 	}

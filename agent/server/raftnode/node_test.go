@@ -160,21 +160,21 @@ func TestRefusedDirectories(t *testing.T) {
 		}, "is damaged"},
 		{"raft.db of a new server", "s1", func(dir string) error {
 			os.Remove(db(dir))
-			b, err := openBolt(db(dir))
+			b, err := openBolt(db(dir), false)
 			if err != nil {
 				return err
 			}
 			return b.Close()
 		}, "emptied or replaced"},
 		{"raft.db of the same server, older", "s1", func(dir string) error {
-			b, err := openBolt(db(dir))
+			b, err := openBolt(db(dir), false)
 			if err != nil {
 				return err
 			}
 			return errors.Join(b.DeleteRange(5, 1000), b.Close())
 		}, "it ends at index 4"},
 		{"raft.db of another server", "s1", func(dir string) error {
-			b, err := openBolt(db(dir))
+			b, err := openBolt(db(dir), false)
 			if err != nil {
 				return err
 			}
@@ -268,7 +268,7 @@ func TestADirectoryHasOneServerAtATime(t *testing.T) {
 // TestAnInterruptedFirstStart is a crash after raft.db was made and before the marker was.
 func TestAnInterruptedFirstStart(t *testing.T) {
 	dir := t.TempDir()
-	b, err := openBolt(filepath.Join(dir, raftFile))
+	b, err := openBolt(filepath.Join(dir, raftFile), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,8 +42,8 @@ type store struct {
 }
 
 // openStore locks and opens the data directory of the server id and refuses one whose state was lost or is another
-// server's. id may be "" to take whoever the directory belongs to; then it must have state.
-func openStore(dir, id string, logger hclog.Logger) (*store, error) {
+// server's. id may be "" to take whoever the directory belongs to; then it must have state. volatile is Config.Volatile.
+func openStore(dir, id string, volatile bool, logger hclog.Logger) (*store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
@@ -52,14 +52,14 @@ func openStore(dir, id string, logger hclog.Logger) (*store, error) {
 		return nil, err
 	}
 	s := &store{dir: dir, lock: lock}
-	if err := s.open(id, logger); err != nil {
+	if err := s.open(id, volatile, logger); err != nil {
 		s.close() // the reason is err
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *store) open(id string, logger hclog.Logger) error {
+func (s *store) open(id string, volatile bool, logger hclog.Logger) error {
 	m, err := readMarker(s.dir)
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func (s *store) open(id string, logger hclog.Logger) error {
 	if err := checkRaftFile(path, m); err != nil {
 		return err
 	}
-	if s.bolt, err = openBolt(path); err != nil {
+	if s.bolt, err = openBolt(path, volatile); err != nil {
 		return err
 	}
 	if s.snaps, err = raft.NewFileSnapshotStoreWithLogger(s.dir, retainSnapshots, logger); err != nil {
@@ -212,8 +212,8 @@ func checkBolt(path string, have int64) (size int64, err error) {
 }
 
 // openBolt opens raft.db. NoFreelistSync keeps a commit from rewriting the list of free pages, which grows with the log;
-// it is rebuilt at the start by a scan of the file.
-func openBolt(path string) (b *raftboltdb.BoltStore, err error) {
+// it is rebuilt at the start by a scan of the file. A volatile file is not synced.
+func openBolt(path string, volatile bool) (b *raftboltdb.BoltStore, err error) {
 	defer func() {
 		if err != nil {
 			err = damaged(path, err)
@@ -224,7 +224,9 @@ func openBolt(path string) (b *raftboltdb.BoltStore, err error) {
 	return raftboltdb.New(raftboltdb.Options{
 		Path:                    path,
 		MsgpackUseNewTimeFormat: true,
+		NoSync:                  volatile,
 		BoltOptions: &bbolt.Options{
+			NoGrowSync:     volatile,
 			Timeout:        time.Second,
 			NoFreelistSync: true,
 			FreelistType:   bbolt.FreelistMapType,
