@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -274,32 +275,56 @@ type proxy struct {
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	for giveUp := time.Now().Add(leaderWait); ; {
+	giveUp := time.Now().Add(leaderWait)
+	if r.URL.Path == "/v1/health" {
+		giveUp = time.Now() // how things are is answered as they are
+	}
+	for {
 		changed := p.changed()
 		rt, ok := p.current()
 		if ok {
-			p.forward(w, r, rt)
-			return
+			tried := time.Now()
+			if p.forward(w, r, rt) {
+				return
+			}
+			if time.Since(tried) >= leaderWait {
+				giveUp = time.Now().Add(leaderWait) // a long poll whose server left it: the wait for another begins now
+			}
 		}
-		if !pause(r.Context(), giveUp, changed, false) {
-			rest.WriteError(w, api.Errorf(api.CodeUnavailable, "this client is not connected to a server (known: %v); check that one is up and that -join names it", p.servers()))
+		if !pause(r.Context(), giveUp, changed, ok) {
+			rest.WriteError(w, p.unconnected())
 			return
 		}
 	}
 }
 
-func (p *proxy) forward(w http.ResponseWriter, r *http.Request, rt http.RoundTripper) {
+// unconnected says that there is no server to ask, and what to look at.
+func (p *proxy) unconnected() error {
+	known := p.servers()
+	if len(known) == 0 {
+		return api.Errorf(api.CodeUnavailable, "this client is not connected to a server and sees none alive; check that one is up and that -join names it")
+	}
+	return api.Errorf(api.CodeUnavailable, "this client is not connected to a server; it sees %s and goes on trying", strings.Join(known, ", "))
+}
+
+// forward sends the request through rt and copies the answer. It reports false, with nothing written to w, when a read
+// got no answer: it may be sent again.
+func (p *proxy) forward(w http.ResponseWriter, r *http.Request, rt http.RoundTripper) bool {
 	body := &askedBody{ReadCloser: r.Body}
 	resp, err := rt.RoundTrip(outgoing(r, body))
 	if err != nil {
 		if fault := body.fault.Load(); fault != nil {
 			rest.WriteError(w, bodyError(*fault))
-			return
+			return true
 		}
 		unlessGone(r)
+		if r.Method == http.MethodGet {
+			return false
+		}
 		rest.WriteError(w, api.Errorf(api.CodeUnknown, "the server went away while it answered: %w", err))
-		return
+		return true
 	}
 	defer resp.Body.Close()
 	copyAnswer(w, resp)
+	return true
 }

@@ -90,8 +90,10 @@ func TestForwardBubble(t *testing.T) {
 		if code, body := ask(h, "GET", "/v1/jobs?stale", ""); code != 200 || body != "here " {
 			t.Errorf("a stale read: %d %s", code, body)
 		}
-		if code, body := ask(h, "GET", "/v1/health", ""); code != 200 || body != "here " {
-			t.Errorf("health: %d %s", code, body)
+		for _, path := range []string{"/v1/health", "/v1/members", "/v1/operator/raft/peers"} {
+			if code, body := ask(h, "GET", path, ""); code != 200 || body != "here " {
+				t.Errorf("%s: %d %s", path, code, body)
+			}
 		}
 		s.lead("self")
 		if code, body := ask(h, "POST", "/v1/jobs", "x"); code != 200 || body != "here x" {
@@ -222,6 +224,40 @@ func TestProxySaysThatThereIsNoServerBubble(t *testing.T) {
 		if code, body := ask(p, "GET", "/v1/jobs", ""); code != 503 || !strings.Contains(body, "10.0.0.1:5556") {
 			t.Errorf("%d %s", code, body)
 		}
+		began := time.Now()
+		if code, _ := ask(p, "GET", "/v1/health", ""); code != 503 || time.Since(began) > 0 {
+			t.Errorf("health: %d after %s", code, time.Since(began))
+		}
+	})
+}
+
+// A read that lost its server is asked of the next one; a write may have happened.
+func TestProxyAsksTheNextServerBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServers("a")
+		s.handlers["a"] = roundTrip(func(*http.Request) (*http.Response, error) {
+			time.Sleep(time.Minute) // a long poll
+			s.lead("")
+			time.AfterFunc(3*time.Second, func() { s.lead("b") })
+			return nil, errors.New("the session was closed")
+		})
+		s.handlers["b"] = answering(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("b")) })
+		p := &proxy{
+			current: func() (http.RoundTripper, bool) {
+				l, _, known := s.LeaderInfo()
+				return s.handlers[l.ID], known
+			},
+			changed: s.LeaderChanged,
+			servers: func() []string { return nil },
+		}
+		if code, body := ask(p, "GET", "/v1/jobs", ""); code != 200 || body != "b" {
+			t.Errorf("a read: %d %s", code, body)
+		}
+		s.lead("a")
+		if code, body := ask(p, "POST", "/v1/jobs", "x"); code != 503 || !strings.Contains(body, `"unknown"`) {
+			t.Errorf("a write: %d %s", code, body)
+		}
+		time.Sleep(5 * time.Second) // the last change of leader
 	})
 }
 

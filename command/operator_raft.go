@@ -14,7 +14,7 @@ func newRaftListPeers(m *Meta) *command {
 	return &command{
 		meta: m, name: "operator raft list-peers",
 		synopsis: "List the servers that agree through Raft",
-		prose:    "Lists the servers of the Raft configuration: who leads, who votes, and when each was last heard of.",
+		prose:    "Lists the servers of the Raft configuration: who leads, who votes, and when each was last heard of. Works without a leader.",
 		example:  "$ cube operator raft list-peers",
 		flags:    read.declare,
 		run: func(ctx context.Context, s *session, _ []string) error {

@@ -68,10 +68,11 @@ func NewHandler(c api.Cluster, logger hclog.Logger) http.Handler {
 	return protection.Handler(r)
 }
 
-// Local reports whether a request is answered by the agent it reached, whoever leads: facts about that agent itself.
+// Local reports whether a request is answered by the agent it reached, whoever leads: facts about that agent itself, and
+// who the servers are, which is what a person asks when nobody leads.
 func Local(r *http.Request) bool {
 	switch r.URL.Path {
-	case "/v1/health", "/v1/leader", "/v1/members", "/v1/metrics", "/v1/validate", "/v1/operator/leave":
+	case "/v1/health", "/v1/leader", "/v1/members", "/v1/metrics", "/v1/validate", "/v1/operator/leave", "/v1/operator/raft/peers":
 		return true
 	}
 	return r.Method == http.MethodGet && isStale(r)
