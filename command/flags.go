@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // reorder sorts a command line into flags and the rest, so that flags may stand after the arguments; package flag stops
@@ -95,4 +96,25 @@ func (k keyValues) Set(s string) error {
 	}
 	k[key] = value
 	return nil
+}
+
+// patience is a flag that holds how long to wait.
+type patience time.Duration
+
+func (p *patience) String() string { return time.Duration(*p).String() }
+
+// Set implements flag.Value.
+func (p *patience) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return errors.New("not a duration such as 90s or 10m")
+	}
+	*p = patience(d)
+	return nil
+}
+
+// patienceVar declares the flag -timeout.
+func patienceVar(f *flag.FlagSet, p *patience, waitsFor string) {
+	*p = patience(defaultPatience)
+	f.Var(p, "timeout", "How long to wait"+waitsFor+": a `duration` such as 90s or 10m.")
 }

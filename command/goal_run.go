@@ -8,13 +8,16 @@ import (
 )
 
 const (
-	// stableFor is how long a service's instance must run before it counts: most that die young do so within it.
+	// stableFor is how long an instance must run before it counts: most that die young do so within it.
 	stableFor = 3 * time.Second
 	// stuckFor is how long nothing must have moved before what looks hopeless is called so: time for the scheduler to
 	// think again and for a client that joins.
 	stuckFor = 5 * time.Second
 	// startTries is how many failed starts are enough to say that an instance does not start.
 	startTries = 3
+	// crashTries are how many ends are enough to say that an instance does not stay up. There are more of them, since what
+	// starts may wait for a neighbour: with the usual delays it is given a quarter of a minute for that.
+	crashTries = 5
 )
 
 // runGoal is reached when every instance of one version of a job runs, or has completed.
@@ -134,10 +137,10 @@ func (g *runGoal) judge(s *slot, t *api.Task, now time.Time) {
 	case a.Phase == api.PhaseRunning:
 		since := g.seen[a.ID].since
 		s.stable = since.Add(stableFor)
-		if s.state = slotUnstable; batch || since.IsZero() || !now.Before(s.stable) {
+		if s.state = slotUnstable; since.IsZero() || !now.Before(s.stable) {
 			s.state = slotWell
 		}
-	case g.doesNotStart(a, t, now):
+	case g.doesNotStart(a, t, now), !a.StartedAt.IsZero() && a.Restarts >= crashTries:
 		s.state = slotHopeless
 	}
 }
@@ -233,7 +236,7 @@ func (g *runGoal) count(slots []slot, now time.Time) verdict {
 		if until := g.movedAt.Add(stuckFor); now.Before(until) {
 			return verdict{wake: until}
 		}
-		return verdict{outcome: stuck, summary: g.running(well, len(slots)) + ", and the rest cannot be placed or started", reasons: g.reasons(slots)}
+		return verdict{outcome: stuck, summary: g.running(well, len(slots)) + ", and the rest cannot be placed, started or kept running", reasons: g.reasons(slots)}
 	}
 	return verdict{wake: wake}
 }
@@ -252,12 +255,26 @@ func (g *runGoal) reasons(slots []slot) []string {
 		out = explainAll(e.Explanations)
 	}
 	said := map[string]bool{}
+	former := 0 // instances of older versions that still run
 	for _, s := range slots {
+		if s.alloc != nil && s.alloc.JobVersion < g.version {
+			if !s.alloc.Phase.Terminal() {
+				former++
+			}
+			continue
+		}
 		if s.state == slotWell || s.alloc == nil || s.alloc.Message == "" || said[s.alloc.Message] {
 			continue
 		}
 		said[s.alloc.Message] = true // a hundred instances of one wrong image say it once
 		out = append(out, printable(s.name+": "+s.alloc.Message))
+	}
+	if former > 0 {
+		verb := "run"
+		if former == 1 {
+			verb = "runs"
+		}
+		out = append(out, fmt.Sprintf("%s of an older version %s on: the update waits for the new ones", countOf(former, "instance"), verb))
 	}
 	return out
 }

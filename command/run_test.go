@@ -192,34 +192,89 @@ func TestRunSaysWhatKeepsAnImageFromStarting(t *testing.T) {
 				if took := since(begun); took > 15*time.Second {
 					t.Errorf("it took %s to say that an image does not exist", took)
 				}
-				p.shows("web[0]: start failed: no such image: hello:1", "the rest cannot be placed or started")
+				p.shows("web[0]: start failed: no such image: hello:1", "the rest cannot be placed, started or kept running")
 			})
 		})
 	}
 }
 
-func TestRunShowsTheLastLinesOfACrashLoopAfterItsPatience(t *testing.T) {
+// crashes makes an instance end so long after each of its starts, with restarts as a client has them.
+func (c *fakeCluster) crashes(id string, after time.Duration, tries int) {
+	for try := 1; try <= tries; try++ {
+		c.phase(id, api.PhaseRunning, "")
+		c.say(id, fmt.Sprintf("panic: no \x1b[2Jdatabase, try %d", try))
+		time.Sleep(after)
+		delay := time.Second << (try - 1)
+		c.set(id, func(a *api.Allocation) {
+			a.Phase, a.Restarts, a.Message = api.PhasePending, try, fmt.Sprintf("exited with code 1; restart %d in %s", try, delay)
+		})
+		time.Sleep(delay)
+	}
+}
+
+// Nobody waits for minutes to hear that a program does not stay up.
+func TestRunShowsTheLastLinesOfACrashLoop(t *testing.T) {
+	for _, kind := range []api.JobType{api.JobService, api.JobBatch} {
+		bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+			node := c.addNode("n1", nil)
+			c.registered = func(c *fakeCluster, job *api.Job) { c.crashes(c.place(job, "web", 0, node, nil), time.Second, 6) }
+			job := webJob(1)
+			job.Type = kind
+			begun := time.Now()
+			p.cube(2, "run", jobFile(t, job))
+			if took := since(begun); took != 20*time.Second { // it crashed five times, with pauses of 1, 2, 4 and 8 seconds
+				t.Errorf("it took %s", took)
+			}
+			if kind == api.JobService {
+				golden(t, "run_crash_loop", p.stdout.String())
+			}
+		})
+	}
+}
+
+// What crashes until its neighbour is up is no crash loop.
+func TestRunWaitsForWhatNeedsSomeTries(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
 		node := c.addNode("n1", nil)
 		c.registered = func(c *fakeCluster, job *api.Job) {
 			id := c.place(job, "web", 0, node, nil)
-			for try := 1; try <= 20; try++ {
-				c.phase(id, api.PhaseRunning, "")
-				c.say(id, fmt.Sprintf("panic: no \x1b[2Jdatabase, try %d", try))
-				time.Sleep(time.Second)
-				c.set(id, func(a *api.Allocation) {
-					a.Phase, a.Restarts, a.Message = api.PhasePending, try, fmt.Sprintf("exited with code 1; restart %d in 10s", try)
-				})
-				time.Sleep(10 * time.Second)
-			}
+			c.crashes(id, time.Second, crashTries-1)
+			c.phase(id, api.PhaseRunning, "")
 		}
-		begun := time.Now()
-		p.cube(2, "run", "-timeout", "1m", jobFile(t, webJob(1)))
-		if took := since(begun); took != time.Minute {
-			t.Errorf("it took %s", took)
-		}
-		golden(t, "run_crash_loop", p.stdout.String())
+		p.cube(0, "run", jobFile(t, webJob(1)))
 	})
+}
+
+// An update whose first instance does not stay up leaves the others as they are, and says so; of what an older version
+// said when it ended, nothing is a reason.
+func TestRunSaysWhatAnUpdateThatFailsLeaves(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		c.registered = startsAll(node)
+		p.cube(0, "run", jobFile(t, webJob(3)))
+		old := []string{c.allocs[0].ID, c.allocs[1].ID}
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			c.phase(old[0], api.PhaseComplete, "stopped")
+			c.phase(old[1], api.PhaseComplete, "stopped by the other")
+			c.crashes(c.place(job, "web", 0, node, nil), time.Second, 6)
+		}
+		p.stdout = buffer{}
+		job := webJob(3)
+		job.Tasks[0].Image = "hello:2"
+		p.cube(2, "run", "-timeout=1m", jobFile(t, job))
+		p.shows("web[0]: exited with code 1", "1 instance of an older version runs on: the update waits for the new ones")
+		if strings.Contains(p.stdout.String(), "stopped") {
+			t.Errorf("what has ended is no reason:\n%s", p.stdout.String())
+		}
+	})
+}
+
+func TestRunTakesNoTimeoutThatIsNone(t *testing.T) {
+	for _, timeout := range []string{"0s", "-1s", "soon"} {
+		p := newTerminal(t, newFakeCluster())
+		p.cube(1, "run", "-timeout="+timeout, "web.hcl")
+		p.complains("for flag -timeout: not a duration such as 90s or 10m")
+	}
 }
 
 func TestRunOfABatchJobEndsWhenAllHaveCompleted(t *testing.T) {
@@ -236,8 +291,8 @@ func TestRunOfABatchJobEndsWhenAllHaveCompleted(t *testing.T) {
 		job.Type = api.JobBatch
 		begun := time.Now()
 		p.cube(0, "run", jobFile(t, job))
-		if took := since(begun); took != time.Second {
-			t.Errorf("it took %s", took)
+		if took := since(begun); took != 4*time.Second {
+			t.Errorf("it took %s; what has not completed runs from the first second and counts 3 s later", took)
 		}
 		p.shows("2 of 2 instances running or complete")
 	})

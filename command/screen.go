@@ -77,7 +77,7 @@ func (p *plainScreen) show(lines []instanceLine) {
 		if known && old.line == l {
 			continue
 		}
-		same := known && old.line.id == l.id && old.line.phase == l.phase && old.line.restarts == l.restarts
+		same := known && old.line.id == l.id && old.line.phase == l.phase && old.line.restarts == l.restarts && old.line.settled == l.settled
 		if same && now.Sub(old.at) < noteSpacing {
 			continue
 		}

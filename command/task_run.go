@@ -16,7 +16,7 @@ type runFlags struct {
 	variables variableFlags
 	detach    bool
 	verbose   bool
-	timeout   time.Duration
+	timeout   patience
 }
 
 func newTaskRun(m *Meta) *command {
@@ -26,7 +26,7 @@ func newTaskRun(m *Meta) *command {
 		synopsis: "Run the tasks of a file",
 		prose: `Submits a task file to the cluster, or changes what runs to what the file says now; - reads standard input. All that the file holds is accepted as one, or nothing is. A file that says what runs already changes nothing.
 
-Then follows each instance until all of them have run for 3 seconds (batch tasks: run or have completed). Ctrl-C stops the following and nothing else.
+Then follows each instance until all of them have run for 3 seconds or, in a batch job, have completed. Ctrl-C stops the following and nothing else.
 
 The exit code is 0 when all is well, 1 when the file was not accepted, and 2 when it was but not everything could be placed and started in time; the reasons, and the last lines that failing instances wrote, are shown.`,
 		example: "$ cube task run web.hcl\n$ cube task run -var version=1.28 web.hcl",
@@ -34,7 +34,7 @@ The exit code is 0 when all is well, 1 when the file was not accepted, and 2 whe
 			o.variables.declare(f)
 			f.BoolVar(&o.detach, "detach", false, "Do not follow: print the ID of each evaluation and return.")
 			f.BoolVar(&o.verbose, "verbose", false, "Whole IDs and exact times.")
-			f.DurationVar(&o.timeout, "timeout", defaultPatience, "How long to wait for all to run, such as 90s or 10m.")
+			patienceVar(f, &o.timeout, " for all to run")
 		},
 		run: func(ctx context.Context, s *session, args []string) error {
 			name, source, err := readSource(s.Stdin, args[0])
@@ -86,7 +86,7 @@ type runMonitor struct {
 func monitorRun(ctx context.Context, s *session, cluster api.Cluster, o *runFlags, registered *api.Registered) error {
 	ctx, stop := s.Interrupt(ctx)
 	defer stop()
-	m := &runMonitor{monitor: newMonitor(s, cluster, o.timeout, o.verbose), goals: map[string]*runGoal{}, explained: map[string]string{}}
+	m := &runMonitor{monitor: newMonitor(s, cluster, time.Duration(o.timeout), o.verbose), goals: map[string]*runGoal{}, explained: map[string]string{}}
 	goals := map[string]goal{}
 	var names []string
 	for _, j := range registered.Jobs {

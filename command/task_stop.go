@@ -12,13 +12,13 @@ import (
 // stopFlags are those of commands that stop something and wait for its end.
 type stopFlags struct {
 	detach, verbose bool
-	timeout         time.Duration
+	timeout         patience
 }
 
 func (o *stopFlags) declare(f *flag.FlagSet) {
 	f.BoolVar(&o.detach, "detach", false, "Do not wait: print the ID of the evaluation and return.")
 	f.BoolVar(&o.verbose, "verbose", false, "Whole IDs and exact times.")
-	f.DurationVar(&o.timeout, "timeout", defaultPatience, "How long to wait, such as 90s or 10m.")
+	patienceVar(f, &o.timeout, "")
 }
 
 func newTaskStop(m *Meta) *command {
@@ -59,7 +59,7 @@ Waits until every instance is gone; Ctrl-C stops the waiting and nothing else. T
 func monitorStop(ctx context.Context, s *session, cluster api.Cluster, o stopFlags, eval *api.EvaluationView, of stopOf) error {
 	ctx, stop := s.Interrupt(ctx)
 	defer stop()
-	m := newMonitor(s, cluster, o.timeout, o.verbose)
+	m := newMonitor(s, cluster, time.Duration(o.timeout), o.verbose)
 	m.screen.say(true, fmt.Sprintf("%s is stopping; evaluation %s", of.what, moments{verbose: o.verbose}.id(eval.ID)))
 	end := m.follow(ctx, map[string]goal{of.job: newStopGoal(of)}, nil)
 	return m.conclude(end, fmt.Sprintf("Detached: it goes on stopping; see 'cube task status %s'", of.job))
