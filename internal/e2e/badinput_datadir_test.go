@@ -33,6 +33,15 @@ func TestBadDataDirectories(t *testing.T) {
 		{"raft.db cut short", truncate(20_000, "server", "raft.db"), []string{"server/raft.db has lost state: it has 20000 of ", "-join"}},
 		{"raft.db cut in its head", truncate(5000, "server", "raft.db"), []string{"server/raft.db is damaged", "-join"}},
 		{"raft.db cut to nearly nothing", truncate(3, "server", "raft.db"), []string{"server/raft.db is damaged", "-join"}},
+		{"raft.db with pages of zeros", func(t *testing.T, dir string) {
+			path := at(dir, "server", "raft.db")
+			whole, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			clear(whole[2*4096:])
+			content(string(whole), "server", "raft.db")(t, dir)
+		}, []string{"server/raft.db is damaged", "-join"}},
 		{"raft.db lost", remove("server", "raft.db"), []string{"server/raft.db has lost state: it is missing", "-join"}},
 		{"raft.db of noise", content(strings.Repeat("noise", 20_000), "server", "raft.db"), []string{"server/raft.db is damaged", "-join"}},
 		{"raft.db of an older day", func(t *testing.T, dir string) {
