@@ -59,7 +59,7 @@ func listAllocations(ctx context.Context, s *session, cluster api.Cluster, read 
 	for _, a := range allocs {
 		t.add(f.id(a.ID), a.Name, a.NodeName, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt))
 	}
-	s.printTable(t)
+	s.printTable(f, t)
 	return nil
 }
 
@@ -95,7 +95,7 @@ func printAllocation(s *session, f moments, a *api.Allocation) {
 	for _, p := range a.Ports {
 		t.add(p.Label, hostPort(a, p), strconv.Itoa(p.To))
 	}
-	s.printTable(t)
+	s.printTable(f, t)
 }
 
 func idIf(f moments, id string) string {

@@ -41,7 +41,7 @@ A blocked evaluation waits for room: it goes on by itself when some is freed or 
 			for _, e := range evals {
 				t.add(f.id(e.ID), e.Job, strconv.FormatUint(e.JobVersion, 10), e.Cause, string(e.Status), strconv.Itoa(e.Placed), strconv.Itoa(e.Stopped), f.ago(e.At))
 			}
-			s.printTable(t)
+			s.printTable(f, t)
 			return nil
 		},
 	}

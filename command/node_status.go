@@ -50,6 +50,7 @@ func printNodes(s *session, f moments, nodes []*api.NodeView) {
 	t := newTable("ID", "Name", "DC", "Status", "Eligibility", "CPU", "Memory", "Disk", "Running", "Version", "Last Contact")
 	t.colourColumn(3, s.style.state)
 	t.colourColumn(4, s.style.state)
+	t.spare = []string{"Version", "Disk", "DC"}
 	var notes []string
 	for _, n := range nodes {
 		t.add(f.id(n.ID), n.Name, n.Datacenter, string(n.Status), eligibility(n), cpuShare(n.Held.CPU, n.Resources.CPU),
@@ -58,7 +59,7 @@ func printNodes(s *session, f moments, nodes []*api.NodeView) {
 			notes = append(notes, printable(n.Name+": "+trouble))
 		}
 	}
-	s.printTable(t)
+	s.printTable(f, t)
 	if len(notes) > 0 {
 		s.print("\n")
 	}
@@ -98,10 +99,11 @@ func nodeDetail(ctx context.Context, s *session, cluster api.Cluster, read *read
 	s.section("Allocations")
 	t := newTable("ID", "Instance", "Version", "Desired", "Status", "Restarts", "Age", "Address")
 	t.colourColumn(4, s.style.state)
+	t.whole, t.spare = []string{"Address"}, []string{"Desired", "Version"}
 	for _, a := range allocs {
 		t.add(f.id(a.ID), a.Name, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt), addresses(a))
 	}
-	s.printTable(t)
+	s.printTable(f, t)
 	return nil
 }
 
@@ -136,7 +138,7 @@ func printNode(s *session, f moments, n *api.NodeView) {
 	t.add("CPU", api.FormatCPU(n.Held.CPU), api.FormatCPU(n.Resources.CPU), measured(load.CPU, load.CPUTotal, cpuShare))
 	t.add("Memory", api.FormatMiB(n.Held.Memory), api.FormatMiB(n.Resources.Memory), measured(load.Memory, load.MemoryTotal, mibShare))
 	t.add("Disk", api.FormatMiB(n.Held.Disk), api.FormatMiB(n.Resources.Disk), measured(load.Disk, load.DiskTotal, mibShare))
-	s.printTable(t)
+	s.printTable(f, t)
 	if n.Load != nil {
 		fmt.Fprintf(s.Stdout, "\nLoad average %.2f over 1 min, %.2f over 5 min; up %s\n", load.Load1, load.Load5, duration(load.Uptime))
 	}

@@ -32,15 +32,17 @@ func newRaftListPeers(m *Meta) *command {
 			if done, err := read.emit(s, peers); done {
 				return err
 			}
+			f := read.moments(s)
 			t := newTable("Name", "ID", "Address", "State", "Voter", "Last Seen")
+			t.whole = []string{"Address"}
 			for _, p := range peers {
 				state := "follower"
 				if p.Leader {
 					state = "leader"
 				}
-				t.add(p.Name, read.moments(s).id(p.ID), p.Address, state, strconv.FormatBool(p.Voter), p.LastSeen)
+				t.add(p.Name, f.id(p.ID), p.Address, state, strconv.FormatBool(p.Voter), p.LastSeen)
 			}
-			s.printTable(t)
+			s.printTable(f, t)
 			return nil
 		},
 	}

@@ -104,7 +104,14 @@ func (s *session) width() int {
 
 func (s *session) print(text string) { fmt.Fprint(s.Stdout, text) }
 
-func (s *session) printTable(t *table) { s.print(t.render(s.style, s.width())) }
+// printTable prints a table as wide as the terminal or, since whole IDs are no use when cut, as it is with -verbose.
+func (s *session) printTable(f moments, t *table) {
+	width := s.width()
+	if f.verbose {
+		width = 0
+	}
+	s.print(t.render(s.style, width))
+}
 
 // section prints a heading with an empty line above it.
 func (s *session) section(title string) { s.print("\n" + s.style.heading(title) + "\n") }

@@ -31,15 +31,16 @@ func newServerMembers(m *Meta) *command {
 			if done, err := read.emit(s, members); done {
 				return err
 			}
-			printMembers(s, members)
+			printMembers(s, read.moments(s), members)
 			return nil
 		},
 	}
 }
 
-func printMembers(s *session, members []api.Member) {
+func printMembers(s *session, f moments, members []api.Member) {
 	t := newTable("Name", "Address", "Port", "Role", "Status", "Leader", "Version", "Datacenter")
 	t.colourColumn(4, s.style.state)
+	t.whole, t.spare = []string{"Address"}, []string{"Version"}
 	for _, m := range members {
 		host, port, err := net.SplitHostPort(m.GossipAddr)
 		if err != nil {
@@ -51,5 +52,5 @@ func printMembers(s *session, members []api.Member) {
 		}
 		t.add(m.Name, host, port, string(m.Role), string(m.Status), leader, m.Version, m.Datacenter)
 	}
-	s.printTable(t)
+	s.printTable(f, t)
 }

@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -13,6 +14,8 @@ type table struct {
 	header []string
 	rows   [][]string
 	colour map[int]func(string) string // by column; gets the cell's text
+	whole  []string                    // columns that are never shortened
+	spare  []string                    // columns that a narrow terminal does without, the least of them first
 }
 
 func newTable(header ...string) *table { return &table{header: header} }
@@ -38,21 +41,20 @@ func (t *table) add(cells ...string) {
 }
 
 // render writes the table, two spaces between columns and none at the end of a line. In a terminal of width columns
-// (0: no terminal) the widest columns are shortened until a line fits, but none to less than an ID.
+// (0: no terminal) it first does without the spare columns, then the widest are shortened until a line fits, but none to
+// less than an ID.
 func (t *table) render(s style, width int) string {
-	widths := t.widths(width)
+	columns, widths := t.fit(width)
 	var b strings.Builder
 	line := func(cells []string, paint func(column int, text string) string) {
-		var l strings.Builder
-		for i, cell := range cells {
-			cell = clip(cell, widths[i])
-			pad := widths[i] - textWidth(cell) + 2
-			l.WriteString(paint(i, cell))
-			if i < len(cells)-1 {
-				l.WriteString(strings.Repeat(" ", pad))
+		for i, column := range columns {
+			cell := clip(cells[column], widths[column])
+			b.WriteString(paint(column, cell))
+			if i < len(columns)-1 {
+				b.WriteString(strings.Repeat(" ", widths[column]-textWidth(cell)+2))
 			}
 		}
-		b.WriteString(l.String() + "\n")
+		b.WriteString("\n")
 	}
 	line(t.header, func(_ int, text string) string { return s.heading(text) })
 	for _, row := range t.rows {
@@ -66,30 +68,42 @@ func (t *table) render(s style, width int) string {
 	return b.String()
 }
 
-func (t *table) widths(width int) []int {
-	widths := make([]int, len(t.header))
-	total := 2 * (len(widths) - 1)
+// fit chooses the columns to show, and how wide each is.
+func (t *table) fit(width int) (columns, widths []int) {
+	widths = make([]int, len(t.header))
+	total := -2
 	for i, h := range t.header {
 		widths[i] = textWidth(h)
 		for _, row := range t.rows {
 			widths[i] = max(widths[i], textWidth(row[i]))
 		}
-		total += widths[i]
+		columns = append(columns, i)
+		total += widths[i] + 2
 	}
-	for width > 0 && total > width {
-		widest := 0
-		for i := range widths {
-			if widths[i] > widths[widest] {
+	if width == 0 {
+		return columns, widths
+	}
+	for _, name := range t.spare {
+		if total <= width {
+			break
+		}
+		i := slices.Index(t.header, name)
+		columns = slices.DeleteFunc(columns, func(c int) bool { return c == i })
+		total -= widths[i] + 2
+	}
+	for ; total > width; total-- {
+		widest := -1
+		for _, i := range columns {
+			if widths[i] > minColumn && (widest < 0 || widths[i] > widths[widest]) && !slices.Contains(t.whole, t.header[i]) {
 				widest = i
 			}
 		}
-		if widths[widest] <= minColumn {
+		if widest < 0 {
 			break
 		}
 		widths[widest]--
-		total--
 	}
-	return widths
+	return columns, widths
 }
 
 // block is a list of "Key = value" lines with the equals signs under each other.

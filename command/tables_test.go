@@ -92,6 +92,57 @@ func TestWhatCommandsShow(t *testing.T) {
 	}
 }
 
+// On a terminal an address is whole, whatever else must give way; with -verbose and in a pipe everything is.
+func TestNarrowTerminalsKeepWhatIsTyped(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		populated(c)
+		for _, columns := range []int{40, 80, 100} {
+			p.columns, p.rows, p.stdout = columns, 24, buffer{}
+			p.cube(0, "status", "web")
+			p.cube(0, "server", "members")
+			p.shows("10.0.0.1:23411", "admin=10.0.0.2:20001,http=10.0.0.2:20000", "fd00::2")
+		}
+		p.stdout = buffer{}
+		p.columns = 80
+		p.cube(0, "node", "status")
+		text := colours.ReplaceAllString(p.stdout.String(), "")
+		header, _, _ := strings.Cut(text, "\n")
+		if textWidth(header) > 80 || strings.Contains(header, "Version") || !strings.Contains(header, "Last Contact") {
+			t.Errorf("on 80 columns the header is %q", header)
+		}
+		p.stdout = buffer{}
+		p.cube(0, "status", "-verbose", "web")
+		p.cube(0, "node", "status", "-verbose")
+		if strings.Contains(p.stdout.String(), "…") {
+			t.Errorf("-verbose is shortened:\n%s", p.stdout.String())
+		}
+	})
+}
+
+func TestStatusLeavesOutOldHistory(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		job := webJob(1)
+		job.Version = 1
+		c.do(func() { c.jobs["web"] = job })
+		ended := func(a *api.Allocation) { a.Phase, a.Desired = api.PhaseComplete, api.DesiredStop }
+		first, second := c.place(job, "web", 0, node, ended), c.place(job, "web", 0, node, ended)
+		beyond := c.place(job, "web", 1, node, ended)
+		running := c.place(job, "web", 0, node, nil)
+		leftover := c.place(job, "web", 2, node, nil) // not gone yet
+		p.cube(0, "status", "web")
+		p.shows(running[:8], second[:8], leftover[:8], "2 former instances not shown; see -verbose")
+		for _, id := range []string{first, beyond} {
+			if strings.Contains(p.stdout.String(), id[:8]) {
+				t.Errorf("%s is shown:\n%s", id, p.stdout.String())
+			}
+		}
+		p.stdout = buffer{}
+		p.cube(0, "status", "web", "-verbose")
+		p.shows(first, second, beyond, running, leftover)
+	})
+}
+
 func TestOneAllocationAndOneEvaluationByPrefix(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
 		id := populated(c)

@@ -14,7 +14,7 @@ func newTaskStatus(m *Meta) *command {
 	return &command{
 		meta: m, name: "task status", args: "[name]", max: 1, predict: predictJobs,
 		synopsis: "Show the jobs, or one with its instances",
-		prose: `Lists the jobs. With the name of one, or job/task for one task of it, shows each instance: what it is to do, what it does, where, for how long, and how often it was started again; under an instance stand those it replaces. Below the table stand the reasons for what is not well and the last lines that failing instances wrote.
+		prose: `Lists the jobs. With the name of one, or job/task for one task of it, shows each instance: what it is to do, what it does, where, for how long, and how often it was started again; under an instance stands the one it replaced, and with -verbose all that are still known. Below the table stand the reasons for what is not well and the last lines that failing instances wrote.
 
 Without a leader, shows what a server last knew and says so.`,
 		example: "$ cube task status\n$ cube task status web",
@@ -53,7 +53,7 @@ func printJobs(s *session, f moments, jobs []*api.JobSummary) {
 	for _, j := range jobs {
 		t.add(j.Name, string(j.Type), strconv.Itoa(j.Priority), j.Status, runningOf(j), f.ago(j.SubmittedAt))
 	}
-	s.printTable(t)
+	s.printTable(f, t)
 }
 
 // runningOf is how many instances run of how many there are to be. What a batch job has completed counts as run.
@@ -82,7 +82,8 @@ func jobDetail(ctx context.Context, s *session, cluster api.Cluster, read *readF
 	}
 	f := read.moments(s)
 	printJob(s, f, status)
-	printTails(ctx, s, cluster, unwellOf(status.Allocations, s.Now()))
+	shown, _ := withoutHistory(status)
+	printTails(ctx, s, cluster, unwellOf(shown, s.Now()))
 	return nil
 }
 
@@ -109,9 +110,16 @@ func printJob(s *session, f moments, status *api.JobStatus) {
 			s.print(strings.Join(lines, "\n") + "\n")
 		}
 	}
-	for _, task := range tasksOf(status) {
+	shown, former := status.Allocations, 0
+	if !f.verbose {
+		shown, former = withoutHistory(status)
+	}
+	for _, task := range tasksOf(shown) {
 		s.section("Instances of " + printable(task))
-		printInstances(s, f, instancesOf(status.Allocations, task))
+		printInstances(s, f, instancesOf(shown, task))
+	}
+	if former > 0 {
+		s.print("\n" + s.style.paint(faint, countOf(former, "former instance")+" not shown; see -verbose") + "\n")
 	}
 }
 
@@ -122,10 +130,27 @@ func orAny(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// tasksOf lists the tasks that have instances: those of the job, and those it once had whose instances are still there.
-func tasksOf(status *api.JobStatus) []string {
-	seen := map[string]bool{}
+// withoutHistory leaves out what a person who looks at a job rarely asks for, and says how much: of a slot's former
+// instances all but the newest, and what is over of slots that the job has no more.
+func withoutHistory(status *api.JobStatus) (shown []*api.Allocation, former int) {
+	seen := map[slotKey]int{}
 	for _, a := range status.Allocations {
+		task := status.Job.Task(a.Task)
+		current := task != nil && a.Slot < task.Count
+		if a.Phase.Terminal() && (!current || seen[slotOf(a)] > 1) {
+			former++
+			continue
+		}
+		seen[slotOf(a)]++
+		shown = append(shown, a)
+	}
+	return shown, former
+}
+
+// tasksOf lists the tasks that have instances.
+func tasksOf(allocs []*api.Allocation) []string {
+	seen := map[string]bool{}
+	for _, a := range allocs {
 		seen[a.Task] = true
 	}
 	return sortedKeys(seen)
@@ -146,6 +171,7 @@ func instancesOf(allocs []*api.Allocation, task string) []*api.Allocation {
 func printInstances(s *session, f moments, allocs []*api.Allocation) {
 	t := newTable("Instance", "ID", "Node", "Version", "Desired", "Status", "Restarts", "Age", "Address")
 	t.colourColumn(5, s.style.state)
+	t.whole, t.spare = []string{"Address"}, []string{"Desired", "Version"}
 	var notes []string
 	last := slotKey{slot: -1}
 	for _, a := range allocs {
@@ -159,7 +185,7 @@ func printInstances(s *session, f moments, allocs []*api.Allocation) {
 			notes = append(notes, printable(a.Name+": "+note))
 		}
 	}
-	s.printTable(t)
+	s.printTable(f, t)
 	for _, note := range notes {
 		s.print(note + "\n")
 	}
