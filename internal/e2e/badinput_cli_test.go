@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -91,7 +92,7 @@ func (v *victim) commands(t *testing.T) {
 	path := func(name string) string { return filepath.Join(dir, name) }
 	good := write(t, "good.hcl", task(""))
 	for name, size := range map[string]int64{"empty": 0, "5 GB": 5 << 30} {
-		if err := errorsJoin(os.WriteFile(path(name), nil, 0o600), os.Truncate(path(name), size)); err != nil {
+		if err := cmp.Or(os.WriteFile(path(name), nil, 0o600), os.Truncate(path(name), size)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -149,15 +150,6 @@ func (v *victim) commands(t *testing.T) {
 	t.Run("pipes", v.pipes)
 	t.Run("terminal", v.terminal)
 	t.Run("agent", v.agents)
-}
-
-func errorsJoin(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // wrongAddresses: nobody is there, somebody else is there, or it is no address at all.

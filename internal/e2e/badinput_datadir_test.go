@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"crypto/sha256"
 	bits "encoding/binary"
 	"fmt"
@@ -206,7 +207,7 @@ func newerState(t *testing.T, dir string) {
 		sum := crc32.Checksum(value, crc32.MakeTable(crc32.Castagnoli))
 		return tx.Bucket([]byte("meta")).Put([]byte("format"), append(bits.BigEndian.AppendUint32(nil, sum), value...))
 	})
-	if err := errorsJoin(err, db.Close()); err != nil {
+	if err := cmp.Or(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
