@@ -46,6 +46,9 @@ func diff(assigned []api.Assignment, known func(api.ID) *allocation) []change {
 		case w.Phase.Terminal():
 			out = append(out, change{Do: verbStop, Assignment: w, Why: "stopped: the servers have it as " + w.Phase.String()})
 		case w.Desired == api.DesiredStop:
+			if differs(w, a) { // first, so that its end is numbered after what the servers have
+				out = append(out, change{Do: verbRepeat, Assignment: w})
+			}
 			out = append(out, change{Do: verbStop, Assignment: w, Why: "stopped"})
 		case w.Restarts > a.Status.Restarts && a.Stage != stageLook:
 			out = append(out, change{Do: verbAnew, Assignment: w})

@@ -184,6 +184,7 @@ func TestDiff(t *testing.T) {
 		{"over, and not known any more", nil, lost, nil},
 		{"as it is", &reported, as, nil},
 		{"to stop", &running, stop, []verb{verbStop}},
+		{"to stop, and numbered further by the servers", &reported, func(w *api.Assignment) { stop(w); w.Seq = 9 }, []verb{verbRepeat, verbStop}},
 		{"lost never revives", &running, lost, []verb{verbStop}},
 		{"another version", &reported, func(w *api.Assignment) { w.Version = 2 }, []verb{verbUpdate}},
 		{"not reported yet", &running, func(w *api.Assignment) { w.Seq = 3 }, nil},

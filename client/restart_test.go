@@ -245,6 +245,30 @@ func TestDamagedStateIsRebuilt(t *testing.T) {
 	}
 }
 
+// TestForgottenAndToStop: an agent that has forgotten everything finds an instance that is to stop. The servers hear of its
+// end, though they have seen more statuses of it than this life of the agent knows of.
+func TestForgottenAndToStop(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.up()
+		id := w.s.place(w.c.NodeID(), job(nil), 0)
+		w.after(time.Second)
+		for range 3 {
+			w.engine.Kill(id, driver.Exit{Code: 1})
+			w.after(10 * time.Second)
+		}
+		w.wantPhase(id, 3, api.PhaseRunning)
+		w.down()
+		if err := os.Remove(filepath.Join(w.dir, "client", "state.db")); err != nil {
+			t.Fatal(err)
+		}
+		w.s.stop(id)
+		w.up()
+		w.after(10 * time.Second)
+		w.wantCount(0)
+		w.wantPhase(id, 3, api.PhaseComplete)
+	})
+}
+
 // fullDisk fails writes while it is full.
 type fullDisk struct {
 	store

@@ -88,6 +88,8 @@ func (s *Server) admitNode(ctx context.Context, t *tenure, r *api.Registration) 
 	c := &fsm.RegisterNode{Node: r.Node, Ready: clean}
 	if known != nil {
 		c.JudgedOn = known.ModifyIndex
+		// Who has forgotten its cluster cannot tell yet what of it exists on the machine.
+		c.Ready = clean && r.ClusterID != ""
 	}
 	if _, err := s.door.apply(c, origin{Who: "node/" + r.Node.ID, Why: "registration"}); err != nil {
 		return nil, nil, err

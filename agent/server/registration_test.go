@@ -62,6 +62,24 @@ func (dumb) Ping(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// TestANodeThatHasForgottenItsCluster is not ready by its first registration: it learns from the answer which instances are
+// its own, and registers again with them.
+func TestANodeThatHasForgottenItsCluster(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), nil)
+		leaderOf(m)
+		n := c.node(1)
+		if !n.register(m).Ready {
+			t.Error("a node that was never seen, and has nothing, is not ready")
+		}
+		n.row.Incarnation++
+		if n.register(m).Ready {
+			t.Error("a node that was seen before is ready before it knows what exists on it")
+		}
+	})
+}
+
 // TestOnlyTheLeaderJudges: a leader that was cut off a moment ago judges no inventory, though it does not know of its
 // successor yet, which may have placed what it would call unknown.
 func TestOnlyTheLeaderJudges(t *testing.T) {

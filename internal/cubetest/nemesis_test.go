@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -53,7 +55,7 @@ func history(t *testing.T, seed uint64) {
 	ctx, stop := context.WithCancel(context.Background())
 	var writing sync.WaitGroup
 	writing.Go(func() { w.run(ctx) })
-	n := &nemesis{Cluster: c, r: rand.New(rand.NewPCG(seed, 1))}
+	n := &nemesis{Cluster: c, r: rand.New(rand.NewPCG(seed, 1)), kept: map[*Agent][]byte{}}
 	for end := time.Now().Add(storm); time.Now().Before(end); {
 		n.strike()
 		time.Sleep(time.Duration(n.r.IntN(6000)) * time.Millisecond)
@@ -71,20 +73,22 @@ func history(t *testing.T, seed uint64) {
 // nemesis is what goes wrong.
 type nemesis struct {
 	*Cluster
-	r   *rand.Rand
-	did []string
+	r    *rand.Rand
+	did  []string
+	kept map[*Agent][]byte // what clients remembered at some time
 }
 
 func (n *nemesis) strike() {
 	all := slices.Concat(n.Servers, n.Clients)
 	a, b := all[n.r.IntN(len(all))], all[n.r.IntN(len(all))]
 	what := ""
-	switch k := n.r.IntN(12); {
+	switch k := n.r.IntN(13); {
 	case k < 3 && a.Running():
 		how := []memnet.Death{memnet.Reset, memnet.Blackhole}[n.r.IntN(2)]
 		what = fmt.Sprintf("crash %s (%d)", a.Name, how)
 		n.Net.Crash(a.IP, how)
 		_ = a.Stop() // it could not reach anybody
+		what += n.spoil(a)
 	case k < 3 || k == 3:
 		for _, a := range all {
 			if !a.Running() && n.r.IntN(2) == 0 {
@@ -119,6 +123,8 @@ func (n *nemesis) strike() {
 		n.Net.Heal()
 		n.Net.SetLatency(0, 0)
 		n.Net.SetLoss(0)
+	case k == 10:
+		n.keep(n.Clients[n.r.IntN(len(n.Clients))])
 	default:
 		c := n.Clients[n.r.IntN(len(n.Clients))]
 		running := c.running()
@@ -133,6 +139,34 @@ func (n *nemesis) strike() {
 		n.did = append(n.did, fmt.Sprintf("%s %s", time.Now().Format("04:05.000"), what))
 	}
 }
+
+// keep copies what a client remembers, for spoil. The copy may be torn, like a disk in a power cut.
+func (n *nemesis) keep(a *Agent) {
+	if b, err := os.ReadFile(a.stateFile()); err == nil {
+		n.kept[a] = b
+	}
+}
+
+// spoil makes a client that does not run forget: a little, or everything but who it is. The labels of what runs and the
+// servers know the rest.
+func (n *nemesis) spoil(a *Agent) (what string) {
+	if a.Engine == nil {
+		return ""
+	}
+	var err error
+	switch k := n.r.IntN(4); {
+	case k == 0:
+		what, err = ", which forgets everything", os.Remove(a.stateFile())
+	case k == 1 && n.kept[a] != nil:
+		what, err = ", which forgets the latest", os.WriteFile(a.stateFile(), n.kept[a], 0o600)
+	}
+	if err != nil {
+		n.t.Errorf("spoil the state of %s: %v", a.Name, err)
+	}
+	return what
+}
+
+func (a *Agent) stateFile() string { return filepath.Join(a.cfg.DataDir, "client", "state.db") }
 
 func (n *nemesis) heal() {
 	n.Net.Heal()
