@@ -85,7 +85,7 @@ func (f *agentFlags) config() (agent.Config, error) {
 func newAgentCommand(m *Meta) cli.Command {
 	var f agentFlags
 	return &command{
-		meta: m, name: "agent", offline: true,
+		meta: m, name: "agent", offline: true, reads: true,
 		synopsis: "Run a server, a client or both on this machine",
 		prose: "Runs until it is interrupted. A server that is told of nobody to join founds a cluster of its own; further servers and clients join it by naming any member. " +
 			"Instances go on running while an agent is stopped, and it takes them up again when it starts; with -dev they are stopped.\n\n" +
@@ -102,12 +102,30 @@ func newAgentCommand(m *Meta) cli.Command {
 				return failed(err, "starting the agent")
 			}
 			s.banner(a)
+			ctx, stop := s.Interrupt(ctx)
+			defer stop()
+			silence := context.AfterFunc(ctx, func() {
+				fmt.Fprintln(s.Stdout, "==> "+farewell(cfg))
+				stop() // the next Ctrl-C ends the process as it ends any other
+			})
+			defer silence()
 			if err := a.Run(ctx); err != nil {
 				return failed(err, "running the agent")
 			}
 			return nil
 		},
 	}
+}
+
+// farewell is what an agent says when it is told to end, which may take it some seconds.
+func farewell(cfg agent.Config) string {
+	switch {
+	case cfg.Dev:
+		return "Stopping, and first what runs here; Ctrl-C again ends the agent at once and leaves that running"
+	case cfg.Client.Enabled:
+		return "Stopping; what runs here goes on"
+	}
+	return "Stopping"
 }
 
 // banner says where the agent stands, before its log begins.

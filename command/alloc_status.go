@@ -77,7 +77,7 @@ func printAllocation(s *session, f moments, a *api.Allocation) {
 	b.add("Status", "%s", a.Phase)
 	b.addIf("Message", a.Message)
 	b.add("Restarts", "%d", a.Restarts)
-	if a.ExitCode != nil {
+	if a.ExitCode != nil && !a.StartedAt.IsZero() { // what never started did not end either
 		b.add("Last Exit", "%s", lastExit(a))
 	}
 	b.add("Reserved", "CPU %s, memory %s, disk %s", api.FormatCPU(a.Resources.CPU), api.FormatMiB(a.Resources.Memory), api.FormatMiB(a.Resources.Disk))
@@ -85,7 +85,9 @@ func printAllocation(s *session, f moments, a *api.Allocation) {
 	b.addIf("Replaced By", idIf(f, a.ReplacedBy))
 	b.add("Created", "%s", f.ago(a.CreatedAt))
 	b.add("Started", "%s", f.ago(a.StartedAt))
-	b.add("Finished", "%s", f.ago(a.FinishedAt))
+	if !a.StartedAt.IsZero() {
+		b.add("Finished", "%s", f.ago(a.FinishedAt))
+	}
 	s.print(b.render(s.style))
 	if len(a.Ports) == 0 {
 		return

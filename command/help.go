@@ -125,16 +125,39 @@ func (n *noun) Run(args []string) int {
 	if len(args) == 0 {
 		return cli.RunResultHelp
 	}
-	unknownCommand(n.meta, n.name+" ", args[0], n.verbs)
+	unknownCommand(n.meta, nil, n.name+" ", args[0], n.verbs)
 	return exitError
 }
 
-func unknownCommand(m *Meta, parent, word string, known []string) {
+// unknownCommand says that there is no such word here, and which one may be meant.
+func unknownCommand(m *Meta, commands map[string]cli.CommandFactory, parent, word string, known []string) {
 	fmt.Fprintf(m.Stderr, "Error reading the arguments: unknown command 'cube %s%s'", parent, printable(word))
-	if near := nearest(word, known); near != "" {
-		fmt.Fprintf(m.Stderr, "; did you mean 'cube %s%s'?", parent, near)
+	if near := meant(commands, parent, word, known); near != "" {
+		fmt.Fprintf(m.Stderr, "; did you mean 'cube %s'?", near)
 	}
 	fmt.Fprintf(m.Stderr, "\nFor additional help try 'cube %s-h'\n", parent)
+}
+
+// fromElsewhere are words that other orchestrators have taught people, and what does here what they want.
+var fromElsewhere = [...][2]string{{"job", "task"}, {"ps", "task status"}, {"allocation", "alloc"}, {"evaluation", "eval"}, {"client", "node"}}
+
+// meant finds the command a person may have meant by word: one that is spelt nearly so, one that other tools call so, or
+// a verb whose noun was left out.
+func meant(commands map[string]cli.CommandFactory, parent, word string, known []string) string {
+	for _, w := range fromElsewhere {
+		if w[0] == word && parent == "" {
+			return w[1]
+		}
+	}
+	for _, name := range sortedKeys(commands) {
+		if parent == "" && strings.HasSuffix(name, " "+word) {
+			return name
+		}
+	}
+	if near := nearest(word, known); near != "" {
+		return parent + near
+	}
+	return ""
 }
 
 // topHelp is what `cube` alone prints: the commands of every day, then the rest.

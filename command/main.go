@@ -1,10 +1,12 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/cli"
 
@@ -18,14 +20,41 @@ import (
 // for an error, 2 for accepted but not (all) placed or started.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	m := newMeta(stdin, stdout, stderr)
+	out := &checkedWriter{Writer: stdout}
+	m.Stdout = out
 	m.Version = version.Number
 	m.Connect = func(address string) (api.Cluster, error) { return rest.NewClient(address) }
 	m.Agent, m.Supervise, m.Recover = newAgentCommand, newSuperviseCommand, agent.Recover
-	return m.main(args)
+	code := m.main(args)
+	if out.err != nil && code == exitOK {
+		fmt.Fprintf(stderr, "Error writing the output: %s\n", printable(out.err.Error()))
+		return exitError
+	}
+	return code
+}
+
+// checkedWriter remembers that writing failed, so that half an answer on a full disk is not taken for a whole one.
+type checkedWriter struct {
+	io.Writer
+	mu  sync.Mutex // commands write from several goroutines
+	err error
+}
+
+func (w *checkedWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil {
+		w.mu.Lock()
+		w.err = err
+		w.mu.Unlock()
+	}
+	return n, err
 }
 
 func (m *Meta) main(args []string) int {
 	commands := m.commands()
+	if len(args) > 0 && args[0] == "help" {
+		args = append(slices.Clone(args[1:]), "-help") // as it is with go, git and docker
+	}
 	if len(args) == 0 {
 		args = []string{"-help"}
 	}
@@ -45,15 +74,28 @@ func (m *Meta) main(args []string) int {
 	}
 	first := c.Subcommand()
 	if first != "" && commands[first] == nil {
-		unknownCommand(m, "", first, topWords(commands))
+		unknownCommand(m, commands, "", first, topWords(commands))
 		return exitError
 	}
 	code, err := c.Run()
 	if err != nil {
-		fmt.Fprintf(m.Stderr, "Error: %s\n", printable(err.Error()))
+		fmt.Fprintf(m.Stderr, "Error: %s\n", printable(oneLine(err)))
 		return exitError
 	}
 	return code
+}
+
+// oneLine is an error as one sentence. What goes wrong in several shells while completion is installed is several errors.
+func oneLine(err error) string {
+	var several interface{ WrappedErrors() []error }
+	if !errors.As(err, &several) {
+		return err.Error()
+	}
+	var texts []string
+	for _, e := range several.WrappedErrors() {
+		texts = append(texts, e.Error())
+	}
+	return strings.Join(texts, "; ")
 }
 
 // nounAlone reports whether args are no more than the words of a noun, which asks for its help.

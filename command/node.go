@@ -50,6 +50,9 @@ func troubles(n *api.NodeView) []string {
 	if n.StatusReason != "" && n.Status != api.NodeReady {
 		out = append(out, string(n.Status)+": "+n.StatusReason)
 	}
+	if n.Status == api.NodeReady && !n.Connected {
+		out = append(out, "it has no session with a server; what runs there goes on, and moves elsewhere when the node counts as down")
+	}
 	for _, name := range sortedKeys(n.Drivers) {
 		d := n.Drivers[name]
 		// A driver that was never installed is no trouble, but docker is what every task asks for by default.

@@ -92,6 +92,27 @@ func TestWhatCommandsShow(t *testing.T) {
 	}
 }
 
+func TestNodeStatusSaysThatANodeIsNotConnected(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.addNode("n1", func(n *api.NodeView) { n.Connected = false })
+		p.cube(0, "node", "status")
+		p.shows("n1: it has no session with a server")
+	})
+}
+
+func TestWhatNeverStartedHasNoExit(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		code := 0
+		id := c.place(webJob(1), "web", 0, c.addNode("n1", nil), func(a *api.Allocation) {
+			a.ExitCode, a.FinishedAt, a.Restarts, a.Message = &code, time.Now(), 1, "start failed: no such image"
+		})
+		p.cube(0, "alloc", "status", id)
+		if text := p.stdout.String(); strings.Contains(text, "Last Exit") || strings.Contains(text, "Finished") {
+			t.Errorf("an end of what never began:\n%s", text)
+		}
+	})
+}
+
 // On a terminal an address is whole, whatever else must give way; with -verbose and in a pipe everything is.
 func TestNarrowTerminalsKeepWhatIsTyped(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {

@@ -161,6 +161,9 @@ func (p *reader) agent(command, want string) {
 			<-ended
 			p.t.Errorf("%s did not end within 20 s; its log:\n%s", command, tail(log.String(), 30))
 		}
+		if !strings.Contains(log.String(), "==> Stopping") {
+			p.t.Errorf("%s did not say that it was stopping; its log:\n%s", command, tail(log.String(), 30))
+		}
 		if p.t.Failed() {
 			p.t.Logf("log of %s:\n%s", command, tail(log.String(), 40))
 		}
