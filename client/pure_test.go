@@ -95,7 +95,7 @@ func TestStep(t *testing.T) {
 		{"a former instance's exit is none", run(1), exit(2), forever, stageRun, api.PhaseRunning, 5, "", opNone},
 		{"an exit nobody can judge yet", run(0), exit(2), nil, stageEnded, api.PhaseRunning, 6, "exit code 2; waiting for the job's specification to know what follows", opNone},
 		{"a batch instance that is done", run(0), exit(0), batch, stageDone, api.PhaseComplete, 7, "exit code 0", opClean},
-		{"a policy used up", run(0), exit(1), once, stageDone, api.PhaseFailed, 7, "exit code 1; no restart left of 0 within 1m0s", opClean},
+		{"a policy used up", run(0), exit(1), once, stageDone, api.PhaseFailed, 7, "exit code 1; no restart left of 0 within 1m", opClean},
 		{"asked to stop", run(0), evStop{Why: "stopped"}, forever, stageStop, api.PhaseRunning, 5, "", opStop},
 		{"asked to stop before a start", waiting, evStop{Why: "stopped"}, forever, stageDone, api.PhaseComplete, 6, "stopped", opNone},
 		{"asked to stop under a start", starting, evStop{Why: "stopped"}, forever, stageStop, api.PhasePreparing, 5, "", opNone},
@@ -109,7 +109,7 @@ func TestStep(t *testing.T) {
 		{"a start that fails", starting, evRefused{Err: errors.New("no such image")}, forever, stageWait, api.PhasePending, 7,
 			"start failed: no such image; restart 1 in 1s", opNone},
 		{"a start that fails for good", starting, evRefused{Err: &driver.StartError{Failure: api.FailureStart, Permanent: true, Err: errors.New("bad name")}},
-			forever, stageWait, api.PhasePending, 7, "start failed: bad name; restart 1 in 5m0s", opNone},
+			forever, stageWait, api.PhasePending, 7, "start failed: bad name; restart 1 in 5m", opNone},
 		{"a port that is taken", starting, evRefused{Err: fmt.Errorf("start: %w", &driver.StartError{Failure: api.FailurePortTaken, Port: 80, Err: errors.New("port 80 is taken")})},
 			forever, stageDone, api.PhaseFailed, 8, "start: port 80 is taken", opNone},
 		{"progress", starting, evTold{Message: "pulling\nredis"}, forever, stageStart, api.PhasePreparing, 6, "pulling redis", opNone},
@@ -368,4 +368,15 @@ func TestClip(t *testing.T) {
 			t.Fatalf("%q became %q", s, got)
 		}
 	})
+}
+
+func TestBrief(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", time.Second: "1s", 90 * time.Second: "1m30s", time.Minute: "1m", 20 * time.Minute: "20m", time.Hour: "1h",
+		time.Hour + time.Minute: "1h1m", time.Hour + time.Second: "1h0m1s", 1234567 * time.Microsecond: "1.235s",
+	} {
+		if got := brief(d); got != want {
+			t.Errorf("brief(%d) = %s, want %s", d, got, want)
+		}
+	}
 }

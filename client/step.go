@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"cube/api"
@@ -205,7 +206,7 @@ func (a *allocation) retry(p *policy, ran time.Duration, slowly bool, text strin
 	tries, delay, ok := again(restart, a.Tries, now, ran, slowly)
 	a.Tries = tries
 	if !ok {
-		a.finish(api.PhaseFailed, fmt.Sprintf("%s; no restart left of %d within %s", text, restart.Attempts, restart.Interval))
+		a.finish(api.PhaseFailed, fmt.Sprintf("%s; no restart left of %d within %s", text, restart.Attempts, brief(restart.Interval)))
 		return
 	}
 	a.retire()
@@ -213,8 +214,20 @@ func (a *allocation) retry(p *policy, ran time.Duration, slowly bool, text strin
 	a.tell(func(s *api.AllocationStatus) {
 		s.Restarts++
 		s.Phase = api.PhasePending
-		s.Message = fmt.Sprintf("%s; restart %d in %s", text, s.Restarts, delay.Round(time.Millisecond))
+		s.Message = fmt.Sprintf("%s; restart %d in %s", text, s.Restarts, brief(delay))
 	})
+}
+
+// brief writes a duration to the millisecond, and without the units that are nought at its end: 5m, not 5m0s.
+func brief(d time.Duration) string {
+	s := d.Round(time.Millisecond).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // Waits between attempts to stop or remove what would not go: an engine that hangs is not helped by hammering it.

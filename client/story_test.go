@@ -103,7 +103,7 @@ func TestRestartPolicyUsedUp(t *testing.T) {
 		}), 0)
 		w.after(time.Minute)
 		st := w.wantPhase(id, 2, api.PhaseFailed)
-		if want := "exit code 137 (SIGKILL), out of memory; no restart left of 2 within 10m0s"; st.Message != want || st.Failure != api.FailureOOM {
+		if want := "exit code 137 (SIGKILL), out of memory; no restart left of 2 within 10m"; st.Message != want || st.Failure != api.FailureOOM {
 			t.Errorf("its end is reported as %+v, want %q", st, want)
 		}
 		w.wantCount(0)
@@ -164,7 +164,7 @@ func TestUnknownNameFailsTheStart(t *testing.T) {
 		}), 0)
 		w.after(time.Second)
 		st := w.wantPhase(id, 1, api.PhasePending)
-		if want := "start failed: node node-a does not know ${attr.gpu}, ${meta.zone}; restart 1 in 5m0s"; st.Message != want {
+		if want := "start failed: node node-a does not know ${attr.gpu}, ${meta.zone}; restart 1 in 5m"; st.Message != want {
 			t.Errorf("it is reported with %q, want %q", st.Message, want)
 		}
 	})

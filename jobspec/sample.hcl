@@ -11,6 +11,8 @@ variable "tag" {
 }
 
 task "web" {
+  # The image of Cube's own examples; in a copy of the source: go run ./internal/hello/image
+  # One from a registry does as well: image = "nginx:1.28", with to = 80 in the port below.
   image = "cube/hello:${var.tag}"
   count = 2
 
