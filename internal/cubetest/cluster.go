@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -50,32 +51,82 @@ type Agent struct {
 // New starts a cluster and ends it with the test. Call it in a bubble. It does not wait for a leader.
 func New(t *testing.T, servers, clients int) *Cluster {
 	t.Helper()
-	c := &Cluster{Net: memnet.New(1), t: t, audit: &audit{states: map[uint64][32]byte{}}}
-	dir := t.TempDir()
-	for i := 1; i <= servers+clients; i++ {
-		a := &Agent{t: t, net: c.Net, log: &log{}}
-		a.cfg = agent.Config{Join: []string{"10.0.0.1", "10.0.0.2"}, LogLevel: "debug"}
-		if i <= servers {
-			a.Name, a.IP = fmt.Sprintf("s%d", i), fmt.Sprintf("10.0.0.%d", i)
-			a.cfg.Server = agent.ServerConfig{Enabled: true, BootstrapExpect: servers, Audit: c.audit.by(a.Name)}
-			c.Servers = append(c.Servers, a)
-		} else {
-			a.Name, a.IP = fmt.Sprintf("n%d", i-servers), fmt.Sprintf("10.0.1.%d", i-servers)
-			a.Engine = fake.NewEngine()
-			a.cfg.Client = agent.ClientConfig{Enabled: true, Drivers: a.drivers}
-			c.Clients = append(c.Clients, a)
-		}
-		a.cfg.Name, a.cfg.Bind, a.cfg.HTTP = a.Name, a.IP, a.IP+":5555"
-		a.cfg.DataDir = filepath.Join(dir, a.Name)
-		a.cfg.Network = host{c.Net.Host(a.IP)}
-		a.Start()
+	c, dir := newCluster(t), t.TempDir()
+	for i := 1; i <= servers; i++ {
+		a := c.agent(dir, fmt.Sprintf("s%d", i), fmt.Sprintf("10.0.0.%d", i))
+		c.serve(a, servers)
+		c.Servers = append(c.Servers, a)
 	}
-	t.Cleanup(c.close)
+	for i := 1; i <= clients; i++ {
+		a := c.agent(dir, fmt.Sprintf("n%d", i), fmt.Sprintf("10.0.1.%d", i))
+		a.work()
+		c.Clients = append(c.Clients, a)
+	}
+	c.start()
 	return c
 }
 
+// NewBoth starts a cluster whose agents are server and client each, and more clients beside them. It is New otherwise.
+func NewBoth(t *testing.T, both, clients int) *Cluster {
+	t.Helper()
+	c, dir := newCluster(t), t.TempDir()
+	for i := 1; i <= both+clients; i++ {
+		a := c.agent(dir, fmt.Sprintf("b%d", i), fmt.Sprintf("10.0.0.%d", i))
+		if i <= both {
+			c.serve(a, both)
+			c.Servers = append(c.Servers, a)
+		}
+		a.work()
+		c.Clients = append(c.Clients, a)
+	}
+	c.start()
+	return c
+}
+
+func newCluster(t *testing.T) *Cluster {
+	return &Cluster{Net: memnet.New(1), t: t, audit: &audit{states: map[uint64][32]byte{}}}
+}
+
+// agent makes one that is neither server nor client yet.
+func (c *Cluster) agent(dir, name, ip string) *Agent {
+	a := &Agent{Name: name, IP: ip, t: c.t, net: c.Net, log: &log{}}
+	a.cfg = agent.Config{
+		Join: []string{"10.0.0.1", "10.0.0.2"}, LogLevel: "debug", Name: name, Bind: ip, HTTP: ip + ":5555",
+		DataDir: filepath.Join(dir, name), Network: host{c.Net.Host(ip)},
+	}
+	return a
+}
+
+func (c *Cluster) serve(a *Agent, expect int) {
+	a.cfg.Server = agent.ServerConfig{Enabled: true, BootstrapExpect: expect, Audit: c.audit.by(a.Name)}
+}
+
+func (a *Agent) work() {
+	a.Engine = fake.NewEngine()
+	a.cfg.Client = agent.ClientConfig{Enabled: true, Drivers: a.drivers}
+}
+
+func (c *Cluster) start() {
+	for _, a := range c.agents() {
+		a.Start()
+	}
+	c.t.Cleanup(c.close)
+}
+
+// agents lists all, servers first, each once.
+func (c *Cluster) agents() []*Agent {
+	all := slices.Clone(c.Servers)
+	for _, a := range c.Clients {
+		if !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
 func (c *Cluster) close() {
-	all := append(append([]*Agent(nil), c.Clients...), c.Servers...)
+	all := c.agents()
+	slices.Reverse(all) // clients first
 	for _, a := range all {
 		if err := a.Stop(); err != nil {
 			c.t.Errorf("%s ended with %v", a.Name, err)

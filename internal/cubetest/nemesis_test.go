@@ -49,7 +49,12 @@ func TestNemesisBubble(t *testing.T) {
 
 func history(t *testing.T, seed uint64) {
 	t.Logf("again with: go test -tags hashicorpmetrics ./internal/cubetest -run Nemesis -seed %d", seed)
-	c := New(t, 3, 4)
+	var c *Cluster
+	if seed%3 == 0 {
+		c = NewBoth(t, 3, 1)
+	} else {
+		c = New(t, 3, 4)
+	}
 	c.NodesReady(4, time.Minute)
 	w := newWriter(c, seed)
 	ctx, stop := context.WithCancel(context.Background())
@@ -79,7 +84,7 @@ type nemesis struct {
 }
 
 func (n *nemesis) strike() {
-	all := slices.Concat(n.Servers, n.Clients)
+	all := n.agents()
 	a, b := all[n.r.IntN(len(all))], all[n.r.IntN(len(all))]
 	what := ""
 	switch k := n.r.IntN(13); {
@@ -172,7 +177,7 @@ func (n *nemesis) heal() {
 	n.Net.Heal()
 	n.Net.SetLatency(0, 0)
 	n.Net.SetLoss(0)
-	for _, a := range slices.Concat(n.Servers, n.Clients) {
+	for _, a := range n.agents() {
 		if !a.Running() {
 			a.Return()
 		}
@@ -211,7 +216,7 @@ func (w *writer) run(ctx context.Context) {
 }
 
 func (w *writer) write(ctx context.Context) {
-	all := slices.Concat(w.c.Servers, w.c.Clients)
+	all := w.c.agents()
 	a := all[w.r.IntN(len(all))]
 	if conn, err := w.c.Net.Host(a.IP).Dial(ctx, a.IP+":5555"); err != nil {
 		return // it does not run
@@ -319,7 +324,7 @@ func (c *Cluster) converged(ctx context.Context, jobs map[string]*asked) error {
 	if leading != 1 || len(leaders) != 1 {
 		return fmt.Errorf("%d servers lead; the servers follow %v", leading, slices.Collect(maps.Keys(leaders)))
 	}
-	for _, a := range slices.Concat(c.Servers, c.Clients) {
+	for _, a := range c.agents() {
 		if _, _, err := a.API().ListNodes(ctx, api.Query{}); err != nil {
 			return fmt.Errorf("%s answers no read: %w", a.Name, err)
 		}
