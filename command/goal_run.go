@@ -231,6 +231,9 @@ func (g *runGoal) count(slots []slot, now time.Time) verdict {
 	case well == len(slots):
 		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d: %d of %d instances running%s", g.name, g.version, well, len(slots), g.orComplete())}
 	case g.noNodes:
+		if until := g.movedAt.Add(stuckFor); now.Before(until) {
+			return verdict{wake: until} // one that was started a moment ago is still on its way
+		}
 		return verdict{outcome: stuck, summary: "no client has joined the cluster"}
 	case hopeless > 0 && going == 0 && wake.IsZero():
 		if until := g.movedAt.Add(stuckFor); now.Before(until) {

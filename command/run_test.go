@@ -123,10 +123,24 @@ func TestRunWithoutClientsPrintsTheJoinCommand(t *testing.T) {
 		}
 		begun := time.Now()
 		p.cube(2, "run", jobFile(t, webJob(1)))
-		if took := since(begun); took > 0 {
-			t.Errorf("it took %s to say so", took)
+		if took := since(begun); took != stuckFor {
+			t.Errorf("it took %s; a client may be on its way", took)
 		}
 		golden(t, "run_no_clients", p.stdout.String())
+	})
+}
+
+func TestRunGoesOnWithAClientThatJoinsAMomentLater(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			c.evaluate("web", api.EvalBlocked, api.Explanation{Task: "web", Wanted: 1, Note: "no client has joined the cluster"})
+			time.Sleep(2 * time.Second)
+			id := c.place(job, "web", 0, c.addNode("n1", nil), nil)
+			c.evaluate("web", api.EvalComplete)
+			c.phase(id, api.PhaseRunning, "")
+		}
+		p.cube(0, "run", jobFile(t, webJob(1)))
+		p.shows("no client has joined the cluster", "1 of 1 instances running")
 	})
 }
 

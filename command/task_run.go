@@ -80,7 +80,6 @@ type runMonitor struct {
 	*monitor
 	goals     map[string]*runGoal
 	explained map[string]string // by job: what was last said about what is not placed
-	counted   bool              // the nodes have been counted
 }
 
 func monitorRun(ctx context.Context, s *session, cluster api.Cluster, o *runFlags, registered *api.Registered) error {
@@ -118,17 +117,13 @@ func (m *runMonitor) looked(ctx context.Context, job string) {
 		return
 	}
 	e := g.status.Evaluation
+	g.noNodes = e.Status == api.EvalBlocked && looksEmpty(e.Explanations) && m.noNodes(ctx)
 	if e.Status != api.EvalBlocked {
 		return
 	}
-	if !m.counted && looksEmpty(e.Explanations) {
-		m.counted = true
-		nodes, _, err := m.cluster.ListNodes(ctx, api.Query{})
-		g.noNodes = err == nil && len(nodes) == 0
-	}
 	lines := explainAll(e.Explanations)
 	text := strings.Join(lines, "\n")
-	if text == "" || g.noNodes || m.explained[job] == text {
+	if text == "" || m.explained[job] == text {
 		return
 	}
 	m.explained[job] = text
@@ -136,6 +131,12 @@ func (m *runMonitor) looked(ctx context.Context, job string) {
 		m.screen.say(false, line)
 		m.said[line] = true
 	}
+}
+
+// noNodes reports whether no client has ever joined.
+func (m *runMonitor) noNodes(ctx context.Context) bool {
+	nodes, _, err := m.cluster.ListNodes(ctx, api.Query{})
+	return err == nil && len(nodes) == 0
 }
 
 // looksEmpty reports whether the scheduler saw no node at all.
