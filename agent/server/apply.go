@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -26,7 +27,39 @@ func person(w api.WriteMeta, why string) origin { return origin{w.RequestID, w.W
 func leaderLoop(name, why string) origin        { return origin{Who: "leader/" + name, Why: why} }
 
 // door is the only way to Raft. It stamps entries with the leader's clock.
-type door struct{ raft *raft.Raft }
+type door struct {
+	raft  *raft.Raft
+	clock clock
+}
+
+// clock is what entries are stamped with: this machine's, but never behind what was stamped before. The state's time does
+// not go back, so behind it time would stand still, for as long as an earlier leader's clock was ahead. It goes on from
+// there instead, second by second, until the machine's has caught up.
+type clock struct {
+	mu    sync.Mutex
+	floor int64     // Unix nanoseconds, at since
+	since time.Time // with a monotonic reading
+}
+
+// begin says how far time has come.
+func (c *clock) begin(at int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.floor, c.since = at, time.Now()
+}
+
+// now is the time, in Unix nanoseconds.
+func (c *clock) now() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := time.Now()
+	at := t.UnixNano()
+	if !c.since.IsZero() {
+		at = max(at, c.floor+int64(t.Sub(c.since)))
+	}
+	c.floor, c.since = at, t
+	return at
+}
 
 // pending is an entry on its way.
 type pending struct {
@@ -40,7 +73,7 @@ func (d *door) apply(body fsm.Body, o origin) (fsm.Result, error) { return d.beg
 
 // begin enqueues an entry. Entries are committed in the order of their begin.
 func (d *door) begin(body fsm.Body, o origin) pending {
-	c := fsm.Command{At: time.Now().UnixNano(), RequestID: o.RequestID, Who: o.Who, Why: o.Why, Body: body}
+	c := fsm.Command{At: d.clock.now(), RequestID: o.RequestID, Who: o.Who, Why: o.Why, Body: body}
 	b, err := c.Encode()
 	if err != nil {
 		return pending{err: err}

@@ -210,6 +210,19 @@ func leaderOf(members ...*member) *member {
 	}
 }
 
+// renew has the leader m begin another tenure, and waits for it.
+func (m *member) renew() {
+	first := m.tenure.Load()
+	first.renew()
+	for {
+		changed := m.LeaderChanged()
+		if t := m.tenure.Load(); t != nil && t != first {
+			return
+		}
+		<-changed
+	}
+}
+
 // until waits until the state of m satisfies ok, for at most a virtual minute.
 func (m *member) until(what string, ok func(*fsm.Snapshot) bool) {
 	m.cluster.t.Helper()

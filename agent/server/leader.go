@@ -191,6 +191,7 @@ func (s *Server) catchUpAndRenew() error {
 	if err := s.node.Barrier(0).Error(); err != nil {
 		return fmt.Errorf("catching up with the log: %w", err)
 	}
+	s.door.clock.begin(s.machine.Snapshot().Now())
 	if s.machine.Snapshot().ClusterID() == "" {
 		if _, err := s.door.apply(&fsm.InitCluster{ClusterID: mintClusterID()}, leaderLoop("lead", "the cluster begins")); err != nil {
 			return fmt.Errorf("giving the cluster its ID: %w", err)
@@ -238,7 +239,7 @@ func (s *Server) liveness(t *tenure) *contact.Liveness {
 }
 
 func (s *Server) retention() *retention {
-	return &retention{machine: s.machine, reap: func(r *fsm.Reap) error {
+	return &retention{machine: s.machine, now: s.door.clock.now, reap: func(r *fsm.Reap) error {
 		_, err := s.door.apply(r, leaderLoop("retention", "kept long enough"))
 		return err
 	}}

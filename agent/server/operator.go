@@ -248,7 +248,7 @@ func (s *Server) raiseEpoch(f *os.File, who string) (*raft.SnapshotMeta, error) 
 	}
 	now := s.machine.Snapshot()
 	index := max(m.Snapshot().Index(), now.Index()) + 1
-	c := &fsm.Command{At: time.Now().UnixNano(), Who: who, Why: "snapshot restore", Body: &fsm.RaiseEpoch{Above: now.Epoch()}}
+	c := &fsm.Command{At: s.door.clock.now(), Who: who, Why: "snapshot restore", Body: &fsm.RaiseEpoch{Above: now.Epoch()}}
 	if err := m.Apply(index, c).Err; err != nil {
 		return nil, err
 	}

@@ -159,11 +159,7 @@ func TestACopyIsRefusedByANewLeader(t *testing.T) {
 			holder = rest[1]
 		}
 		n.connect(holder)
-		// Another leader, which has heard of no session yet.
-		leader.tenure.Load().renew()
-		for first := leader.tenure.Load(); leader.tenure.Load() == first || leader.tenure.Load() == nil; {
-			<-leader.LeaderChanged()
-		}
+		leader.renew() // as another leader, which has heard of no session yet
 		row := n.row
 		row.Incarnation++
 		began := time.Now()

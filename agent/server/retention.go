@@ -18,6 +18,7 @@ const (
 // it expires.
 type retention struct {
 	machine *fsm.Machine
+	now     func() int64 // Unix nanoseconds, the clock of entries
 	reap    func(*fsm.Reap) error
 }
 
@@ -27,13 +28,13 @@ func (r *retention) run(ctx context.Context) error {
 	for {
 		allocations := r.machine.Watch(fsm.WatchKey{Table: fsm.TableAllocations})
 		evaluations := r.machine.Watch(fsm.WatchKey{Table: fsm.TableEvaluations})
-		due, err := r.sweep(ctx, time.Now())
+		wait, err := r.sweep(ctx)
 		if err != nil {
 			return err
 		}
 		var timer <-chan time.Time
-		if !due.IsZero() {
-			timer = time.After(time.Until(due))
+		if wait > 0 {
+			timer = time.After(wait)
 		}
 		select {
 		case <-allocations:
@@ -48,28 +49,26 @@ func (r *retention) run(ctx context.Context) error {
 	}
 }
 
-// sweep collects all there is and returns when something expires next.
-func (r *retention) sweep(ctx context.Context, now time.Time) (due time.Time, err error) {
+// sweep collects all there is and returns when to look again, since something expires then; 0 for nothing.
+func (r *retention) sweep(ctx context.Context) (wait time.Duration, err error) {
 	for ctx.Err() == nil {
 		snapshot := r.machine.Snapshot()
 		garbage := snapshot.Garbage(reapAtOnce)
-		at := snapshot.Due()
-		expired := at != 0 && at <= now.UnixNano()
-		if !empty(garbage) || expired {
-			if garbage == nil {
-				garbage = new(fsm.Reap)
+		at, now := snapshot.Due(), r.now()
+		if empty(garbage) && (at == 0 || at > now) {
+			if at == 0 {
+				return 0, nil
 			}
-			if err := r.reap(garbage); err != nil {
-				return time.Time{}, fmt.Errorf("forgetting old rows: %w", err)
-			}
-			continue
+			return time.Duration(at - now), nil
 		}
-		if at == 0 {
-			return time.Time{}, nil
+		if garbage == nil {
+			garbage = new(fsm.Reap)
 		}
-		return time.Unix(0, at), nil
+		if err := r.reap(garbage); err != nil {
+			return 0, fmt.Errorf("forgetting old rows: %w", err)
+		}
 	}
-	return time.Time{}, nil
+	return 0, nil
 }
 
 func empty(r *fsm.Reap) bool {
