@@ -206,6 +206,22 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// TestReadyIsForOneRegistration: a report that says so and could not be sent does not say it after the next registration.
+func TestReadyIsForOneRegistration(t *testing.T) {
+	o := newOutbox()
+	o.setReady(true)
+	p := o.take()
+	o.back(p)
+	if p = o.take(); !p.ready {
+		t.Error("what could not be sent is forgotten")
+	}
+	o.setReady(false) // the node registers anew, while the report is on its way
+	o.back(p)
+	if o.take().ready {
+		t.Error("the word of an earlier registration is sent again")
+	}
+}
+
 func TestAdopt(t *testing.T) {
 	p := &policy{Restart: api.DefaultRestart()}
 	look := with(run(2), func(a *allocation) { a.Stage = stageLook })

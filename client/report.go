@@ -26,6 +26,7 @@ type outbox struct {
 	urgent  bool      // something that is pending is to go at once
 	lazyAt  time.Time // when what is pending and not urgent is to go
 	ready   bool      // the stops of the inventory are done, and the servers do not know yet
+	turn    uint64    // counts registrations: what was ready for one is not for the next
 }
 
 func newOutbox() *outbox {
@@ -45,10 +46,13 @@ func (o *outbox) put(s api.AllocationStatus, now time.Time) {
 	o.nudge()
 }
 
-// setReady says whether the servers are still to hear that the node is ready.
+// setReady says whether the servers are still to hear that the node is ready. A registration begins with false.
 func (o *outbox) setReady(ready bool) {
 	o.mu.Lock()
 	o.ready = ready
+	if !ready {
+		o.turn++
+	}
 	o.mu.Unlock()
 	if ready {
 		o.nudge()
@@ -75,10 +79,18 @@ func (o *outbox) due(now time.Time) time.Time {
 	return time.Time{}
 }
 
+// parcel is what one report carries.
+type parcel struct {
+	statuses []api.AllocationStatus
+	ready    bool
+	turn     uint64
+}
+
 // take removes up to reportMax statuses, the oldest allocations first.
-func (o *outbox) take(now time.Time) (statuses []api.AllocationStatus, ready bool) {
+func (o *outbox) take() parcel {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	var statuses []api.AllocationStatus
 	for _, s := range o.pending {
 		statuses = append(statuses, s)
 	}
@@ -99,21 +111,22 @@ func (o *outbox) take(now time.Time) (statuses []api.AllocationStatus, ready boo
 	for i := range statuses {
 		delete(o.pending, statuses[i].ID)
 	}
-	ready, o.ready = o.ready, false
-	return statuses, ready
+	p := parcel{statuses, o.ready, o.turn}
+	o.ready = false
+	return p
 }
 
-// back returns what could not be sent, unless something newer is pending.
-func (o *outbox) back(statuses []api.AllocationStatus, ready bool) {
+// back returns what could not be sent, unless something newer is pending or the node has registered anew.
+func (o *outbox) back(p parcel) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, s := range statuses {
+	for _, s := range p.statuses {
 		if newer, ok := o.pending[s.ID]; !ok || newer.Seq < s.Seq {
 			o.pending[s.ID] = s
 		}
 	}
-	o.urgent = o.urgent || len(statuses) > 0
-	o.ready = o.ready || ready
+	o.urgent = o.urgent || len(p.statuses) > 0
+	o.ready = o.ready || p.ready && p.turn == o.turn
 }
 
 // drop forgets what is pending of an allocation.
@@ -169,17 +182,17 @@ func (s *session) report(ctx context.Context) error {
 }
 
 func (s *session) reportOnce(ctx context.Context) (spacing time.Duration, err error) {
-	statuses, ready := s.out.take(time.Now())
+	p := s.out.take()
 	call, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	answer, err := s.conn.Report(call, &api.Report{
-		Node: s.c.id, Incarnation: s.c.incarnation, Ready: ready, Statuses: statuses, Load: s.c.load()})
+		Node: s.c.id, Incarnation: s.c.incarnation, Ready: p.ready, Statuses: p.statuses, Load: s.c.load()})
 	if err != nil {
-		s.out.back(statuses, ready)
+		s.out.back(p)
 		return 0, err
 	}
-	if len(statuses) > 0 {
-		s.runner.post(func() { s.runner.acknowledged(statuses, answer.Unknown) })
+	if len(p.statuses) > 0 {
+		s.runner.post(func() { s.runner.acknowledged(p.statuses, answer.Unknown) })
 	}
 	return answer.Spacing, nil
 }
