@@ -21,6 +21,7 @@ type adapter struct {
 	machine *fsm.Machine
 	fail    func(error)         // called once
 	audit   func(*fsm.Snapshot) // nil: nobody looks
+	applied func(*raft.Log)     // called with the last entry of each batch
 	grown   chan struct{}       // signalled when snapshotBytes of log were applied since the last snapshot
 
 	frozen error        // guarded by raft: Apply, Snapshot and Restore come from one goroutine
@@ -30,7 +31,7 @@ type adapter struct {
 var _ raft.BatchingFSM = (*adapter)(nil)
 
 func newAdapter(m *fsm.Machine, fail func(error), audit func(*fsm.Snapshot)) *adapter {
-	return &adapter{machine: m, fail: fail, audit: audit, grown: make(chan struct{}, 1)}
+	return &adapter{machine: m, fail: fail, audit: audit, applied: func(*raft.Log) {}, grown: make(chan struct{}, 1)}
 }
 
 // Apply implements raft.FSM; the response is an fsm.Result.
@@ -60,6 +61,9 @@ func (a *adapter) ApplyBatch(logs []*raft.Log) []any {
 	out := make([]any, len(logs))
 	for i, l := range logs {
 		out[i] = a.Apply(l)
+	}
+	if len(logs) > 0 {
+		a.applied(logs[len(logs)-1])
 	}
 	return out
 }

@@ -79,6 +79,7 @@ func Open(c Config) (*Node, error) {
 	}
 	n.adapter = newAdapter(c.Machine, n.fail, c.Audit)
 	n.transport = newTransport(c.Stream, quiet(c.Logger))
+	n.adapter.applied = n.transport.news.applied
 	n.config = raftConfig(c, n.lead)
 	if n.Raft, err = n.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting raft in %s: %w", c.Dir, err), n.transport.Close(), n.store.close())

@@ -10,13 +10,14 @@ import (
 )
 
 const (
-	// transportPool is how many idle connections to one server are kept: one each for entries, heartbeats and votes.
-	transportPool = 3
+	// transportPool is how many idle connections to one server are kept: one each for entries, heartbeats, announcements
+	// and votes.
+	transportPool = 4
 	// transportTimeout is the I/O deadline of one RPC: as long as a disk may hang before its server gives up.
 	transportTimeout = writeLimit
 )
 
-// guardedTransport is raft's network transport with one change. Raft handles heartbeats on the goroutine of the
+// guardedTransport is raft's network transport with two changes. It has followers told of commits (see announcer). And raft handles heartbeats on the goroutine of the
 // connection so that they are not held up by disk writes, but a heartbeat of a newer term then changes the term under the
 // feet of the main loop, which may be leading: two servers can commit different entries at one index (hashicorp/raft
 // #695). Here only a heartbeat of the current term, which changes nothing, is handled at once; any other waits its turn
@@ -25,6 +26,7 @@ type guardedTransport struct {
 	*raft.NetworkTransport
 	rpcs   chan raft.RPC
 	term   atomic.Pointer[func() uint64] // set once raft runs; before that nothing takes the fast path
+	news   announcer
 	closed chan struct{}
 	once   sync.Once
 	done   sync.WaitGroup // the forwarder
@@ -45,8 +47,18 @@ func newTransport(stream raft.StreamLayer, logger hclog.Logger) *guardedTranspor
 		rpcs:   make(chan raft.RPC),
 		closed: make(chan struct{}),
 	}
+	t.news.send = t.NetworkTransport.AppendEntries
 	t.done.Go(t.forward)
 	return t
+}
+
+// AppendEntries implements raft.Transport.
+func (t *guardedTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+	if err == nil && resp.Success {
+		t.news.acknowledged(id, target, args)
+	}
+	return err
 }
 
 // forward moves RPCs from the network transport to the channel that raft reads, which heartbeats share.
@@ -102,10 +114,12 @@ func (t *guardedTransport) campaign(header raft.RPCHeader) {
 // setTerm lets heartbeats of the term that current returns take the fast path.
 func (t *guardedTransport) setTerm(current func() uint64) { t.term.Store(&current) }
 
-// Close implements raft.WithClose. It returns after the forwarder has ended.
+// Close implements raft.WithClose. It returns after the forwarder and the announcements have ended.
 func (t *guardedTransport) Close() error {
 	t.once.Do(func() { close(t.closed) })
-	err := t.NetworkTransport.Close()
+	t.news.close()
+	err := t.NetworkTransport.Close() // with its connections, so that nothing is under way for long
+	t.news.sending.Wait()
 	t.done.Wait()
 	return err
 }
@@ -117,10 +131,10 @@ type Timing struct {
 
 // LANTiming is for servers in one data centre: a leader that dies is replaced in about 0.9 s. The lease is shorter than
 // the election timeout so that a leader that is cut off stops before another is elected. multiplier stretches it for
-// slower networks and machines; less than 1 counts as 1.
+// slower networks and machines; less than 1 counts as 1. Commit only stands behind the announcer.
 func LANTiming(multiplier int) Timing {
 	m := time.Duration(max(1, multiplier))
-	return Timing{Heartbeat: 400 * time.Millisecond * m, Election: 400 * time.Millisecond * m, Lease: 300 * time.Millisecond * m, Commit: 50 * time.Millisecond}
+	return Timing{Heartbeat: 400 * time.Millisecond * m, Election: 400 * time.Millisecond * m, Lease: 300 * time.Millisecond * m, Commit: 200 * time.Millisecond}
 }
 
 // DevTiming is for a server that is alone for good. It elects itself at once (see Node.campaign) and has nobody whose
