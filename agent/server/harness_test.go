@@ -210,10 +210,15 @@ func leaderOf(members ...*member) *member {
 	}
 }
 
-// renew has the leader m begin another tenure, and waits for it.
+// renew has the leader m begin another tenure.
 func (m *member) renew() {
 	first := m.tenure.Load()
 	first.renew()
+	m.leadsAfter(first)
+}
+
+// leadsAfter waits until the leader m is in another tenure than that.
+func (m *member) leadsAfter(first *tenure) {
 	for {
 		changed := m.LeaderChanged()
 		if t := m.tenure.Load(); t != nil && t != first {

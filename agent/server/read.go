@@ -69,7 +69,7 @@ func (s *Server) awaitIndex(ctx context.Context, q api.Query, lost <-chan struct
 		for i, k := range named {
 			changed[i] = s.machine.Watch(k)
 		}
-		snapshot, index := s.machine.Snapshot(), uint64(1)
+		snapshot, index := s.machine.Snapshot(), max(1, s.node.RestoredAt())
 		for _, k := range named {
 			index = max(index, snapshot.TableIndex(k))
 		}

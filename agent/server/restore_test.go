@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -32,9 +33,11 @@ func (m *member) saved() []byte {
 
 func (m *member) restore(snapshot []byte) {
 	m.cluster.t.Helper()
+	first := m.tenure.Load()
 	if err := m.RestoreSnapshot(context.Background(), bytes.NewReader(snapshot), api.WriteMeta{}); err != nil {
 		m.cluster.t.Fatal(err)
 	}
+	m.leadsAfter(first)
 }
 
 // TestRestoredTwice: each restore begins an epoch that never was, so that no ID is given out twice.
@@ -49,12 +52,37 @@ func TestRestoredTwice(t *testing.T) {
 			if got := m.machine.Snapshot().Epoch(); got != epoch {
 				t.Errorf("the epoch is %d after %d restores", got, epoch)
 			}
-			id := leaderOf(m).register(job("later", 1)).Jobs[0].Evaluation
+			id := m.register(job("later", 1)).Jobs[0].Evaluation
 			if seen[id] {
 				t.Errorf("evaluation %s was given out before", id)
 			}
 			seen[id] = true
-			leaderOf(m).restore(saved)
+			m.restore(saved)
+		}
+	})
+}
+
+// TestWhoWaitedSeesTheRestoredState: a restored state is older, and yet news to everybody who waits for news.
+func TestWhoWaitedSeesTheRestoredState(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), nil)
+		leaderOf(m).register(job("web", 1))
+		saved := m.saved()
+		m.register(job("web", 2))
+		_, before, err := m.JobVersions(context.Background(), "web", api.Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.restore(saved)
+		began := time.Now()
+		versions, after, err := m.JobVersions(context.Background(), "web", api.Query{Index: before.Index, Wait: time.Minute})
+		if err != nil || len(versions) != 1 || after.Index <= before.Index || time.Since(began) > time.Second {
+			t.Errorf("after %s: %d versions at index %d, %v; it was %d", time.Since(began), len(versions), after.Index, err, before.Index)
+		}
+		began = time.Now()
+		if _, _, err := m.JobVersions(context.Background(), "web", api.Query{Index: after.Index, Wait: time.Minute}); err != nil || time.Since(began) != time.Minute {
+			t.Errorf("nothing has changed since: answered after %s, %v", time.Since(began), err)
 		}
 	})
 }

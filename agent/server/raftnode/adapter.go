@@ -24,8 +24,9 @@ type adapter struct {
 	applied func(*raft.Log)     // called with the last entry of each batch
 	grown   chan struct{}       // signalled when snapshotBytes of log were applied since the last snapshot
 
-	frozen error        // guarded by raft: Apply, Snapshot and Restore come from one goroutine
-	bytes  atomic.Int64 // applied since the last snapshot
+	frozen   error         // guarded by raft: Apply, Snapshot and Restore come from one goroutine
+	bytes    atomic.Int64  // applied since the last snapshot
+	restored atomic.Uint64 // the index of the state that Restore took over last
 }
 
 var _ raft.BatchingFSM = (*adapter)(nil)
@@ -101,6 +102,7 @@ func (a *adapter) Restore(r io.ReadCloser) error {
 	if err := a.machine.Restore(r); err != nil {
 		return fmt.Errorf("restoring a snapshot: %w", err)
 	}
+	a.restored.Store(a.machine.Snapshot().Index())
 	return nil
 }
 

@@ -135,6 +135,10 @@ func raftConfig(c Config, lead chan<- bool) *raft.Config {
 	return rc
 }
 
+// RestoredAt is the index at which the whole state was last replaced by a snapshot, 0 for never. What was read before that
+// may have changed with it, though no row says so.
+func (n *Node) RestoredAt() uint64 { return n.adapter.restored.Load() }
+
 // Recovered reports whether this server was made the only voter and leads for the first time since. What the lost servers
 // had acknowledged may be lost, IDs among it, so the state needs a new epoch. Renewed says that it has one.
 func (n *Node) Recovered() bool { return n.recovered.Load() }
