@@ -22,6 +22,8 @@ const (
 
 	// leaderWait is how long a request waits for a leader: longer than an election takes, shorter than a person's patience.
 	leaderWait = 5 * time.Second
+	// electionWait is the same for what can be answered without one: about an election.
+	electionWait = 2 * time.Second
 	// maxForwardBody bounds what is held to send a request again: three times the largest inventory of a node. Snapshots
 	// are streamed, once.
 	maxForwardBody = 16 << 20
@@ -50,7 +52,11 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	hops, _ := strconv.Atoi(r.Header.Get(headerHops)) // absent or nonsense: a first hop
 	var body *replayBody
-	for giveUp := time.Now().Add(leaderWait); ; {
+	patience := leaderWait
+	if rest.AnsweredByAny(r) {
+		patience = electionWait
+	}
+	for giveUp := time.Now().Add(patience); ; {
 		tried, changed := time.Now(), f.leadership.LeaderChanged()
 		leader, self, known := f.leadership.LeaderInfo()
 		if !self && hops >= maxHops {
@@ -67,10 +73,14 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if self && f.serve(w, r, body) || known && !self && f.forward(w, r, f.leadership.Transport(leader.ID), hops+1, body) {
 			return
 		}
-		if time.Since(tried) >= leaderWait {
-			giveUp = time.Now().Add(leaderWait) // a long poll whose leader left it: the wait for another begins now
+		if time.Since(tried) >= patience {
+			giveUp = time.Now().Add(patience) // a long poll whose leader left it: the wait for another begins now
 		}
 		if !pause(r.Context(), giveUp, changed, known) {
+			if rest.AnsweredByAny(r) {
+				f.next.ServeHTTP(w, r)
+				return
+			}
 			rest.WriteError(w, api.Errorf(api.CodeNoLeader, "the servers have no leader; nothing was done, try again (server members shows who is missing)"))
 			return
 		}

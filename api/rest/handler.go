@@ -68,15 +68,18 @@ func NewHandler(c api.Cluster, logger hclog.Logger) http.Handler {
 	return protection.Handler(r)
 }
 
-// Local reports whether a request is answered by the agent it reached, whoever leads: facts about that agent itself, and
-// who the servers are, which is what a person asks when nobody leads.
+// Local reports whether a request is answered by the agent it reached, whoever leads: facts about that agent itself.
 func Local(r *http.Request) bool {
 	switch r.URL.Path {
-	case "/v1/health", "/v1/leader", "/v1/members", "/v1/metrics", "/v1/validate", "/v1/operator/leave", "/v1/operator/raft/peers":
+	case "/v1/health", "/v1/leader", "/v1/members", "/v1/metrics", "/v1/validate", "/v1/operator/leave":
 		return true
 	}
 	return r.Method == http.MethodGet && isStale(r)
 }
+
+// AnsweredByAny reports whether any server may answer a request when there is no leader to: who the servers are is what a
+// person asks then.
+func AnsweredByAny(r *http.Request) bool { return r.URL.Path == "/v1/operator/raft/peers" }
 
 func isStale(r *http.Request) bool {
 	q := r.URL.Query()
