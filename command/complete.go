@@ -20,8 +20,12 @@ func (c *command) AutocompleteFlags() complete.Flags {
 		switch {
 		case isBool(f):
 			flags["-"+f.Name] = complete.PredictNothing
-		case f.Name == "var-file":
-			flags["-"+f.Name] = complete.PredictFiles("*.hcl")
+		case f.Name == "var-file", f.Name == "config":
+			flags["-"+f.Name] = complete.PredictFiles("*")
+		case f.Name == "data-dir":
+			flags["-"+f.Name] = complete.PredictDirs("*")
+		case f.Name == "log-level":
+			flags["-"+f.Name] = complete.PredictSet("trace", "debug", "info", "warn", "error")
 		default:
 			flags["-"+f.Name] = complete.PredictAnything
 		}
@@ -70,11 +74,26 @@ func predictJobs(m *Meta) complete.Predictor {
 	}, func(j *api.JobSummary) string { return j.Name })
 }
 
+// predictNodes completes names, which are what people know nodes by, and IDs once something is typed.
 func predictNodes(m *Meta) complete.Predictor {
-	return predictNames(m, func(ctx context.Context, c api.Cluster, q api.Query) ([]*api.NodeView, error) {
-		rows, _, err := c.ListNodes(ctx, q)
+	list := func(ctx context.Context, c api.Cluster, q api.Query) ([]*api.NodeView, error) {
+		rows, _, err := c.ListNodes(ctx, api.Query{Stale: q.Stale})
 		return rows, err
-	}, func(n *api.NodeView) string { return n.ID })
+	}
+	names := predictNames(m, list, func(n *api.NodeView) string { return n.Name })
+	ids := predictNames(m, list, func(n *api.NodeView) string { return n.ID })
+	return complete.PredictFunc(func(a complete.Args) []string {
+		if a.Last == "" {
+			return names.Predict(a)
+		}
+		return append(names.Predict(a), ids.Predict(a)...) // the shell takes those that begin as typed
+	})
+}
+
+func predictPeers(m *Meta) complete.Predictor {
+	return predictNames(m, func(ctx context.Context, c api.Cluster, _ api.Query) ([]api.RaftPeer, error) {
+		return c.RaftPeers(ctx)
+	}, func(p api.RaftPeer) string { return p.Name })
 }
 
 func predictAllocations(m *Meta) complete.Predictor {

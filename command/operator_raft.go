@@ -50,7 +50,7 @@ func newRaftListPeers(m *Meta) *command {
 
 func newRaftRemovePeer(m *Meta) *command {
 	return &command{
-		meta: m, name: "operator raft remove-peer", args: "<server>", min: 1, max: 1,
+		meta: m, name: "operator raft remove-peer", args: "<server>", min: 1, max: 1, predict: predictPeers,
 		synopsis: "Remove a dead server from the voters",
 		prose:    "Removes a server that is gone for good from the Raft configuration, so that it no longer counts for a majority. Takes its ID, or the first characters of it, or its name. A server that lives is better told to leave: 'cube server leave'.",
 		example:  "$ cube operator raft remove-peer 8c1d22e0",

@@ -50,16 +50,23 @@ func (r *readFlags) check() error {
 	return nil
 }
 
-func toJSON(v any) (string, error) {
-	b, err := json.Marshal(v)
-	return string(b), err
+func toJSON(v any) (string, error) { return writeJSON(v, "") }
+
+// writeJSON is JSON for terminals and files, where < and > need no escape.
+func writeJSON(v any, indent string) (string, error) {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	err := e.Encode(v)
+	return strings.TrimSuffix(b.String(), "\n"), err
 }
 
 // emit prints v as -json or -t ask. done is false when they do not: then the command prints for people.
 func (r *readFlags) emit(s *session, v any) (done bool, err error) {
 	switch {
 	case r.json:
-		b, err := json.MarshalIndent(v, "", "    ")
+		b, err := writeJSON(v, "    ")
 		if err != nil {
 			return true, failed(err, "writing JSON")
 		}

@@ -100,6 +100,19 @@ func TestNodeStatusSaysThatANodeIsNotConnected(t *testing.T) {
 	})
 }
 
+func TestJSONIsWrittenForPeopleToo(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		job := webJob(1)
+		job.Version, job.Tasks[0].Env = 1, map[string]string{"PASSWORD": "<sensitive>"}
+		c.do(func() { c.jobs["web"] = job })
+		p.cube(0, "status", "web", "-json")
+		p.cube(0, "status", "web", "-t", "{{json .Job}}")
+		if n := strings.Count(p.stdout.String(), `"<sensitive>"`); n != 2 {
+			t.Errorf("%d of 2 as they are:\n%s", n, p.stdout.String())
+		}
+	})
+}
+
 func TestWhatNeverStartedHasNoExit(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
 		code := 0
