@@ -48,6 +48,9 @@ type Jobs interface {
 	RegisterJobs(ctx context.Context, s Submission, w WriteMeta) (*Registered, error)
 	ValidateJobs(ctx context.Context, s Submission) (*Validation, error)
 	StopJob(ctx context.Context, name string, w WriteMeta) (*EvaluationView, error)
+	// PurgeJob forgets a stopped job with its versions, allocations and evaluations. CodeConflict when it is not stopped, or
+	// something of it may still run.
+	PurgeJob(ctx context.Context, name string, w WriteMeta) error
 	ListJobs(ctx context.Context, q Query) ([]*JobSummary, ReadMeta, error)
 	Job(ctx context.Context, name string, q Query) (*JobStatus, ReadMeta, error)
 	JobVersions(ctx context.Context, name string, q Query) ([]*Job, ReadMeta, error) // newest first

@@ -247,6 +247,21 @@ func (c *fakeCluster) StopJob(_ context.Context, name string, w api.WriteMeta) (
 	return e.View(c.text), nil
 }
 
+func (c *fakeCluster) PurgeJob(_ context.Context, name string, w api.WriteMeta) error {
+	if err := c.begin("PurgeJob", api.Query{}); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[w.RequestID] = w
+	if c.jobs[name] == nil {
+		return api.Errorf(api.CodeNotFound, "no job is named %q", name)
+	}
+	delete(c.jobs, name)
+	c.touch()
+	return nil
+}
+
 func (c *fakeCluster) ListJobs(_ context.Context, q api.Query) ([]*api.JobSummary, api.ReadMeta, error) {
 	if err := c.begin("ListJobs", q); err != nil {
 		return nil, api.ReadMeta{}, err

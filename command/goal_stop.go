@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -12,6 +13,8 @@ type stopOf struct {
 	job        string
 	allocation string // ID; "" for the whole job
 	what       string // for people: `job "web"`
+
+	then func(context.Context) (string, error) // what follows when it has stopped, and what to say then; nil for nothing
 }
 
 // stopGoal is reached when what is to stop is gone from its nodes.

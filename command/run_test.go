@@ -512,6 +512,27 @@ func TestStopWaitsUntilAllIsGone(t *testing.T) {
 	})
 }
 
+func TestStopPurgesWhatHasStopped(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		c.registered = startsAll(c.addNode("n1", nil))
+		p.cube(0, "run", jobFile(t, webJob(1)))
+		p.cube(2, "stop", "web", "-purge", "-timeout=1s")
+		c.scripts.Go(func() {
+			time.Sleep(time.Second)
+			c.phase(c.allocs[0].ID, api.PhaseComplete, "stopped")
+		})
+		if c.jobs["web"] == nil {
+			t.Error("a job that has not stopped is purged")
+		}
+		p.cube(0, "stop", "web", "-purge")
+		p.shows(`Job "web" has stopped`, `Job "web" is forgotten`)
+		if c.jobs["web"] != nil {
+			t.Error("the job is still there")
+		}
+		p.cube(1, "stop", "web", "-purge", "-detach")
+	})
+}
+
 func TestStopSaysWhatIsNotGone(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
 		c.registered = startsAll(c.addNode("n1", nil))

@@ -69,9 +69,11 @@ func TestOneServer(t *testing.T) {
 			t.Errorf("the log: %q, %v", b, err)
 		}
 		logs.Close()
+		wantCode(t, m.PurgeJob(ctx, "web", api.WriteMeta{}), api.CodeConflict) // it is not stopped
 		if _, err := m.StopJob(ctx, "web", api.WriteMeta{}); err != nil {
 			t.Fatal(err)
 		}
+		wantCode(t, m.PurgeJob(ctx, "web", api.WriteMeta{}), api.CodeConflict) // it is not gone
 		stops := <-polled
 		if len(stops.Assignments) != 3 || len(stops.Specs) != 0 || stops.Assignments[0].Desired != api.DesiredStop {
 			t.Errorf("polled after the stop: %+v", stops)
@@ -279,6 +281,29 @@ func TestAServerLeaves(t *testing.T) {
 }
 
 // Of three servers one is lost: another that left would take the majority with it.
+func TestAPurgedJobIsForgotten(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), func(cfg *Config) { cfg.Dev = true })
+		leaderOf(m).register(job("web", 1))
+		wantCode(t, m.PurgeJob(ctx, "nobody", api.WriteMeta{}), api.CodeNotFound)
+		if _, err := m.StopJob(ctx, "web", api.WriteMeta{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.PurgeJob(ctx, "web", api.WriteMeta{RequestID: "once"}); err != nil {
+			t.Fatal(err)
+		}
+		if jobs, _, err := m.ListJobs(ctx, api.Query{}); err != nil || len(jobs) != 0 {
+			t.Errorf("after the purge there is %+v, %v", jobs, err)
+		}
+		wantCode(t, m.PurgeJob(ctx, "web", api.WriteMeta{RequestID: "once"}), api.CodeNotFound)
+		if r := m.register(job("web", 1)); r.Jobs[0].Version != 2 {
+			t.Errorf("its name goes on with version %d", r.Jobs[0].Version)
+		}
+	})
+}
+
 func TestNoServerLeavesTheOthersWithoutAMajority(t *testing.T) {
 	memnet.Bubble(t, func(t *testing.T) {
 		ctx := context.Background()

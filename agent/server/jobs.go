@@ -128,6 +128,48 @@ func (s *Server) StopJob(_ context.Context, name string, w api.WriteMeta) (*api.
 	return s.writeForEvaluation(&fsm.StopJob{Name: name}, w, api.CauseStop)
 }
 
+// purgeAtOnce bounds an entry, as the state machine does.
+const purgeAtOnce = 900
+
+// PurgeJob implements api.Jobs. The allocations go first, in entries of their own where they are many: a purge that is cut
+// short is one that retention had done in time, and can be asked for again.
+func (s *Server) PurgeJob(_ context.Context, name string, w api.WriteMeta) error {
+	if _, err := s.leading(); err != nil {
+		return err
+	}
+	if err := checkWrite(w); err != nil {
+		return err
+	}
+	snapshot := s.machine.Snapshot()
+	job := snapshot.Job(name)
+	switch {
+	case job == nil:
+		return api.Errorf(api.CodeNotFound, "there is no job %.80q", name)
+	case !job.Stopped:
+		return api.Errorf(api.CodeConflict, "job %.80q is not stopped", name)
+	}
+	ended := []api.ID{}
+	for row := range snapshot.JobAllRows(name) {
+		if row.Live() {
+			return api.Errorf(api.CodeConflict, "job %.80q is stopping: %s is not gone yet", name, api.InstanceName(name, row.Task, row.Slot))
+		}
+		ended = append(ended, row.ID)
+	}
+	for len(ended) > purgeAtOnce {
+		if _, err := s.door.apply(&fsm.Reap{Allocations: ended[:purgeAtOnce]}, origin{Who: w.Who, Why: "purge"}); err != nil {
+			return err
+		}
+		ended = ended[purgeAtOnce:]
+	}
+	if _, err := s.door.apply(&fsm.Reap{Allocations: ended, Jobs: []string{name}}, person(w, "purge")); err != nil {
+		return err
+	}
+	if s.machine.Snapshot().Job(name) != nil {
+		return api.Errorf(api.CodeConflict, "job %.80q may still have instances on nodes that are down: it is forgotten when they are back, or a day after they went", name)
+	}
+	return nil
+}
+
 // writeForEvaluation commits a person's write and returns the evaluation that follows from it; an empty one if nothing
 // does.
 func (s *Server) writeForEvaluation(body fsm.Body, w api.WriteMeta, why string) (*api.EvaluationView, error) {

@@ -30,6 +30,9 @@ func (h *handler) jobRoutes(r chi.Router) {
 	r.Post("/jobs/{name}/stop", write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (*api.EvaluationView, error) {
 		return h.cluster.StopJob(ctx, param(r, "name"), m)
 	}))
+	r.Post("/jobs/{name}/purge", write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (struct{}, error) {
+		return struct{}{}, h.cluster.PurgeJob(ctx, param(r, "name"), m)
+	}))
 }
 
 func (h *handler) registerJobs(w http.ResponseWriter, r *http.Request) {
@@ -81,6 +84,12 @@ func (c *Client) ValidateJobs(ctx context.Context, s api.Submission) (*api.Valid
 // StopJob implements api.Jobs.
 func (c *Client) StopJob(ctx context.Context, name string, w api.WriteMeta) (*api.EvaluationView, error) {
 	return post[*api.EvaluationView](ctx, c, path("jobs", name, "stop"), struct{}{}, w)
+}
+
+// PurgeJob implements api.Jobs.
+func (c *Client) PurgeJob(ctx context.Context, name string, w api.WriteMeta) error {
+	_, err := post[struct{}](ctx, c, path("jobs", name, "purge"), struct{}{}, w)
+	return err
 }
 
 // ListJobs implements api.Jobs.

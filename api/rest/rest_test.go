@@ -45,6 +45,10 @@ func (e *echo) StopJob(_ context.Context, name string, w api.WriteMeta) (*api.Ev
 	e.write = w
 	return &api.EvaluationView{Job: name, Status: api.EvalPending}, e.err
 }
+func (e *echo) PurgeJob(_ context.Context, name string, w api.WriteMeta) error {
+	e.sent, e.write = "purge "+name, w
+	return e.err
+}
 func (e *echo) ListJobs(_ context.Context, q api.Query) ([]*api.JobSummary, api.ReadMeta, error) {
 	return nil, e.meta(q), e.err
 }
@@ -215,6 +219,7 @@ func TestEveryMethodArrives(t *testing.T) {
 			return c.RegisterJobs(ctx, api.Submission{Source: "x", FileName: "f", Variables: map[string]string{"a": "b"}}, w)
 		},
 		"StopJob":            func(c api.Cluster) (any, error) { return c.StopJob(ctx, "web", w) },
+		"PurgeJob":           func(c api.Cluster) (any, error) { return nil, c.PurgeJob(ctx, "web", w) },
 		"StopAllocation":     func(c api.Cluster) (any, error) { return c.StopAllocation(ctx, "a1", w) },
 		"SetNodeEligibility": func(c api.Cluster) (any, error) { return c.SetNodeEligibility(ctx, "n1", false, w) },
 		"RemovePeer":         func(c api.Cluster) (any, error) { return nil, c.RemovePeer(ctx, "s1", w) },
