@@ -148,9 +148,9 @@ type procMachine struct {
 	root string // "/"; tests put another tree here
 
 	mu   sync.Mutex    // guards what follows
-	last linux.CPUStat // the sample before: CPU use is a difference
+	load *api.NodeLoad // the latest; nil: none yet
 	at   time.Time     // of it
-	used int64         // thousandths of a core between the two latest samples
+	cpu  linux.CPUStat // then: CPU use is a difference
 }
 
 func (m *procMachine) path(p string) string { return filepath.Join(m.root, p) }
@@ -255,28 +255,45 @@ func diskMiB(path string) (total, available int64, err error) {
 	}
 }
 
-// loadSample is the shortest time that CPU use is measured over: less tells of the measuring itself.
+// loadSample is the shortest time between two measurements: less tells of the measuring itself, which a node that reports
+// often would do often.
 const loadSample = time.Second
 
-// Load measures the machine. CPU use is the mean since the former call, if that is at least loadSample ago.
+// Load measures the machine, unless it did so less than loadSample ago. CPU use is the mean since the measurement before.
 func (m *procMachine) Load(diskPath string) (*api.NodeLoad, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if m.load == nil || now.Sub(m.at) >= loadSample {
+		load, cpu, err := m.measure(diskPath)
+		if err != nil {
+			return nil, err
+		}
+		load.CPU = busyShare(m.cpu, *cpu, load.CPUTotal)
+		m.load, m.cpu, m.at = load, *cpu, now
+	}
+	load := *m.load
+	return &load, nil
+}
+
+// measure tells all but the CPU use, which is a difference.
+func (m *procMachine) measure(diskPath string) (*api.NodeLoad, *linux.CPUStat, error) {
 	stat, err := read(linux.ReadStat, m.path("proc/stat"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	memory, err := read(linux.ReadMemInfo, m.path("proc/meminfo"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	load := &api.NodeLoad{
 		CPUTotal:    int64(max(1, len(stat.CPUStats))) * 1000,
 		MemoryTotal: int64(memory.MemTotal >> 10),
 		Memory:      int64((memory.MemTotal - min(memory.MemAvailable, memory.MemTotal)) >> 10),
 	}
-	load.CPU = m.cpu(stat.CPUStatAll, load.CPUTotal, time.Now())
 	total, available, err := diskMiB(diskPath)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	load.Disk, load.DiskTotal = total-available, total
 	if avg, err := read(linux.ReadLoadAvg, m.path("proc/loadavg")); err == nil {
@@ -285,19 +302,7 @@ func (m *procMachine) Load(diskPath string) (*api.NodeLoad, error) {
 	if up, err := read(linux.ReadUptime, m.path("proc/uptime")); err == nil {
 		load.Uptime = up.GetTotalDuration()
 	}
-	return load, nil
-}
-
-// cpu gives the use between this sample and the one before, in thousandths of a core.
-func (m *procMachine) cpu(now linux.CPUStat, total int64, at time.Time) int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.at.IsZero() && at.Sub(m.at) < loadSample {
-		return m.used
-	}
-	m.used = busyShare(m.last, now, total)
-	m.last, m.at = now, at
-	return m.used
+	return load, &stat.CPUStatAll, nil
 }
 
 // busyShare is the part of total that was busy between two samples. Guest time is part of user time in /proc/stat.

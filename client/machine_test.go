@@ -1,10 +1,12 @@
 package client
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/c9s/goprocinfo/linux"
@@ -140,13 +142,28 @@ func TestBusyShare(t *testing.T) {
 	}
 }
 
-func TestLoadIsSampledOverASecond(t *testing.T) {
-	m := &procMachine{}
-	now := time.Now()
-	first := m.cpu(linux.CPUStat{User: 50, Idle: 50}, 2000, now)
-	soon := m.cpu(linux.CPUStat{User: 150, Idle: 50}, 2000, now.Add(loadSample/2))
-	later := m.cpu(linux.CPUStat{User: 150, Idle: 50}, 2000, now.Add(loadSample))
-	if first != 1000 || soon != 1000 || later != 2000 {
-		t.Errorf("CPU use is %d, %d, %d; want 1000, 1000, 2000", first, soon, later)
-	}
+func TestLoadIsMeasuredOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := tree(t, map[string]string{"proc/meminfo": procMem})
+		cpu := func(user int) int64 {
+			t.Helper()
+			stat := fmt.Sprintf("cpu %d 0 0 50 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 0 0 0\n", user)
+			if err := os.WriteFile(m.path("proc/stat"), []byte(stat), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			load, err := m.Load(m.root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return load.CPU
+		}
+		first := cpu(50)
+		time.Sleep(loadSample / 2)
+		soon := cpu(150)
+		time.Sleep(loadSample / 2)
+		later := cpu(150)
+		if first != 1000 || soon != 1000 || later != 2000 {
+			t.Errorf("CPU use is %d, %d, %d; want 1000, 1000, 2000", first, soon, later)
+		}
+	})
 }
