@@ -76,6 +76,7 @@ type PollAnswer struct {
 	Specs       []JobSpec // of the jobs that Assignments to run name
 	Servers     []string  // RPC addresses
 	NoLeader    bool      // this server knows no leader: the node may try another
+	Excess      float64   // the part of this server's sessions, 0 to 1, that would be better off with others
 }
 
 // Assignment is an allocation as its node needs it.

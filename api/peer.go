@@ -28,4 +28,6 @@ type NodeSession struct {
 // SessionAnswer answers a SessionReport.
 type SessionAnswer struct {
 	Full bool // the leader missed something: send the full set next
+	// Share is how many sessions each server would have if all had as many; 0 when the leader does not know yet.
+	Share float64
 }

@@ -24,6 +24,7 @@ const (
 	retryBase       = 100 * time.Millisecond // waits between attempts: full jitter up to this, doubling
 	retryCeiling    = 5 * time.Second
 	moveAfter       = 3 * time.Second // a server without a leader for so long is left, if there is another
+	repickAfter     = 5 * time.Minute // to twice that, at random: how long a session with a crowded server is kept at the least
 	settledAfter    = 5 * time.Second // a session that lasted so long was a good one: the next backoff begins anew
 )
 
@@ -168,6 +169,10 @@ func (l *link) trouble(addr string, err error) {
 	if err == nil {
 		return
 	}
+	if errors.Is(err, errCrowded) {
+		l.log.Info("moving to another server", "from", addr, "because", err)
+		return
+	}
 	l.mu.Lock()
 	news := l.said[addr] != err.Error()
 	l.said[addr] = err.Error()
@@ -187,7 +192,7 @@ func (l *link) serve(ctx context.Context, addr string) error {
 	if err != nil {
 		return err
 	}
-	s := &session{link: l, conn: conn, addr: addr}
+	s := &session{link: l, conn: conn, addr: addr, repick: nextPick()}
 	l.setConn(conn)
 	err = s.run(ctx)
 	l.setConn(nil)
@@ -195,6 +200,18 @@ func (l *link) serve(ctx context.Context, addr string) error {
 		err = e
 	}
 	return err
+}
+
+func nextPick() time.Time { return time.Now().Add(repickAfter + rand.N(repickAfter)) }
+
+// crowded decides whether to leave a server of whose nodes the part excess would be better off elsewhere: as many leave,
+// roughly, as are too many.
+func (s *session) crowded(excess float64) bool {
+	if excess == 0 || time.Now().Before(s.repick) {
+		return false
+	}
+	s.repick = nextPick()
+	return rand.Float64() < excess && !s.alone(s.addr)
 }
 
 // alone reports whether no other server than addr is known.
@@ -210,11 +227,15 @@ func (l *link) alone(addr string) bool {
 // session is the work with one server, from the opening of the connection to its end.
 type session struct {
 	*link
-	conn Conn
-	addr string
+	conn   Conn
+	addr   string
+	repick time.Time // not before, another server is chosen because this one has too many nodes; poll's own
 }
 
-var errSessionEnded = errors.New("the session ended")
+var (
+	errSessionEnded = errors.New("the session ended")
+	errCrowded      = errors.New("the server has more nodes than the others")
+)
 
 // run registers, then polls and reports until the session ends or another server is to be tried.
 func (s *session) run(ctx context.Context) error {
@@ -452,6 +473,9 @@ func (s *session) pollOnce(ctx context.Context) (news bool, err error) {
 				k.Servers = answer.Servers
 			}
 		})
+	}
+	if s.crowded(answer.Excess) {
+		return false, errCrowded
 	}
 	return len(answer.Assignments) > 0 || answer.Index > from, nil
 }

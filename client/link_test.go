@@ -91,6 +91,45 @@ func TestLeaderlessServerIsLeft(t *testing.T) {
 	})
 }
 
+// TestACrowdedServerIsLeft: not at once, by the part that is too many, and for another server only.
+func TestACrowdedServerIsLeft(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.up()
+		conn, _ := w.c.Current()
+		addr := conn.(*memConn).addr
+		id := w.s.place(w.c.NodeID(), job(nil), 0)
+		w.s.set(func() { w.s.excess = map[string]float64{addr: 1} })
+		w.after(repickAfter - time.Minute)
+		if now, _ := w.c.Current(); now != conn {
+			t.Error("it was left at once")
+		}
+		w.after(repickAfter + 3*time.Minute)
+		now, ok := w.c.Current()
+		if !ok || now.(*memConn).addr == addr {
+			t.Errorf("the session is %+v, want one with the other server", now)
+		}
+		if st := w.wantPhase(id, 0, api.PhaseRunning); st.Seq == 0 {
+			t.Errorf("the instance is %+v", st)
+		}
+		w.after(30 * time.Minute)
+		if again, _ := w.c.Current(); again != now {
+			t.Error("a server that is not crowded was left")
+		}
+		w.down()
+
+		w.addrs = []string{addr}
+		w.s.shut("s1")
+		w.s.shut("s2")
+		w.s.open(addr)
+		w.up()
+		conn, _ = w.c.Current()
+		w.after(30 * time.Minute)
+		if now, _ := w.c.Current(); now != conn {
+			t.Error("the session with the only server was given up")
+		}
+	})
+}
+
 func TestOnlyServerIsKeptThoughLeaderless(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.addrs = []string{"s1"}

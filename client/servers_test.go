@@ -25,6 +25,7 @@ type servers struct {
 	leading  map[string]bool // addresses that know no leader say false
 	failing  error           // what every call answers
 	spacing  time.Duration
+	excess   map[string]float64 // of addresses that have too many nodes
 	conns    map[*memConn]bool
 	changed  chan struct{}
 	seen     []api.AllocationStatus // every status that was taken, in order
@@ -223,6 +224,7 @@ func (c *memConn) Poll(ctx context.Context, r *api.PollRequest) (*api.PollAnswer
 		if leads, told := s.leading[c.addr]; told && !leads {
 			a.NoLeader = true
 		}
+		a.Excess = s.excess[c.addr]
 		changed := s.changed
 		s.mu.Unlock()
 		if len(a.Assignments) > 0 || a.NoLeader || a.Epoch != r.Epoch {

@@ -284,7 +284,7 @@ type knownRow struct {
 
 // pollAnswer is what the node does not know yet.
 func (s *Server) pollAnswer(snapshot *fsm.Snapshot, r *api.PollRequest, seen *baseline) (*api.PollAnswer, error) {
-	answer := &api.PollAnswer{Epoch: snapshot.Epoch(), Index: snapshot.Index(), Servers: s.serverAddresses()}
+	answer := &api.PollAnswer{Epoch: snapshot.Epoch(), Index: snapshot.Index(), Servers: s.serverAddresses(), Excess: s.registry.Excess()}
 	node := snapshot.Node(r.Node)
 	if node == nil || node.Incarnation != r.Incarnation || node.Status == api.NodeDown || r.Epoch != snapshot.Epoch() {
 		answer.Register = true

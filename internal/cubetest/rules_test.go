@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -155,4 +158,51 @@ func TestOneSlotAtATimeBubble(t *testing.T) {
 		}
 		c.Runs("web", 4, 5*time.Second)
 	})
+}
+
+// TestSessionsSpreadAgainBubble: a server that comes back has no sessions. Within the hour it has some again, and no
+// node and no instance has noticed.
+func TestSessionsSpreadAgainBubble(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := New(t, 3, 9)
+		c.NodesReady(9, 30*time.Second)
+		c.Submit(fmt.Sprintf(six, 9))
+		before := c.Runs("web", 9, 10*time.Second)
+		s := c.Servers[0]
+		s.Crash()
+		time.Sleep(20 * time.Second)
+		s.Return()
+		time.Sleep(20 * time.Second)
+		if n := c.sessions(s); n != 0 {
+			t.Logf("%d nodes moved to it at once", n)
+		}
+		time.Sleep(45 * time.Minute)
+		if n := c.sessions(s); n == 0 {
+			t.Error("it has none still")
+		}
+		c.same("after sessions have moved", before)
+	})
+}
+
+// sessions asks a server how many nodes it has.
+func (c *Cluster) sessions(s *Agent) int {
+	c.t.Helper()
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return c.Net.Host(s.IP).Dial(ctx, s.IP+":5555")
+	}}
+	resp, err := (&http.Client{Transport: transport}).Get("http://cube/v1/metrics")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "\ncube_server_sessions ")
+	var n int
+	if _, err := fmt.Sscan(rest, &n); err != nil {
+		c.t.Fatalf("no number of sessions in the metrics: %v\n%s", err, b)
+	}
+	return n
 }

@@ -2,6 +2,7 @@ package contact
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -82,6 +83,33 @@ func TestDirectory(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestExcess(t *testing.T) {
+	for _, test := range []struct {
+		sessions int
+		share    float64
+		want     float64
+	}{
+		{4, 0, 0}, {0, 2, 0}, {2, 2, 0}, {5, 4, 0}, {6, 4, 2.0 / 6}, {1, 0.5, 0}, {2, 0.67, 1.33 / 2}, {8, 2.67, 5.33 / 8}, {3, 2.67, 0},
+	} {
+		r := NewRegistry()
+		for i := range test.sessions {
+			r.Add(string(rune('a'+i)), 1, &link{})
+		}
+		r.setShare(test.share)
+		if got := r.Excess(); math.Abs(got-test.want) > 1e-9 {
+			t.Errorf("with %d sessions of %g the excess is %g, want %g", test.sessions, test.share, got, test.want)
+		}
+	}
+	d := NewDirectory(at(0))
+	d.Report(&api.SessionReport{Server: "a", Boot: 1, Seq: 1, Full: true, Up: session("n")}, at(1))
+	if got := d.Report(&api.SessionReport{Server: "b", Boot: 1, Seq: 1, Full: true, Up: session("m")}, at(2)).Share; got != 1 {
+		t.Errorf("each of two servers has a share of %g in two sessions", got)
+	}
+	if got := d.Report(&api.SessionReport{Server: "b", Boot: 1, Seq: 2}, at(12)).Share; got != 2 {
+		t.Errorf("the server that is left has a share of %g in two sessions", got)
 	}
 }
 

@@ -85,11 +85,23 @@ func (d *Directory) Report(r *api.SessionReport, now time.Time) *api.SessionAnsw
 	for _, n := range r.Down {
 		d.down(r.Server, n.Node, n.Incarnation, true, now)
 	}
+	answer := &api.SessionAnswer{Share: d.share(now)}
 	d.mu.Unlock()
 	if changed {
 		d.Changed.Notify()
 	}
-	return &api.SessionAnswer{}
+	return answer
+}
+
+// share is how many sessions each server that lives would have if all had as many. The caller holds d.mu.
+func (d *Directory) share(now time.Time) float64 {
+	live := 0
+	for _, s := range d.servers {
+		if now.Sub(s.heard) < serverSilence {
+			live++
+		}
+	}
+	return float64(d.sessions) / float64(max(1, live))
 }
 
 // Settled reports whether all these servers have told of their sessions, or have had the time to: before that a session

@@ -22,6 +22,7 @@ type Registry struct {
 	links    map[nodeLife]*entry
 	sessions map[nodeLife]bool // changed since the last report: true came, false went
 	loads    map[nodeLife]bool // of these a newer load is here than was reported
+	share    float64           // what the leader said last: see api.SessionAnswer
 }
 
 // nodeLife is one life of a node: two lives may overlap for a moment, or when a data directory was copied.
@@ -91,6 +92,26 @@ func (r *Registry) SetLoad(node string, incarnation uint64, load *api.NodeLoad) 
 		e.load = load
 		r.loads[life] = true
 	}
+}
+
+// tolerance is how many more sessions than its share a server may have: nodes choose at random, and each move is work.
+const tolerance = 1.25
+
+// Excess is the part of the sessions here that would be better off with other servers; 0 while it is not worth a move.
+func (r *Registry) Excess() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := float64(len(r.links))
+	if r.share == 0 || n <= r.share*tolerance || n < r.share+1 {
+		return 0
+	}
+	return (n - r.share) / n
+}
+
+func (r *Registry) setShare(share float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.share = share
 }
 
 // Len is how many sessions there are.

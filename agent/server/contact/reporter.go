@@ -66,6 +66,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 			continue
 		}
 		last = leader
+		r.Registry.setShare(answer.Share)
 		timer := time.NewTimer(reportEvery)
 		select {
 		case <-elected:
