@@ -172,3 +172,37 @@ func TestReportsShareEntries(t *testing.T) {
 		}
 	})
 }
+
+// TestAVersionIsEncodedOnce: however many nodes run it, and however often they ask.
+func TestAVersionIsEncodedOnce(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		encoded := map[uint64]int{}
+		m := c.start(1, "s1", t.TempDir(), func(cfg *Config) {
+			cfg.EncodeJob = func(j *api.Job) ([]byte, error) {
+				encoded[j.Version]++
+				return rest.EncodeJob(j)
+			}
+		})
+		leaderOf(m)
+		var nodes []*node
+		for i := 1; i <= 3; i++ {
+			n := c.node(i)
+			n.connect(m)
+			n.register(m)
+			nodes = append(nodes, n)
+		}
+		m.register(job("web", 90))
+		for range 2 {
+			for _, n := range nodes {
+				n.index = 0
+				if a := n.poll(); len(a.Assignments) == 0 || len(a.Specs) != 1 {
+					t.Errorf("%d assignments come with %d versions", len(a.Assignments), len(a.Specs))
+				}
+			}
+		}
+		if len(encoded) != 1 || encoded[1] != 1 {
+			t.Errorf("encoded by version: %v", encoded)
+		}
+	})
+}
