@@ -153,6 +153,7 @@ type Allocation struct {
 	OOM           bool          `json:",omitempty"`
 	Message       string        `json:",omitempty"`
 	Ports         []PortBinding `json:",omitempty"`
+	Devices       []DeviceClaim `json:",omitempty"`
 	Resources     Resources
 	Evaluation    string
 	Replaces      string `json:",omitempty"`

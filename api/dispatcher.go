@@ -88,6 +88,7 @@ type Assignment struct {
 	Slot     uint32
 	Desired  Desired
 	Ports    []PortBinding
+	Devices  []DeviceClaim
 	Restarts uint32 // the progress the state knows; the node goes on from there
 	Phase    Phase
 	Seq      uint64

@@ -27,6 +27,7 @@ type Node struct {
 	Meta       map[string]string `json:",omitempty"` // what its configuration says
 	Resources  Resources         // what instances may use: the machine less what is reserved
 	Drivers    map[string]DriverInfo
+	Devices    []DeviceGroup `json:",omitempty"` // sorted by type and model
 	// Incarnation tells two lives of one node apart: it differs each time the agent starts.
 	Incarnation uint64
 

@@ -39,6 +39,7 @@ type Placement struct {
 	Replaces ID     // the allocation it succeeds; 0 for none. If that allocation is live, its Stop is in the same JobPlan and both stand or fall together
 	Held     Resources
 	Ports    []PortBinding
+	Devices  []DeviceClaim // what it holds of the node's devices, in the order of the task's requests
 }
 
 // Stop asks for an allocation to end. Its room is freed when its client says that it is gone.

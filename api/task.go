@@ -20,6 +20,7 @@ type Task struct {
 	WorkDir     string            `json:",omitempty"`
 	Ports       []Port            `json:",omitempty"` // sorted by label
 	Resources   Resources
+	Devices     []DeviceRequest `json:",omitempty"` // sorted by type
 	Restart     Restart
 	Constraints []Constraint      `json:",omitempty"`
 	Affinities  []Affinity        `json:",omitempty"`

@@ -39,6 +39,7 @@ type Config struct {
 	WorkDir string
 	Address string // of the node: ports are published on it
 	Ports   []api.PortBinding
+	Devices []api.DeviceClaim
 	Held    api.Resources
 	Options map[string]any // the task's config block, already checked by CheckOptions
 	Dir     string         // a directory on the node that is this allocation's own; it exists
