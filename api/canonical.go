@@ -41,11 +41,13 @@ func (t *Task) canonicalize() {
 	if t.KillSignal != "" && !strings.HasPrefix(t.KillSignal, "SIG") {
 		t.KillSignal = "SIG" + t.KillSignal
 	}
-	for i := range t.Constraints {
-		c := &t.Constraints[i]
-		c.Attribute = bareAttribute(c.Attribute)
-		c.Operator = cmp.Or(c.Operator, OpEqual)
+	slices.SortFunc(t.Devices, func(a, b DeviceRequest) int { return cmp.Compare(a.Type, b.Type) })
+	for i := range t.Devices {
+		d := &t.Devices[i]
+		d.Count, d.Share = cmp.Or(d.Count, 1), cmp.Or(d.Share, WholeDevice)
+		canonicalizeConstraints(d.Constraints)
 	}
+	canonicalizeConstraints(t.Constraints)
 	for i := range t.Affinities {
 		a := &t.Affinities[i]
 		a.Attribute = bareAttribute(a.Attribute)
@@ -56,6 +58,14 @@ func (t *Task) canonicalize() {
 		s := &t.Spreads[i]
 		s.Attribute = bareAttribute(s.Attribute)
 		s.Weight = cmp.Or(s.Weight, DefaultWeight)
+	}
+}
+
+func canonicalizeConstraints(list []Constraint) {
+	for i := range list {
+		c := &list[i]
+		c.Attribute = bareAttribute(c.Attribute)
+		c.Operator = cmp.Or(c.Operator, OpEqual)
 	}
 }
 

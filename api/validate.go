@@ -159,7 +159,7 @@ func (t *Task) validate() error {
 			return err
 		}
 	}
-	return cmp.Or(in("resources", t.Resources.validate()), in("restart", t.Restart.validate()))
+	return cmp.Or(in("resources", t.Resources.validate()), in("resources", t.validateDevices()), in("restart", t.Restart.validate()))
 }
 
 // validateProgram checks what runs, and with which driver.

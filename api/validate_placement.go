@@ -61,6 +61,8 @@ func CheckAttribute(name string) error {
 		return nil
 	case root == "node" && slices.Contains([]string{"id", "name", "datacenter", "address"}, key):
 		return nil
+	case root == "device":
+		return fmt.Errorf("%.80q is about a device; it belongs into a constraint of device \"type\" { ... } in resources", name)
 	case root == "node":
 		return fmt.Errorf("nodes have no %q; there are node.id, node.name, node.datacenter and node.address", name)
 	}
@@ -68,7 +70,10 @@ func CheckAttribute(name string) error {
 }
 
 // Validate checks a canonical constraint as far as the standard library can: versions are checked where they are used.
-func (c Constraint) Validate() error {
+func (c Constraint) Validate() error { return c.validate(CheckAttribute) }
+
+// validate leaves the name of the attribute to check.
+func (c Constraint) validate(check func(name string) error) error {
 	if !slices.Contains(Operators(), c.Operator) {
 		return faultf("operator", "operator %.40q is none of %s", c.Operator, strings.Join(Operators(), " "))
 	}
@@ -78,7 +83,7 @@ func (c Constraint) Validate() error {
 		}
 		return nil
 	}
-	if err := CheckAttribute(c.Attribute); err != nil {
+	if err := check(c.Attribute); err != nil {
 		return faultf("attribute", "%w", err)
 	}
 	switch {
@@ -153,10 +158,16 @@ func expanded(re *syntax.Regexp) int {
 // patternSize adds up a task's regular expressions.
 func (t *Task) patternSize() int {
 	n := 0
-	for _, c := range t.Constraints {
-		if c.Operator == OpRegexp {
-			n += PatternSize(c.Value)
+	add := func(constraints []Constraint) {
+		for _, c := range constraints {
+			if c.Operator == OpRegexp {
+				n += PatternSize(c.Value)
+			}
 		}
+	}
+	add(t.Constraints)
+	for _, d := range t.Devices {
+		add(d.Constraints)
 	}
 	for _, a := range t.Affinities {
 		if a.Operator == OpRegexp {

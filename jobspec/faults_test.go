@@ -11,6 +11,11 @@ import (
 // inTask puts a line into a task that is otherwise sound; it is line 3.
 func inTask(line string) string { return "task \"t\" {\n  image = \"i\"\n  " + line + "\n}\n" }
 
+// inDevice puts a line into a device block of such a task; it is line 5.
+func inDevice(kind, line string) string {
+	return inTask("resources {\n device \"" + kind + "\" {\n" + line + "\n}\n}")
+}
+
 // TestEachFaultIsSaidWhereItIs holds single faults to their place and the beginning of their sentence, which is all there
 // is to say of the file.
 func TestEachFaultIsSaidWhereItIs(t *testing.T) {
@@ -109,6 +114,30 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		{inTask("constraint {\n atribute = \"node.name\"\n }"), `4:2: unknown key "atribute"; did you mean "attribute"?`},
 		{inTask("spread {}"), `3:3: attribute is missing`},
 		{inTask("affinity {\n attribute = \"meta.a\"\n operator = \"distinct_hosts\"\n }"), `5:13: distinct_hosts is for constraints; use spread`},
+		// devices
+		{inTask("device \"gpu\" {}"), `3:3: unknown key "device"; it belongs into resources { ... }`},
+		{inTask("share = 0.5"), `3:3: unknown key "share"; it belongs into device "type" { ... }`},
+		{inDevice(`gpu`, `count = 0`), `5:9: count 0 is not from 1 to 64`},
+		{inDevice(`gpu`, `count = 65`), `5:9: count 65 is not from 1 to 64`},
+		{inDevice(`gpu`, `share = 0`), `5:9: share 0 is not from 0.001 to 1`},
+		{inDevice(`gpu`, `share = -0.5`), `5:9: share -0.5 is not from 0.001 to 1`},
+		{inDevice(`gpu`, `share = 2`), `5:9: share 2 is more than one device; for several there is count`},
+		{inDevice(`gpu`, `share = 0.0005`), `5:9: share 0.0005 is not a whole number of thousandths, such as 0.125`},
+		{inDevice(`gpu`, `share = 0.3333`), `5:9: share 0.3333 is not a whole number of thousandths`},
+		{inDevice(`gpu`, `share = "half"`), `5:9: share takes a fraction of one device, such as 0.5, not text`},
+		{inDevice(`gpu`, "count = 2\n share = 0.5"), `6:10: share 0.5 is part of one device and count is 2; ask for one device or for whole ones`},
+		{inDevice(`GPU`, ``), `4:2: the type of device "GPU" is not a name`},
+		{inDevice(`gpu`, "}\n device \"gpu\" {"), `6:9: device "gpu" is there already, at f.hcl:4:9; ask for more of one type by count`},
+		{inDevice(`gpu`, `model = "A100"`), `5:1: unknown key "model"; device takes constraint, count, share`},
+		{inDevice(`gpu`, "constraint {\n attribute = \"model\"\n value = \"x\"\n }"), `6:14: "model" is not an attribute; did you mean device.model?`},
+		{inDevice(`gpu`, "constraint {\n attribute = \"node.name\"\n value = \"x\"\n }"), `6:14: "node.name" is not about a device; there are device.model and device.KEY`},
+		{inDevice(`gpu`, "constraint {\n value = \"x\"\n }"), `5:1: attribute is missing, such as "device.model"`},
+		{inDevice(`gpu`, "constraint {\n distinct_hosts = true\n }"), `6:2: unknown key "distinct_hosts"`},
+		{inDevice(`gpu`, "constraint {\n attribute = \"device.model\"\n operator = \"~\"\n value = \"x\"\n }"), `7:13: operator "~" is none of`},
+		{inDevice(`gpu`, "constraint {\n attribute = \"device.model\"\n operator = \"distinct_hosts\"\n }"), `7:13: distinct_hosts is about nodes, not devices`},
+		{inDevice(`gpu`, "constraint {\n attribute = \"device.model\"\n operator = \"regexp\"\n value = \"a[\"\n }"), `8:10: "a[" is not a regular expression`},
+		{inDevice(`gpu`, "constraint {\n attribute = \"device.driver\"\n operator = \"semver\"\n value = \"~> 1.2\"\n }"), `8:10: semver does not take ~>`},
+		{inTask("constraint {\n attribute = \"device.model\"\n value = \"x\"\n }"), `4:14: "device.model" is about a device; it belongs into a constraint of device`},
 		// jobs and files
 		{``, `1:1: the file holds no task`},
 		{`locals { a = 1 }`, `1:1: the file holds no task`},

@@ -63,8 +63,13 @@ func (p *parser) readWeight(r *body, to *int, least int) {
 
 // readCondition reads a condition on one attribute of nodes.
 func readCondition(r *body, attribute, operator, value *string) {
-	*operator = api.OpEqual
 	readAttribute(r, attribute)
+	readOperand(r, operator, value)
+}
+
+// readOperand reads how an attribute is compared, and with what.
+func readOperand(r *body, operator, value *string) {
+	*operator = api.OpEqual
 	r.text("operator", operator)
 	if v, place, ok := r.value("value", 0); ok {
 		s, err := written(v)
@@ -97,13 +102,17 @@ func readAttribute(r *body, to *string) {
 	}
 }
 
-// sound has api check one condition in a task that has nothing else, and reports what is wrong within its block.
-func (p *parser) sound(r *body, put func(*api.Task)) bool {
+// sound has api check one condition on nodes.
+func (p *parser) sound(r *body, put func(*api.Task)) bool { return p.soundOf(r, "node.name", 2, put) }
+
+// soundOf has api check one condition in a task that has nothing else, and reports what is wrong within its block, to which
+// the outermost so many blocks of a fault's path lead. The example is of an attribute.
+func (p *parser) soundOf(r *body, example string, outer int, put func(*api.Task)) bool {
 	if r.finish(); r.faulty() {
 		return false
 	}
 	if given := r.block.Body.Attributes; given["attribute"] == nil && given["distinct_hosts"] == nil {
-		p.addf(r.block.DefRange(), "attribute is missing, such as \"node.name\"")
+		p.addf(r.block.DefRange(), "attribute is missing, such as %q", example)
 		return false
 	}
 	t := api.DefaultTask("x")
@@ -113,7 +122,7 @@ func (p *parser) sound(r *body, put func(*api.Task)) bool {
 	if err == nil {
 		return true
 	}
-	r.refuse(err, 2)
+	r.refuse(err, outer)
 	return false
 }
 

@@ -14,8 +14,9 @@ import (
 // nestedKeys are what stands in a block of a task, by the block; for hints only.
 func nestedKeys() map[string]string {
 	return map[string]string{
-		"cpu": "resources", "memory": "resources", "disk": "resources", "static": "port \"name\"", "to": "port \"name\"",
+		"cpu": "resources", "memory": "resources", "disk": "resources", "device": "resources", "static": "port \"name\"", "to": "port \"name\"",
 		"attempts": "restart", "interval": "restart", "delay": "restart", "max_delay": "restart", "mode": "restart",
+		"share": "device \"type\"",
 	}
 }
 
@@ -48,7 +49,10 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 	b.text("kill_signal", &t.KillSignal)
 	b.pairs("meta", &t.Meta, 0)
 	p.readPorts(b, t)
-	b.block1("resources", func(r *body) { readResources(r, &t.Resources) })
+	b.block1("resources", func(r *body) {
+		readResources(r, &t.Resources)
+		p.readDevices(r, t)
+	})
 	b.block1("restart", func(r *body) {
 		r.whole("attempts", &t.Restart.Attempts, -1, api.MaxTaskInstances)
 		r.duration("interval", &t.Restart.Interval)
@@ -75,7 +79,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 func checkTask(t *api.Task, kind api.JobType) error {
 	c := *t
 	j := &api.Job{Name: "x", Type: kind, Priority: api.DefaultPriority, Tasks: []*api.Task{&c}}
-	c.Ports, c.Sensitive = slices.Clone(t.Ports), slices.Clone(t.Sensitive)
+	c.Ports, c.Sensitive, c.Devices = slices.Clone(t.Ports), slices.Clone(t.Sensitive), slices.Clone(t.Devices)
 	c.Constraints, c.Affinities, c.Spreads = slices.Clone(t.Constraints), slices.Clone(t.Affinities), slices.Clone(t.Spreads)
 	if kind != api.JobBatch {
 		j.Type = api.JobService // what else it may be is the job's fault, not the task's

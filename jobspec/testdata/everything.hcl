@@ -29,6 +29,23 @@ task "web" {
     cpu    = "250m"
     memory = "1GiB"
     disk   = 300
+
+    device "nic" {
+      share = 0.125
+    }
+    device "gpu" {
+      count = 2
+      constraint {
+        attribute = "device.model"
+        operator  = "regexp"
+        value     = "^(A100|H100)"
+      }
+      constraint {
+        attribute = "device.memory_gib"
+        operator  = ">="
+        value     = 40
+      }
+    }
   }
 
   restart {
