@@ -10,6 +10,9 @@ type Query struct {
 	// Stale lets any server answer from its own state, leader or not.
 	Stale  bool
 	Prefix string // lists: only IDs or names that begin so
+	// Awake, if set, is called when the wait is over, before anything that is answered is read: who has come until then may
+	// share the answer. It does not leave the process.
+	Awake func()
 }
 
 const (

@@ -34,6 +34,9 @@ func read[T any](ctx context.Context, s *Server, q api.Query, l lookup[T]) (answ
 	if meta.Index, err = s.awaitIndex(ctx, q, lost, l.keys); err != nil {
 		return answer, meta, err
 	}
+	if q.Awake != nil {
+		q.Awake()
+	}
 	// What is answered may be newer than the index: then the next wait ends at once, and nothing is missed.
 	if answer, err = l.get(s.machine.Snapshot()); err != nil {
 		return answer, meta, err

@@ -13,12 +13,8 @@ import (
 )
 
 func (h *handler) allocationRoutes(r chi.Router) {
-	r.Get("/allocations", list(func(ctx context.Context, r *http.Request, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
-		return h.cluster.ListAllocations(ctx, q)
-	}))
-	r.Get("/allocations/{id}", read(func(ctx context.Context, r *http.Request, q api.Query) (*api.Allocation, api.ReadMeta, error) {
-		return h.cluster.Allocation(ctx, param(r, "id"), q)
-	}))
+	r.Get("/allocations", listAll(h, h.cluster.ListAllocations))
+	r.Get("/allocations/{id}", read(h, "id", h.cluster.Allocation))
 	r.Post("/allocations/{id}/stop", write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (*api.EvaluationView, error) {
 		return h.cluster.StopAllocation(ctx, param(r, "id"), m)
 	}))

@@ -12,7 +12,7 @@ import (
 
 // TestEveryRouteIsDocumented compares the routes with the table in the documentation, both ways.
 func TestEveryRouteIsDocumented(t *testing.T) {
-	h := &handler{}
+	h := &handler{cluster: &echo{}}
 	r := chi.NewRouter()
 	r.Route("/v1", func(r chi.Router) {
 		h.jobRoutes(r)

@@ -2,7 +2,6 @@ package rest
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/go-chi/chi/v5"
 
@@ -10,12 +9,8 @@ import (
 )
 
 func (h *handler) evaluationRoutes(r chi.Router) {
-	r.Get("/evaluations", list(func(ctx context.Context, r *http.Request, q api.Query) ([]*api.EvaluationView, api.ReadMeta, error) {
-		return h.cluster.ListEvaluations(ctx, q)
-	}))
-	r.Get("/evaluations/{id}", read(func(ctx context.Context, r *http.Request, q api.Query) (*api.EvaluationView, api.ReadMeta, error) {
-		return h.cluster.Evaluation(ctx, param(r, "id"), q)
-	}))
+	r.Get("/evaluations", listAll(h, h.cluster.ListEvaluations))
+	r.Get("/evaluations/{id}", read(h, "id", h.cluster.Evaluation))
 }
 
 // ListEvaluations implements api.Evaluations.

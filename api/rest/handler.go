@@ -40,6 +40,7 @@ const (
 type handler struct {
 	cluster api.Cluster
 	logger  hclog.Logger
+	flights flights
 }
 
 // NewHandler returns the HTTP API of a cluster: every route under /v1 but /v1/metrics, which is the agent's.
@@ -97,44 +98,65 @@ func (h *handler) guard(next http.Handler) http.Handler {
 			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(v)
 			}
-			h.logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
-			writeError(w, api.Errorf(api.CodeInternal, "%s %s failed: %v", r.Method, r.URL.Path, v))
+			h.fail(w, r, &fault{value: v, stack: debug.Stack()})
 		}()
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		next.ServeHTTP(w, r)
 	})
 }
 
-// read makes a handler of one read of the cluster.
-func read[T any](f func(ctx context.Context, r *http.Request, q api.Query) (T, api.ReadMeta, error)) http.HandlerFunc {
+// fail answers a request that panicked.
+func (h *handler) fail(w http.ResponseWriter, r *http.Request, f *fault) {
+	h.logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "panic", f.value, "stack", string(f.stack))
+	writeError(w, api.Errorf(api.CodeInternal, "%s %s failed: %v", r.Method, r.URL.Path, f.value))
+}
+
+// read makes a handler of one read of the cluster, about what the named parameter of the path says.
+func read[T any](h *handler, of string, f func(ctx context.Context, id string, q api.Query) (T, api.ReadMeta, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q, err := parseQuery(r.URL.Query())
 		if err != nil {
 			writeError(w, err)
 			return
 		}
-		v, meta, err := f(r.Context(), r, q)
-		if err != nil {
+		id := ""
+		if of != "" {
+			id = param(r, of)
+		}
+		a, err := h.flights.take(r.Context(), r.URL.EscapedPath(), q, func(ctx context.Context, q api.Query) (answer, error) {
+			v, meta, err := f(ctx, id, q)
+			if err != nil {
+				return answer{}, err
+			}
+			body, err := encodeJSON(v)
+			return answer{body, meta}, err
+		})
+		var f *fault
+		switch {
+		case errors.As(err, &f):
+			h.fail(w, r, f)
+		case err != nil:
 			writeError(w, err)
-			return
+		default:
+			a.send(w)
 		}
-		w.Header().Set(HeaderIndex, strconv.FormatUint(meta.Index, 10))
-		if meta.Stale {
-			w.Header().Set(HeaderStale, "true")
-		}
-		writeJSON(w, http.StatusOK, v)
 	}
 }
 
 // list is read for lists: an empty one is [], never null.
-func list[T any](f func(ctx context.Context, r *http.Request, q api.Query) ([]T, api.ReadMeta, error)) http.HandlerFunc {
-	return read(func(ctx context.Context, r *http.Request, q api.Query) ([]T, api.ReadMeta, error) {
-		v, meta, err := f(ctx, r, q)
+func list[T any](h *handler, of string, f func(ctx context.Context, id string, q api.Query) ([]T, api.ReadMeta, error)) http.HandlerFunc {
+	return read(h, of, func(ctx context.Context, id string, q api.Query) ([]T, api.ReadMeta, error) {
+		v, meta, err := f(ctx, id, q)
 		if v == nil {
 			v = []T{}
 		}
 		return v, meta, err
 	})
+}
+
+// listAll is list for what is not about one thing.
+func listAll[T any](h *handler, f func(ctx context.Context, q api.Query) ([]T, api.ReadMeta, error)) http.HandlerFunc {
+	return list(h, "", func(ctx context.Context, _ string, q api.Query) ([]T, api.ReadMeta, error) { return f(ctx, q) })
 }
 
 // write makes a handler of one write of the cluster.
@@ -224,15 +246,24 @@ func decodeJSON(b []byte, v any) error {
 	return errors.New("more follows the JSON value")
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
+// encodeJSON returns v as a body.
+func encodeJSON(v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		writeError(w, fmt.Errorf("encode the answer: %w", err))
+		return nil, fmt.Errorf("encode the answer: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	b, err := encodeJSON(v)
+	if err != nil {
+		writeError(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(append(b, '\n')) // the peer may be gone; there is nobody left to tell
+	w.Write(b) // the peer may be gone; there is nobody left to tell
 }
 
 // WriteError answers a request with err, as every route does.

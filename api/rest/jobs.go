@@ -10,23 +10,13 @@ import (
 )
 
 func (h *handler) jobRoutes(r chi.Router) {
-	r.Get("/jobs", list(func(ctx context.Context, r *http.Request, q api.Query) ([]*api.JobSummary, api.ReadMeta, error) {
-		return h.cluster.ListJobs(ctx, q)
-	}))
+	r.Get("/jobs", listAll(h, h.cluster.ListJobs))
 	r.Post("/jobs", h.registerJobs)
 	r.Post("/validate", h.validateJobs)
-	r.Get("/jobs/{name}", read(func(ctx context.Context, r *http.Request, q api.Query) (*api.JobStatus, api.ReadMeta, error) {
-		return h.cluster.Job(ctx, param(r, "name"), q)
-	}))
-	r.Get("/jobs/{name}/versions", list(func(ctx context.Context, r *http.Request, q api.Query) ([]*api.Job, api.ReadMeta, error) {
-		return h.cluster.JobVersions(ctx, param(r, "name"), q)
-	}))
-	r.Get("/jobs/{name}/allocations", list(func(ctx context.Context, r *http.Request, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
-		return h.cluster.JobAllocations(ctx, param(r, "name"), q)
-	}))
-	r.Get("/jobs/{name}/evaluations", list(func(ctx context.Context, r *http.Request, q api.Query) ([]*api.EvaluationView, api.ReadMeta, error) {
-		return h.cluster.JobEvaluations(ctx, param(r, "name"), q)
-	}))
+	r.Get("/jobs/{name}", read(h, "name", h.cluster.Job))
+	r.Get("/jobs/{name}/versions", list(h, "name", h.cluster.JobVersions))
+	r.Get("/jobs/{name}/allocations", list(h, "name", h.cluster.JobAllocations))
+	r.Get("/jobs/{name}/evaluations", list(h, "name", h.cluster.JobEvaluations))
 	r.Post("/jobs/{name}/stop", write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (*api.EvaluationView, error) {
 		return h.cluster.StopJob(ctx, param(r, "name"), m)
 	}))

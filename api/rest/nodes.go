@@ -13,15 +13,9 @@ import (
 type eligibility struct{ Eligible *bool }
 
 func (h *handler) nodeRoutes(r chi.Router) {
-	r.Get("/nodes", list(func(ctx context.Context, r *http.Request, q api.Query) ([]*api.NodeView, api.ReadMeta, error) {
-		return h.cluster.ListNodes(ctx, q)
-	}))
-	r.Get("/nodes/{id}", read(func(ctx context.Context, r *http.Request, q api.Query) (*api.NodeView, api.ReadMeta, error) {
-		return h.cluster.Node(ctx, param(r, "id"), q)
-	}))
-	r.Get("/nodes/{id}/allocations", list(func(ctx context.Context, r *http.Request, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
-		return h.cluster.NodeAllocations(ctx, param(r, "id"), q)
-	}))
+	r.Get("/nodes", listAll(h, h.cluster.ListNodes))
+	r.Get("/nodes/{id}", read(h, "id", h.cluster.Node))
+	r.Get("/nodes/{id}/allocations", list(h, "id", h.cluster.NodeAllocations))
 	r.Post("/nodes/{id}/eligibility", h.setEligibility)
 }
 

@@ -203,8 +203,11 @@ func TestEveryMethodArrives(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if e.query != q || meta != wantMeta {
-				t.Errorf("query %+v and meta %+v arrived, want %+v and %+v", e.query, meta, q, wantMeta)
+			// That it is awake, and when the wait is over, the handler sees to.
+			sent, asked := e.query, api.Query{Index: q.Index, Wait: api.MaxWait, Stale: q.Stale, Prefix: q.Prefix}
+			sent.Awake = nil
+			if !reflect.DeepEqual(sent, asked) || meta != wantMeta {
+				t.Errorf("query %+v and meta %+v arrived, want %+v and %+v", sent, meta, asked, wantMeta)
 			}
 			if v := reflect.ValueOf(want); v.Kind() == reflect.Slice && v.Len() == 0 {
 				want = reflect.MakeSlice(v.Type(), 0, 0).Interface() // an empty list is [], not null
