@@ -194,7 +194,7 @@ func (a *Agent) newClient() error {
 		Name: a.cfg.Name, Datacenter: a.cfg.Datacenter, Address: a.cfg.Advertise, HTTPAddr: a.http.Addr().String(),
 		Version: version.Number, DataDir: dir, Meta: a.cfg.Client.Meta, Reserved: a.cfg.Client.Reserved,
 		NewIdentity: a.cfg.Client.NewIdentity, Dev: a.cfg.Dev, NewDrivers: drivers,
-		Connect: connector(a.cfg.Network, &a.served, func() http.Handler { return rest.NewWorkerHandler(a.client) }),
+		Connect: Connector(a.cfg.Network, &a.served, func() http.Handler { return rest.NewWorkerHandler(a.client) }),
 		Servers: a.servers, ServersChanged: a.news.changed, DecodeJob: rest.DecodeJob, Logger: a.logger.Named("client"),
 	})
 	return err
@@ -247,7 +247,7 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) peopleHandler() http.Handler {
 	if a.server != nil {
 		people, _ := serverHandlers(a.server, a.metrics(), a.logger.Named("http"))
-		return public(people, a.http.Addr(), a.cfg.Name)
+		return public(withProfiles(a.cfg.Debug, people), a.http.Addr(), a.cfg.Name)
 	}
 	p := &proxy{changed: a.client.CurrentChanged, servers: a.servers, current: func() (http.RoundTripper, bool) {
 		conn, ok := a.client.Current()
@@ -260,7 +260,7 @@ func (a *Agent) peopleHandler() http.Handler {
 		}
 		return c.session.Transport(), true
 	}}
-	return public(withMetrics(a.metrics(), p), a.http.Addr(), a.cfg.Name)
+	return public(withProfiles(a.cfg.Debug, withMetrics(a.metrics(), p)), a.http.Addr(), a.cfg.Name)
 }
 
 // Fact is one line of what an agent says of itself when it starts.

@@ -35,6 +35,7 @@ type Config struct {
 
 	LogLevel string
 	LogJSON  bool
+	Debug    bool // serve the Go runtime's profiles on the HTTP API
 
 	Network Network // nil: the machine's own
 }

@@ -32,6 +32,7 @@ type configFile struct {
 	Join         []string    `hcl:"join,optional"`
 	LogLevel     *string     `hcl:"log_level"`
 	LogJSON      *bool       `hcl:"log_json"`
+	Debug        *bool       `hcl:"debug"`
 	Server       *serverFile `hcl:"server,block"`
 	Client       *clientFile `hcl:"client,block"`
 }
@@ -163,6 +164,7 @@ func (c *Config) merge(path string, f *configFile) error {
 	set(&c.InsecureBind, f.InsecureBind)
 	set(&c.LogLevel, f.LogLevel)
 	set(&c.LogJSON, f.LogJSON)
+	set(&c.Debug, f.Debug)
 	c.Join = append(c.Join, f.Join...)
 	if s := f.Server; s != nil {
 		c.Server.Enabled = s.Enabled == nil || *s.Enabled

@@ -22,9 +22,12 @@ type clientConn struct {
 func (c *clientConn) Done() <-chan struct{} { return c.session.Done() }
 func (c *clientConn) Close() error          { return c.session.Close() }
 
-// connector opens a client's sessions. What servers ask over them is served by worker. The goroutines that serve belong
-// to group.
-func connector(n Network, group *errgroup.Group, worker func() http.Handler) func(context.Context, string, client.Hello) (client.Conn, error) {
+// Connector returns what opens a client's sessions over n; nil is the machine's own network. What servers ask over a
+// session is served by worker. The goroutines that serve belong to group, and end with their sessions.
+func Connector(n Network, group *errgroup.Group, worker func() http.Handler) func(context.Context, string, client.Hello) (client.Conn, error) {
+	if n == nil {
+		n = hostNetwork{}
+	}
 	return func(ctx context.Context, addr string, h client.Hello) (client.Conn, error) {
 		conn, err := n.Dial(ctx, addr)
 		if err != nil {

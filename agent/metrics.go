@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/pprof"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
+	"strings"
 
 	"cube/internal/version"
 )
@@ -25,11 +28,47 @@ func (a *Agent) metrics() http.Handler {
 			_, connected := a.client.Current()
 			p.gauge("cube_client_connected", "1 while the client has a session with a server.", "", truth(connected))
 		}
-		p.gauge("go_goroutines", "Goroutines.", "", float64(runtime.NumGoroutine()))
-		heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"}}
-		metrics.Read(heap)
-		p.gauge("go_heap_objects_bytes", "Memory held by live and not yet collected objects.", "", float64(heap[0].Value.Uint64()))
-		p.gauge("go_memory_total_bytes", "Memory mapped by the Go runtime.", "", float64(heap[1].Value.Uint64()))
+		runtimeMetrics(p)
+	})
+}
+
+func runtimeMetrics(p *prometheus) {
+	p.gauge("go_goroutines", "Goroutines.", "", float64(runtime.NumGoroutine()))
+	s := []metrics.Sample{
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"},
+		{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/user:cpu-seconds"},
+	}
+	metrics.Read(s)
+	p.gauge("go_heap_objects_bytes", "Memory held by live and not yet collected objects.", "", float64(s[0].Value.Uint64()))
+	p.gauge("go_memory_total_bytes", "Memory mapped by the Go runtime.", "", float64(s[1].Value.Uint64()))
+	p.counter("go_gc_cycles_total", "Garbage collections.", float64(s[2].Value.Uint64()))
+	p.counter("go_gc_cpu_seconds_total", "Processor time spent on them, as of the last one.", s[3].Value.Float64())
+	p.counter("go_user_cpu_seconds_total", "Processor time spent on all else, as of the last one.", s[4].Value.Float64())
+	var stats debug.GCStats
+	debug.ReadGCStats(&stats)
+	p.counter("go_gc_pause_seconds_total", "Time that everything stood still for them.", stats.PauseTotal.Seconds())
+}
+
+// withProfiles serves the Go runtime's profiles under /debug/pprof/, if they are wanted: they cost something while they
+// are taken and show what is in memory, so that an agent has them only where its configuration says so.
+func withProfiles(wanted bool, next http.Handler) http.Handler {
+	if !wanted {
+		return next
+	}
+	const path = "/debug/pprof/"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !strings.HasPrefix(r.URL.Path, path):
+			next.ServeHTTP(w, r)
+		case r.URL.Path == path+"profile":
+			pprof.Profile(w, r)
+		case r.URL.Path == path+"trace":
+			pprof.Trace(w, r)
+		case r.URL.Path == path+"symbol":
+			pprof.Symbol(w, r)
+		default:
+			pprof.Index(w, r)
+		}
 	})
 }
 

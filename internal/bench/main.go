@@ -1,219 +1,66 @@
-// Command bench measures what Cube promises of itself on one machine: how soon a -dev agent leads, what it costs at rest,
-// how large the binary is, and what it adds to the Docker API's own create and start.
+// Command bench measures Cube with its real code: servers with Raft on disk and fsync, real sockets, real clients.
 //
-//	go run -tags hashicorpmetrics ./internal/bench -cube bin/cube
+//	go run -tags hashicorpmetrics ./internal/bench SCENARIO [flags]
 //
-// It prints figures and judges none: a shared machine is no judge of milliseconds. Compare rows of one run.
+// Each scenario prints a table of figures and, with -json FILE, writes them for machines. Without a scenario it lists them.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"syscall"
-	"text/tabwriter"
-	"time"
-
-	"cube/api/rest"
 )
 
+// scenario is something that can be measured by one command.
+type scenario struct {
+	name, what string
+	run        func(ctx context.Context, args []string) error // args follow the name
+}
+
+// scenarios lists all there is to measure, in the order in which help shows it.
+func scenarios() []scenario {
+	return []scenario{
+		{"agent", "one agent: start, rest, binary size, and what it adds to Docker's own start", measureAgent},
+	}
+}
+
 func main() {
-	cube := flag.String("cube", "bin/cube", "the binary to measure")
-	runs := flag.Int("runs", 20, "starts measured")
-	only := flag.String("only", "binary,ready,path,rest,starts", "what to measure, with commas between")
-	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := bench(ctx, *cube, *runs, strings.Split(*only, ",")); err != nil {
+	if err := dispatch(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
 		os.Exit(1)
 	}
 }
 
-// report adds a line to the table.
-type report func(what, measured, target string)
-
-func bench(ctx context.Context, cube string, runs int, only []string) error {
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	defer table.Flush()
-	row := func(what, measured, target string) { fmt.Fprintf(table, "%s\t%s\t%s\n", what, measured, target) }
-	row("what", "measured", "target")
-	for _, part := range []struct {
-		name    string
-		measure func() error
-	}{
-		{"binary", func() error { return size(cube, row) }},
-		{"ready", func() error { return ready(ctx, cube, row) }},
-		{"path", func() error { return path(ctx, runs, row) }},
-		{"rest", func() error { return atRest(ctx, cube, row) }},
-		{"starts", func() error { return starts(ctx, cube, runs, row) }},
-	} {
-		if !slices.Contains(only, part.name) {
-			continue
-		}
-		if err := part.measure(); err != nil {
-			return fmt.Errorf("%s: %w", part.name, err)
+// dispatch runs the scenario that args name.
+func dispatch(ctx context.Context, args []string, help io.Writer) error {
+	if len(args) == 0 || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" || args[0] == "help" {
+		usage(help)
+		return nil
+	}
+	for _, s := range scenarios() {
+		if s.name == args[0] {
+			if err := s.run(ctx, args[1:]); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			return nil
 		}
 	}
-	return nil
+	return fmt.Errorf("there is no scenario %q; run it without one to see the list", args[0])
 }
 
-func size(cube string, row report) error {
-	info, err := os.Stat(cube)
-	if err != nil {
-		return fmt.Errorf("find the binary: %w", err)
+func usage(w io.Writer) {
+	fmt.Fprintln(w, "Usage: go run -tags hashicorpmetrics ./internal/bench SCENARIO [flags]")
+	fmt.Fprintln(w)
+	for _, s := range scenarios() {
+		fmt.Fprintf(w, "  %-10s %s\n", s.name, s.what)
 	}
-	row("binary", fmt.Sprintf("%.1f MB", float64(info.Size())/1e6), "<= 40 MB")
-	return nil
-}
-
-func ready(ctx context.Context, cube string, row report) error {
-	var took []time.Duration
-	for range 9 {
-		a, err := startDev(ctx, cube)
-		if err != nil {
-			return err
-		}
-		took = append(took, a.ready)
-		if err := a.stop(); err != nil {
-			return err
-		}
-	}
-	row("agent -dev answers /v1/health as leader, p50 (p90)", spread(took), "<= 300ms")
-	return nil
-}
-
-// dev is a running cube agent -dev.
-type dev struct {
-	cmd   *exec.Cmd
-	api   *rest.Client
-	ready time.Duration // from exec to the first answer as leader
-	log   string
-}
-
-// startDev starts an agent, with env added to its environment, and waits until it leads.
-func startDev(ctx context.Context, cube string, env ...string) (*dev, error) {
-	log, err := os.CreateTemp("", "cube-bench-*.log")
-	if err != nil {
-		return nil, fmt.Errorf("make the agent's log: %w", err)
-	}
-	defer log.Close()
-	path, err := filepath.Abs(cube)
-	if err != nil {
-		return nil, fmt.Errorf("find the binary: %w", err)
-	}
-	d := &dev{cmd: exec.CommandContext(ctx, path, "agent", "-dev", "-bind", "127.0.7.1"), log: log.Name()}
-	d.cmd.Stdout, d.cmd.Stderr, d.cmd.Env = log, log, append(os.Environ(), env...)
-	if d.api, err = rest.NewClient("http://127.0.7.1:5555"); err != nil {
-		return nil, err
-	}
-	start := time.Now()
-	if err := d.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the agent: %w", err)
-	}
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if h, err := d.api.Health(ctx); err == nil && h.Leading {
-			d.ready = time.Since(start)
-			return d, nil
-		}
-		if time.Since(start) > 10*time.Second || ctx.Err() != nil {
-			d.stop()
-			text, _ := os.ReadFile(log.Name()) // without it the message is only shorter
-			return nil, fmt.Errorf("the agent does not lead after %s; its log:\n%s", time.Since(start).Round(time.Millisecond), text)
-		}
-		<-tick.C
-	}
-}
-
-func (d *dev) stop() error {
-	defer os.Remove(d.log)
-	if err := d.cmd.Process.Signal(os.Interrupt); err != nil {
-		return nil // it has ended
-	}
-	if err := d.cmd.Wait(); err != nil {
-		return fmt.Errorf("the agent ended with %w", err)
-	}
-	return nil
-}
-
-// atRest measures an agent that has nothing to do.
-func atRest(ctx context.Context, cube string, row report) error {
-	d, err := startDev(ctx, cube)
-	if err != nil {
-		return err
-	}
-	defer d.stop()
-	settle := time.NewTimer(5 * time.Second) // what starting leaves behind is gone by then
-	defer settle.Stop()
-	select {
-	case <-settle.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	before, err := cpuTime(d.cmd.Process.Pid)
-	if err != nil {
-		return err
-	}
-	const watch = 20 * time.Second
-	settle.Reset(watch)
-	select {
-	case <-settle.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	after, err := cpuTime(d.cmd.Process.Pid)
-	if err != nil {
-		return err
-	}
-	rss, err := residentKiB(d.cmd.Process.Pid)
-	if err != nil {
-		return err
-	}
-	row("agent -dev at rest, resident memory", fmt.Sprintf("%.1f MB", float64(rss)*1024/1e6), "<= 40 MB")
-	row("agent -dev at rest, share of a core", fmt.Sprintf("%.2f %%", 100*float64(after-before)/float64(watch)), "<= 0.5 %")
-	return nil
-}
-
-// cpuTime is the processor time a process has used, from /proc/PID/stat (utime and stime, in ticks of 10 ms).
-func cpuTime(pid int) (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, fmt.Errorf("read the agent's processor time: %w", err)
-	}
-	_, rest, _ := strings.Cut(string(b), ") ") // the name before it may hold spaces
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("read the agent's processor time: %d fields", len(fields))
-	}
-	var ticks int64
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("read the agent's processor time: %w", err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil
-}
-
-func residentKiB(pid int) (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, fmt.Errorf("read the agent's memory: %w", err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			return strconv.ParseInt(strings.Fields(v)[0], 10, 64)
-		}
-	}
-	return 0, fmt.Errorf("read the agent's memory: no VmRSS")
+	fmt.Fprintln(w, "\nSCENARIO -h lists its flags.")
 }

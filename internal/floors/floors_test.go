@@ -58,7 +58,12 @@ func floors() []floor {
 		{"internal/cubetest", []string{"agent", "api", "api/rest", "fsm", "client", "client/driver", "client/driver/fake", "internal/memnet"}, nil},
 		{"internal/floors", nil, nil},
 		{"internal/e2e", []string{"api", "api/rest", "internal/hello/helloimage"}, nil},
-		{"internal/bench", []string{"agent", "api", "api/rest", "client", "client/driver", "client/driver/fake", "fsm", "scheduler", "internal/session", "internal/hello/helloimage"}, nil},
+		{"internal/bench/result", nil, noRaft},
+		{"internal/bench/process", nil, noRaft},
+		{"internal/bench/cluster", []string{"agent", "api/rest", "internal/bench/process"}, noRaft},
+		{"internal/bench/fleet", []string{"agent", "api", "api/rest", "client", "client/driver", "client/driver/fake", "internal/bench/process"}, noRaft},
+		{"internal/bench", []string{"agent", "api", "api/rest", "client", "client/driver", "client/driver/fake", "fsm", "scheduler", "internal/session", "internal/hello/helloimage",
+			"internal/bench/result", "internal/bench/process", "internal/bench/cluster", "internal/bench/fleet", "internal/bench/packing"}, nil},
 	}
 }
 
