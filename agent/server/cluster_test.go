@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -16,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"cube/agent/server/members"
 	"cube/api"
 	"cube/fsm"
 	"cube/internal/memnet"
@@ -445,6 +447,14 @@ func TestRemovePeer(t *testing.T) {
 			}
 		}
 		other.until("in step", func(s *fsm.Snapshot) bool { return s.ClusterID() != "" })
+		// A removed server that gossip still calls new would be let in again.
+		for known := false; !known; {
+			changed := leader.roster.Changed.Wait()
+			known = slices.ContainsFunc(leader.roster.Servers(), func(m members.Sighting) bool { return m.ID == other.cfg.ID && m.HasState })
+			if !known {
+				<-changed
+			}
+		}
 		wantCode(t, leader.RemovePeer(context.Background(), "s", api.WriteMeta{}), api.CodeAmbiguous)
 		wantCode(t, leader.RemovePeer(context.Background(), "nobody", api.WriteMeta{}), api.CodeNotFound)
 		if err := leader.RemovePeer(context.Background(), other.cfg.ID, api.WriteMeta{}); err != nil {
