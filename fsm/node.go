@@ -21,6 +21,7 @@ type nodeRow struct {
 	held    api.Resources
 	excess  api.Resources // how far it held more than it had when it last shrank, less what was given back since
 	touched uint64        // the index at which any allocation on it last changed
+	devices []deviceUse   // see fitDevices; replaced, never changed in place
 }
 
 type nodeTables struct {
@@ -163,6 +164,7 @@ func (s *state) registerNode(b *RegisterNode) Result {
 	}
 	row.node = &node
 	row.excess = over(&row)
+	s.fitDevices(&row)
 	s.putNode(s.status(row, status, ""))
 	return s.done()
 }
@@ -291,6 +293,7 @@ func (s *state) restoreNode(r *reader) {
 	}
 	if r.err == nil {
 		n.id, n.handle = n.node.ID, handle
+		s.fitDevices(&n)
 		s.nodes.rows.Set(n)
 	}
 }

@@ -116,18 +116,19 @@ func (k *ranking) betterGroup(a, b int32) bool {
 	return better(x, y)
 }
 
-// next takes the best node, gives it an instance and binds the instance's ports. ok is false when no node can take one.
-func (k *ranking) next() (node int, ports []api.PortBinding, ok bool) {
+// next takes the best node and gives it an instance, with its ports and devices. ok is false when no node can take one.
+func (k *ranking) next() (node int, given grant, ok bool) {
 	r := k.request
 	for len(k.order) > 0 {
 		g := &k.groups[k.order[0]]
 		node = int(g.nodes[0].node)
-		if ports, ok = r.view.bind(node, r.task.Ports); !ok {
+		if given.ports, ok = r.view.bind(node, r.task.Ports); !ok {
 			g.drop()
 			k.mendGroups()
 			continue
 		}
-		r.give(node, ports)
+		given.devices = r.claim(node)
+		r.give(node, given)
 		for i, value := range g.values {
 			k.spreads[i].counts[value]++
 		}
@@ -138,9 +139,9 @@ func (k *ranking) next() (node int, ports []api.PortBinding, ok bool) {
 			g.drop()
 		}
 		k.mendGroups()
-		return node, ports, true
+		return node, given, true
 	}
-	return 0, nil, false
+	return 0, grant{}, false
 }
 
 // drop removes the group's best node.

@@ -86,7 +86,7 @@ func (k *ranking) nextByScan() (node int, ok bool) {
 		return 0, false
 	}
 	node = int(best.node)
-	r.give(node, nil)
+	r.give(node, grant{devices: r.claim(node)})
 	for i := range k.spreads {
 		k.spreads[i].counts[k.spreads[i].of[node]]++
 	}

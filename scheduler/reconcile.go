@@ -247,13 +247,13 @@ func (c *change) fill(r *request, slots []slot) (placed int) {
 			c.cut = true
 			break
 		}
-		node, ports, ok := ranking.next()
+		node, given, ok := ranking.next()
 		if !ok {
 			break
 		}
 		c.take()
 		p := api.Placement{Task: r.task.Name, Slot: s.number, Version: c.job.Version, Node: c.view.nodes[node].ID,
-			Held: r.task.Resources, Ports: ports}
+			Held: r.task.Resources, Ports: given.ports, Devices: given.devices}
 		if s.last != nil {
 			p.Replaces = s.last.ID
 		}

@@ -26,6 +26,7 @@ type request struct {
 	distinct bool            // no two instances on one node
 	hosts    []bool          // nodes that keep an instance; only if distinct
 	same     map[uint64]bool // older versions: whether their instances are what the task asks for
+	devices  []deviceAsk     // one for each of the task's device requests
 
 	turns []int32 // rounds each node has had; only for roundrobin
 }
@@ -69,6 +70,9 @@ func newRequest(v *view, job *api.Job, t *api.Task) *request {
 		} else {
 			r.askPort(p.Static)
 		}
+	}
+	for i := range t.Devices {
+		r.askDevice(&t.Devices[i])
 	}
 	return r
 }
@@ -226,9 +230,9 @@ func (r *request) count(rows []api.AllocationRow, placed []api.Placement) {
 }
 
 // give gives an instance to a node.
-func (r *request) give(node int, ports []api.PortBinding) {
+func (r *request) give(node int, g grant) {
 	v := r.view
-	v.give(node, r.task.Resources, ports)
+	v.give(node, r.task.Resources, g)
 	v.counts.task[node]++
 	v.counts.job[node]++
 	v.counts.live[node]++

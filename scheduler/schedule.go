@@ -75,7 +75,7 @@ func (b *batch) attempt(e *api.Evaluation) (answer api.JobPlan) {
 		b.view = newView(b.state, b.options)
 		for i := range b.plan.Jobs {
 			for _, p := range b.plan.Jobs[i].Placements {
-				b.view.give(b.view.ordinal(p.Node), p.Held, p.Ports)
+				b.view.give(b.view.ordinal(p.Node), p.Held, grant{p.Ports, p.Devices})
 			}
 		}
 	}

@@ -17,6 +17,9 @@ type State interface {
 	JobVersion(name string, version uint64) *api.Job
 	// Nodes yields every node with what is held on it, in the order of node IDs. The position is the node's ordinal.
 	Nodes() iter.Seq2[*api.Node, api.Resources]
+	// DevicesHeld yields the ordinal of every node that has devices, with what is held of each, in thousandths and in the
+	// order of the node's groups and their IDs. The slice is good until the next one.
+	DevicesHeld() iter.Seq2[int, []int16]
 	// JobRows yields the job's allocations that matter to a plan: all that are not terminal, and the newest one of each
 	// slot whatever its phase; by task, slot, ID.
 	JobRows(job string) iter.Seq[api.AllocationRow]

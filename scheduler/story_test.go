@@ -17,10 +17,12 @@ import (
 // TestStories runs the stories of testdata/stories: a world is described in words, schedule prints the plan and applies it.
 //
 //	nodes               one a line: NAME cpu=4 memory=8192 disk=10000 dc=dc1 KEY=VALUE (attr.x, meta.x), driver.D=REASON
-//	                    (unhealthy) or driver.D=ok, and the words down, initializing, ineligible
+//	                    (unhealthy) or driver.D=ok, device.TYPE=COUNT*MODEL,ATTRIBUTE=VALUE..., and the words down,
+//	                    initializing, ineligible
 //	job NAME            type=, priority=, dc=, scheduler=; each call is a new version. Lines: task NAME count= cpu= memory= disk=
 //	                    image= driver=; then for that task: constraint ATTR OP VALUE, affinity ATTR OP VALUE WEIGHT,
-//	                    spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=
+//	                    spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=, device TYPE count= share=, and for
+//	                    that device: if ATTR OP VALUE
 //	schedule            the jobs named, all by default; limit= algorithm= stop=SLOT
 //	report              lines: SLOT PHASE [port], of the slot's live allocation; SLOT may be web[*]
 //	down, forget        nodes: their allocations are lost
@@ -126,6 +128,8 @@ func (s *story) node(words []string) error {
 			n.Attributes[sub] = value
 		case "meta":
 			n.Meta[sub] = value
+		case "device":
+			addDevices(n, sub, value)
 		case "driver":
 			info := api.DriverInfo{Detected: true, Healthy: value == "ok"}
 			if value != "ok" {
@@ -144,6 +148,31 @@ func (s *story) node(words []string) error {
 	}
 	s.world.PutNode(n)
 	return nil
+}
+
+// addDevices gives the node a group; its IDs go on where those of the type before it end.
+func addDevices(n *api.Node, kind, text string) {
+	words := strings.Split(text, ",")
+	number, model, _ := strings.Cut(words[0], "*")
+	count, _ := strconv.Atoi(number)
+	g := api.DeviceGroup{Type: kind, Model: model}
+	for _, w := range words[1:] {
+		key, value, _ := strings.Cut(w, "=")
+		if g.Attributes == nil {
+			g.Attributes = map[string]string{}
+		}
+		g.Attributes[key] = value
+	}
+	from := 0
+	for _, other := range n.Devices {
+		if other.Type == kind {
+			from += len(other.IDs)
+		}
+	}
+	for i := range count {
+		g.IDs = append(g.IDs, fmt.Sprintf("%s%d", kind, from+i))
+	}
+	n.Devices = append(n.Devices, g)
 }
 
 func setResource(r *api.Resources, key, value string) error {
@@ -269,6 +298,21 @@ func taskLine(t *api.Task, words []string) error {
 			}
 		}
 		t.Ports = append(t.Ports, p)
+	case "device":
+		d := api.DeviceRequest{Type: at(1), Count: 1, Share: api.WholeDevice}
+		for _, w := range words[2:] {
+			key, value, _ := strings.Cut(w, "=")
+			f, _ := strconv.ParseFloat(value, 64)
+			if key == "share" {
+				d.Share = int(f * api.WholeDevice)
+			} else {
+				d.Count = int(f)
+			}
+		}
+		t.Devices = append(t.Devices, d)
+	case "if":
+		d := &t.Devices[len(t.Devices)-1]
+		d.Constraints = append(d.Constraints, api.Constraint{Attribute: at(1), Operator: at(2), Value: at(3)})
 	default:
 		return fmt.Errorf("unknown line %q", words)
 	}
@@ -336,6 +380,9 @@ func (s *story) format(p *api.Plan) string {
 					fmt.Fprintf(&b, ":%d", port.To)
 				}
 			}
+			for _, c := range pl.Devices {
+				b.WriteString(" " + claimText(c))
+			}
 			if pl.Replaces != 0 {
 				fmt.Fprintf(&b, ", replaces %d", pl.Replaces)
 			}
@@ -348,6 +395,13 @@ func (s *story) format(p *api.Plan) string {
 		}
 	}
 	return b.String()
+}
+
+func claimText(c api.DeviceClaim) string {
+	if c.Share == api.WholeDevice {
+		return c.ID
+	}
+	return fmt.Sprintf("%s:%g", c.ID, float64(c.Share)/api.WholeDevice)
 }
 
 func (s *story) name(id api.ID) string {
@@ -456,6 +510,9 @@ func (s *story) show() string {
 			for row := range s.world.Allocations(job) {
 				if row.Node == n.ID && row.Live() {
 					fmt.Fprintf(&b, " %s", api.InstanceName(row.Job, row.Task, row.Slot))
+					for _, c := range s.world.Claims(row.ID) {
+						b.WriteString("+" + claimText(c))
+					}
 				}
 			}
 		}

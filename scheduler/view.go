@@ -26,6 +26,7 @@ type view struct {
 	portCursor  []int32           // where the search for dynamic ports goes on; 0: not begun
 	sets        map[string]bitmap // what static filters let pass
 	counts      counts            // of the task being placed
+	devices     *devices          // nil if no node has any
 	scratch     []candidate       // room for a ranking
 	lastRotated int               // the node roundrobin used last in this batch, -1 for none
 
@@ -45,7 +46,9 @@ type counts struct {
 
 func newView(s State, o Options) *view {
 	v := &view{state: s, base: s.Index(), lastRotated: -1, loadOf: o.Load, taken: map[nodePort]bool{}, sets: map[string]bitmap{}}
+	any := false
 	for n, held := range s.Nodes() {
+		any = any || len(n.Devices) > 0
 		v.nodes = append(v.nodes, n)
 		v.free = append(v.free, n.Resources.Sub(held))
 	}
@@ -64,6 +67,9 @@ func newView(s State, o Options) *view {
 		v.perMemory[i] = inverse(n.Resources.Memory)
 		v.reckon(i)
 	}
+	if any {
+		v.devices = newDevices(v.nodes, s.DevicesHeld())
+	}
 	return v
 }
 
@@ -74,12 +80,21 @@ func (v *view) reckon(node int) {
 	v.memory[node] = float64(total.Memory-free.Memory) * v.perMemory[node]
 }
 
-// give takes room and ports off a node.
-func (v *view) give(node int, held api.Resources, ports []api.PortBinding) {
+// grant is what an instance is given of a node besides its resources.
+type grant struct {
+	ports   []api.PortBinding
+	devices []api.DeviceClaim
+}
+
+// give takes resources, ports and devices off a node.
+func (v *view) give(node int, held api.Resources, g grant) {
 	v.free[node] = v.free[node].Sub(held)
 	v.given[node] = v.given[node].Add(held)
-	for _, p := range ports {
+	for _, p := range g.ports {
 		v.taken[nodePort{node, p.Host}] = true
+	}
+	if len(g.devices) > 0 {
+		v.devices.take(node, v.nodes[node].Devices, g.devices)
 	}
 	v.reckon(node)
 	if v.opportunity != nil {

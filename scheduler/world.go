@@ -12,23 +12,26 @@ import (
 // the nodes make of it. The zero value is an empty world. It takes what it is given and checks nothing that the real
 // state checks. It is not safe for concurrent use; what it yields must not be changed.
 type World struct {
-	index    uint64
-	lastID   api.ID
-	nodes    []*api.Node                    // by ID
-	jobs     map[string][]*api.Job          // versions, the one in force last
-	rows     map[string][]api.AllocationRow // by job; in each by task, slot, ID
-	jobOf    map[api.ID]string
-	bindings map[api.ID][]api.PortBinding
-	held     map[string]api.Resources // by node
-	ports    map[worldPort]bool
-	blocked  map[worldPort]bool
-	done     map[worldSlot]bool
+	index   uint64
+	lastID  api.ID
+	nodes   []*api.Node                    // by ID
+	jobs    map[string][]*api.Job          // versions, the one in force last
+	rows    map[string][]api.AllocationRow // by job; in each by task, slot, ID
+	jobOf   map[api.ID]string
+	grants  map[api.ID]grant
+	held    map[string]api.Resources // by node
+	devices map[worldDevice]int16    // what is held of each
+	ports   map[worldPort]bool
+	blocked map[worldPort]bool
+	done    map[worldSlot]bool
 }
 
 type worldPort struct {
 	node string
 	port int
 }
+
+type worldDevice struct{ node, id string }
 
 type worldSlot struct {
 	job, task string
@@ -82,9 +85,13 @@ func (w *World) RemoveJob(name string) {
 	delete(w.jobs, name)
 }
 
-// PutAllocation adds an allocation with the ports it holds, or replaces the one with its ID. Without an ID it gets the
-// next one, which is returned.
-func (w *World) PutAllocation(row api.AllocationRow, ports []api.PortBinding) api.ID {
+// PutAllocation adds an allocation with the ports and devices it holds, or replaces the one with its ID. Without an ID it
+// gets the next one, which is returned.
+func (w *World) PutAllocation(row api.AllocationRow, ports []api.PortBinding, devices ...api.DeviceClaim) api.ID {
+	return w.put(row, grant{ports, devices})
+}
+
+func (w *World) put(row api.AllocationRow, g grant) api.ID {
 	w.index++
 	if row.ID == 0 {
 		row.ID = w.lastID + 1
@@ -103,20 +110,25 @@ func (w *World) PutAllocation(row api.AllocationRow, ports []api.PortBinding) ap
 	})
 	set(&w.rows, row.Job, slices.Insert(rows, i, row))
 	set(&w.jobOf, row.ID, row.Job)
-	set(&w.bindings, row.ID, ports)
+	set(&w.grants, row.ID, g)
 	w.hold(&row, 1, true)
 	return row.ID
 }
 
-// hold adds what a live allocation holds to its node, sign times, and marks its ports.
+// hold adds what a live allocation holds to its node and its devices, sign times, and marks its ports.
 func (w *World) hold(row *api.AllocationRow, sign int64, ports bool) {
 	if !row.Live() {
 		return
 	}
 	h := row.Held
 	set(&w.held, row.Node, w.held[row.Node].Add(api.Resources{CPU: sign * h.CPU, Memory: sign * h.Memory, Disk: sign * h.Disk}))
-	for _, p := range w.bindings[row.ID] {
+	g := w.grants[row.ID]
+	for _, p := range g.ports {
 		set(&w.ports, worldPort{row.Node, p.Host}, ports)
+	}
+	for _, c := range g.devices {
+		key := worldDevice{row.Node, c.ID}
+		set(&w.devices, key, w.devices[key]+int16(sign)*int16(c.Share))
 	}
 }
 
@@ -124,11 +136,14 @@ func (w *World) hold(row *api.AllocationRow, sign int64, ports bool) {
 func (w *World) Allocation(id api.ID) (row api.AllocationRow, ports []api.PortBinding, ok bool) {
 	for _, r := range w.rows[w.jobOf[id]] {
 		if r.ID == id {
-			return r, w.bindings[id], true
+			return r, w.grants[id].ports, true
 		}
 	}
 	return api.AllocationRow{}, nil, false
 }
+
+// Claims returns the devices that an allocation was given.
+func (w *World) Claims(id api.ID) []api.DeviceClaim { return w.grants[id].devices }
 
 // Allocations yields every allocation of a job, ended or not, by task, slot, ID.
 func (w *World) Allocations(job string) iter.Seq[api.AllocationRow] {
@@ -138,12 +153,12 @@ func (w *World) Allocations(job string) iter.Seq[api.AllocationRow] {
 // Report is what a node says of an allocation. A batch instance that is complete without having been told to stop has
 // completed its slot.
 func (w *World) Report(id api.ID, phase api.Phase, failure api.Failure) {
-	row, ports, ok := w.Allocation(id)
+	row, _, ok := w.Allocation(id)
 	if !ok || row.Phase.Terminal() {
 		return
 	}
 	row.Phase, row.Failure = phase, failure
-	w.PutAllocation(row, ports)
+	w.put(row, w.grants[id])
 	if j := w.Job(row.Job); j != nil && j.Type == api.JobBatch && phase == api.PhaseComplete && row.Desired == api.DesiredRun {
 		set(&w.done, worldSlot{row.Job, row.Task, row.Version, row.Slot}, true)
 	}
@@ -166,16 +181,16 @@ func (w *World) Apply(p *api.Plan) {
 			w.change(id, func(row *api.AllocationRow) { row.Version = w.Job(j.Job).Version })
 		}
 		for _, p := range j.Placements {
-			w.PutAllocation(api.AllocationRow{Job: j.Job, Task: p.Task, Slot: p.Slot, Version: p.Version, Node: p.Node,
-				Replaces: p.Replaces, Evaluation: j.Evaluation, Held: p.Held}, p.Ports)
+			w.put(api.AllocationRow{Job: j.Job, Task: p.Task, Slot: p.Slot, Version: p.Version, Node: p.Node,
+				Replaces: p.Replaces, Evaluation: j.Evaluation, Held: p.Held}, grant{p.Ports, p.Devices})
 		}
 	}
 }
 
 func (w *World) change(id api.ID, f func(*api.AllocationRow)) {
-	if row, ports, ok := w.Allocation(id); ok {
+	if row, _, ok := w.Allocation(id); ok {
 		f(&row)
-		w.PutAllocation(row, ports)
+		w.put(row, w.grants[id])
 	}
 }
 
@@ -205,6 +220,23 @@ func (w *World) Nodes() iter.Seq2[*api.Node, api.Resources] {
 	return func(yield func(*api.Node, api.Resources) bool) {
 		for _, n := range w.nodes {
 			if !yield(n, w.held[n.ID]) {
+				return
+			}
+		}
+	}
+}
+
+// DevicesHeld implements State.
+func (w *World) DevicesHeld() iter.Seq2[int, []int16] {
+	return func(yield func(int, []int16) bool) {
+		for i, n := range w.nodes {
+			var held []int16
+			for _, g := range n.Devices {
+				for _, id := range g.IDs {
+					held = append(held, w.devices[worldDevice{n.ID, id}])
+				}
+			}
+			if len(held) > 0 && !yield(i, held) {
 				return
 			}
 		}
