@@ -18,7 +18,7 @@ import (
 
 // scenario is something that can be measured by one command.
 type scenario struct {
-	name, what string
+	name, what string                                         // what is "" where another scenario runs it, in a process of its own
 	run        func(ctx context.Context, args []string) error // args follow the name
 }
 
@@ -26,6 +26,8 @@ type scenario struct {
 func scenarios() []scenario {
 	return []scenario{
 		{"agent", "one agent: start, rest, binary size, and what it adds to Docker's own start", measureAgent},
+		{"watch", "10,000 blocking queries: how soon a change reaches all, what they cost", measureWatch},
+		{watchersName, "", watchers},
 	}
 }
 
@@ -60,6 +62,9 @@ func usage(w io.Writer) {
 	fmt.Fprintln(w, "Usage: go run -tags hashicorpmetrics ./internal/bench SCENARIO [flags]")
 	fmt.Fprintln(w)
 	for _, s := range scenarios() {
+		if s.what == "" {
+			continue
+		}
 		fmt.Fprintf(w, "  %-10s %s\n", s.name, s.what)
 	}
 	fmt.Fprintln(w, "\nSCENARIO -h lists its flags.")

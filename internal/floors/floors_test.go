@@ -60,10 +60,11 @@ func floors() []floor {
 		{"internal/e2e", []string{"api", "api/rest", "internal/hello/helloimage"}, nil},
 		{"internal/bench/result", nil, noRaft},
 		{"internal/bench/process", nil, noRaft},
+		{"internal/bench/watch", []string{"api", "internal/bench/cluster", "internal/bench/process", "internal/bench/result"}, nil},
 		{"internal/bench/cluster", []string{"agent", "api/rest", "internal/bench/process"}, noRaft},
 		{"internal/bench/fleet", []string{"agent", "api", "api/rest", "client", "client/driver", "client/driver/fake", "internal/bench/process"}, noRaft},
 		{"internal/bench", []string{"agent", "api", "api/rest", "client", "client/driver", "client/driver/fake", "fsm", "scheduler", "internal/session", "internal/hello/helloimage",
-			"internal/bench/result", "internal/bench/process", "internal/bench/cluster", "internal/bench/fleet", "internal/bench/packing"}, nil},
+			"internal/bench/result", "internal/bench/process", "internal/bench/cluster", "internal/bench/fleet", "internal/bench/packing", "internal/bench/watch"}, nil},
 	}
 }
 
