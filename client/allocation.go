@@ -69,6 +69,7 @@ type work struct {
 	Version uint64 // of the job, as assigned last
 	Driver  string // "": not known, since the job's specification has not arrived
 	Ports   []api.PortBinding
+	Devices []api.DeviceClaim `json:",omitempty"`
 }
 
 // lane is the runner's own: what is in flight and awaited. It is not kept over a restart, when nothing is.

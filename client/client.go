@@ -39,6 +39,7 @@ type Client struct {
 	drivers []driver.Driver
 	made    int // times that drivers were made
 	infos   map[string]api.DriverInfo
+	devices devices
 }
 
 var _ api.Worker = (*Client)(nil)
@@ -53,9 +54,6 @@ func New(cfg Config) (*Client, error) {
 	cfg.Tuning = cfg.Tuning.withDefaults()
 	if cfg.Machine == nil {
 		cfg.Machine = &procMachine{root: "/"}
-	}
-	if cfg.DiskPath == "" {
-		cfg.DiskPath = cfg.DataDir
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
@@ -204,6 +202,7 @@ func (c *Client) Run(ctx context.Context) (err error) {
 	if err := c.makeDrivers(); err != nil {
 		return err
 	}
+	c.fingerprintDevices(true)
 	c.fingerprintDrivers(ctx, func(api.DriverInfo) bool { return true })
 	c.runner.restore(c.left, c.cfg.DecodeJob)
 	c.left = nil
@@ -324,13 +323,15 @@ type Config struct {
 	HTTPAddr   string // the agent's HTTP API, for people who look at the node
 	Version    string // of Cube
 
-	// DataDir is this client's own: state.db, node-id, lock and alloc/<id>/, one directory an allocation.
+	// DataDir is this client's own: state.db, node-id, lock and alloc/<id>/, one directory an allocation. Its file system's
+	// free space is the disk that the node offers.
 	DataDir string
-	// DiskPath is where instances' disk comes from: its file system's free space is what the node offers. Default: DataDir.
-	DiskPath string
 
 	Meta     map[string]string
 	Reserved api.Resources // held back from what the machine has
+	// Devices finds what devices there are now, in the order of api.SortDevices; nil: the node has none. It is asked
+	// as often as drivers are, see Tuning.Fingerprint, by one goroutine at a time. An error says in one line what is not offered, beside what is.
+	Devices func() ([]api.DeviceGroup, error)
 
 	// NewIdentity makes the node a new one: the way out when a data directory was copied from a machine that still runs.
 	NewIdentity bool

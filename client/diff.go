@@ -78,7 +78,7 @@ func differs(w *api.Assignment, a *allocation) bool {
 func begin(w *api.Assignment) allocation {
 	return allocation{
 		ID: w.ID, Stage: stageLook,
-		work:   work{Job: w.Job, Task: w.Task, Slot: w.Slot, Version: w.Version, Ports: w.Ports},
+		work:   work{Job: w.Job, Task: w.Task, Slot: w.Slot, Version: w.Version, Ports: w.Ports, Devices: w.Devices},
 		Status: api.AllocationStatus{ID: w.ID, Seq: w.Seq, Restarts: w.Restarts, Phase: w.Phase},
 	}
 }
@@ -97,7 +97,8 @@ func anew(a allocation, w *api.Assignment) allocation {
 
 // update takes what may change in an allocation that goes on.
 func update(a allocation, w *api.Assignment) allocation {
-	a.Job, a.Task, a.Slot, a.Version, a.Ports = w.Job, w.Task, w.Slot, w.Version, w.Ports
+	a.Job, a.Task, a.Slot, a.Version = w.Job, w.Task, w.Slot, w.Version
+	a.Ports, a.Devices = w.Ports, w.Devices
 	return a
 }
 

@@ -1,9 +1,12 @@
 package client
 
 import (
+	"errors"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,6 +173,51 @@ func TestUnchangedNodeIsNotRegisteredAgain(t *testing.T) {
 		if n := len(w.s.registrations()); n != 3 || !w.s.registrations()[2].Node.Drivers["fake"].Healthy {
 			t.Errorf("registered %d times after it was healed, want three times", n)
 		}
+	})
+}
+
+// TestDevicesComeAndGo: the node says what devices it has now, and an instance is started when those that it holds are there.
+func TestDevicesComeAndGo(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		both := []api.DeviceGroup{{Type: "gpu", Model: "A100", IDs: []string{"GPU-1", "GPU-2"}}}
+		one := []api.DeviceGroup{{Type: "gpu", Model: "A100", IDs: []string{"GPU-1"}}}
+		var mu sync.Mutex
+		there, trouble := both, error(nil)
+		now := func(groups []api.DeviceGroup, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			there, trouble = groups, err
+		}
+		w.tune = func(c *Config) {
+			c.Devices = func() ([]api.DeviceGroup, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return there, trouble
+			}
+		}
+		says := func(times int, groups []api.DeviceGroup, trouble string) {
+			t.Helper()
+			all := w.s.registrations()
+			if last := all[len(all)-1].Node; len(all) != times || !reflect.DeepEqual(last.Devices, groups) || last.Attributes["device.trouble"] != trouble {
+				t.Errorf("registered %d times, at last with %+v and %q; want %d times, %+v and %q", len(all), last.Devices, last.Attributes["device.trouble"], times, groups, trouble)
+			}
+		}
+		w.up()
+		w.after(time.Hour)
+		says(1, both, "")
+		now(one, errors.New("GPU 0000:02:00.0: it fell off the bus"))
+		w.after(31 * time.Second)
+		says(2, one, "GPU 0000:02:00.0: it fell off the bus")
+		id := w.s.placeWith(w.c.NodeID(), job(nil), 0, []api.DeviceClaim{{Type: "gpu", ID: "GPU-2", Share: api.WholeDevice}})
+		w.after(time.Second)
+		if st := w.wantPhase(id, 1, api.PhasePending); st.Message != "start failed: node node-a has no gpu GPU-2 any more; restart 1 in 5m" {
+			t.Errorf("without its device it is reported with %q", st.Message)
+		}
+		now(both, nil)
+		w.after(6 * time.Second) // where something is amiss the node looks more often
+		says(3, both, "")
+		w.after(5 * time.Minute)
+		w.wantPhase(id, 1, api.PhaseRunning)
 	})
 }
 

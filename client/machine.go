@@ -29,7 +29,7 @@ const unhealthyOften = 6
 
 // fingerprintMachine measures what does not change while the agent runs.
 func (c *Client) fingerprintMachine() error {
-	attributes, total, err := c.cfg.Machine.Facts(c.cfg.DiskPath)
+	attributes, total, err := c.cfg.Machine.Facts(c.cfg.DataDir)
 	if err != nil {
 		return fmt.Errorf("measure this machine: %w", err)
 	}
@@ -71,10 +71,38 @@ func (c *Client) fingerprintDrivers(ctx context.Context, due func(api.DriverInfo
 	c.refresh()
 }
 
+// devices are what was found of them at the latest look.
+type devices struct {
+	groups  []api.DeviceGroup
+	trouble string // what is not offered, and why
+}
+
+// fingerprintDevices looks what devices there are, if all or something was amiss with them. The next refresh makes the node
+// say so.
+func (c *Client) fingerprintDevices(all bool) {
+	c.mu.Lock()
+	before := c.devices.trouble
+	c.mu.Unlock()
+	if c.cfg.Devices == nil || !all && before == "" {
+		return
+	}
+	var found devices
+	var err error
+	if found.groups, err = c.cfg.Devices(); err != nil {
+		found.trouble = err.Error()
+	}
+	c.mu.Lock()
+	c.devices = found
+	c.mu.Unlock()
+	if found.trouble != "" && found.trouble != before {
+		c.log.Warn("a device is not offered to tasks", "reason", found.trouble)
+	}
+}
+
 // refresh makes the node say what is known now.
 func (c *Client) refresh() {
 	c.mu.Lock()
-	infos := c.infos
+	infos, devices := c.infos, c.devices
 	c.mu.Unlock()
 	attributes := maps.Clone(c.attributes)
 	if attributes == nil {
@@ -97,10 +125,13 @@ func (c *Client) refresh() {
 			attributes["client.trouble"] = "the client's state is not saved: " + err.Error()
 		}
 	}
+	if devices.trouble != "" {
+		attributes["device.trouble"] = devices.trouble
+	}
 	node := &api.Node{
 		ID: c.id, Name: c.cfg.Name, Datacenter: c.cfg.Datacenter, Address: c.cfg.Address, HTTPAddr: c.cfg.HTTPAddr,
 		Version: c.cfg.Version, Attributes: attributes, Meta: c.cfg.Meta, Resources: c.total, Drivers: infos,
-		Incarnation: c.incarnation,
+		Devices: devices.groups, Incarnation: c.incarnation,
 	}
 	if old := c.node.Load(); old == nil || !reflect.DeepEqual(old, node) {
 		c.node.Store(node)
@@ -110,7 +141,7 @@ func (c *Client) refresh() {
 // describe returns what the node says of itself. It is shared: callers do not change it.
 func (c *Client) describe() *api.Node { return c.node.Load() }
 
-// watchDrivers asks the drivers for their fingerprint from time to time, until ctx is done, and has the node registered
+// watchDrivers asks the drivers for their fingerprint from time to time, and looks at the devices, until ctx is done, and has the node registered
 // anew when something has changed.
 func (c *Client) watchDrivers(ctx context.Context) {
 	tick := time.NewTicker(max(c.cfg.Tuning.Fingerprint/unhealthyOften, time.Millisecond))
@@ -122,6 +153,7 @@ func (c *Client) watchDrivers(ctx context.Context) {
 			return
 		}
 		all := n%unhealthyOften == 0
+		c.fingerprintDevices(all)
 		c.fingerprintDrivers(ctx, func(i api.DriverInfo) bool { return all || !i.Healthy })
 		if ctx.Err() == nil {
 			c.link.outOfDate(c.describe())
@@ -131,7 +163,7 @@ func (c *Client) watchDrivers(ctx context.Context) {
 
 // load measures the machine, nil if that is not possible now.
 func (c *Client) load() *api.NodeLoad {
-	load, err := c.cfg.Machine.Load(c.cfg.DiskPath)
+	load, err := c.cfg.Machine.Load(c.cfg.DataDir)
 	if err != nil {
 		c.log.Debug("the machine's load is not measured", "error", err)
 		return nil

@@ -64,12 +64,17 @@ func (s *servers) change(f func(index uint64)) {
 
 // place puts an instance of the job's only task on the node.
 func (s *servers) place(node string, job *api.Job, slot uint32, ports ...api.PortBinding) api.ID {
+	return s.placeWith(node, job, slot, nil, ports...)
+}
+
+// placeWith puts one there that holds devices.
+func (s *servers) placeWith(node string, job *api.Job, slot uint32, devices []api.DeviceClaim, ports ...api.PortBinding) api.ID {
 	var id api.ID
 	s.change(func(index uint64) {
 		s.jobs[specKey{job.Name, job.Version}] = job
 		id = api.MakeID(s.epoch, uint32(index))
 		s.rows[id] = &row{node: node, index: index, Assignment: api.Assignment{
-			ID: id, Job: job.Name, Version: job.Version, Task: job.Tasks[0].Name, Slot: slot, Ports: ports}}
+			ID: id, Job: job.Name, Version: job.Version, Task: job.Tasks[0].Name, Slot: slot, Ports: ports, Devices: devices}}
 	})
 	return id
 }

@@ -2,12 +2,14 @@ package client
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 
 	"cube/api"
+	"cube/client/device"
 	"cube/client/driver"
 )
 
@@ -71,7 +73,28 @@ func environment(a *allocation, t *api.Task, n *api.Node, id string) map[string]
 		env["CUBE_HOST_PORT_"+key] = strconv.Itoa(b.Host)
 		env["CUBE_PORT_"+key] = strconv.Itoa(bindPort(b, t.Driver))
 	}
+	ids := map[string]string{}
+	for _, d := range a.Devices {
+		key := "CUBE_DEVICE_" + strings.ToUpper(envKey(d.Type))
+		ids[key] = strings.TrimPrefix(ids[key]+","+d.ID, ",")
+		env[key+"_SHARE"] = api.FormatShare(d.Share)
+	}
+	maps.Copy(env, ids) // last: a type may be called after another's share
 	return env
+}
+
+// heldDevices describes what an allocation holds of its node's devices. It fails when one is not there any more.
+func heldDevices(a *allocation, n *api.Node) ([]driver.Device, error) {
+	var out []driver.Device
+	for _, claim := range a.Devices {
+		i := slices.IndexFunc(n.Devices, func(g api.DeviceGroup) bool { return g.Type == claim.Type && slices.Contains(g.IDs, claim.ID) })
+		if i < 0 {
+			return nil, fmt.Errorf("node %s has no %s %s any more", n.Name, claim.Type, claim.ID)
+		}
+		g := &n.Devices[i]
+		out = append(out, driver.Device{DeviceClaim: claim, Vendor: device.Vendor(g), Path: device.Path(g, claim.ID)})
+	}
+	return out, nil
 }
 
 // filler replaces the run-time ${names} and remembers those that nothing is known of.
@@ -136,10 +159,14 @@ func configure(a *allocation, t *api.Task, n *api.Node, o driver.Owner, id, dir 
 		}
 		return n.Attribute(name)
 	}}
+	held, err := heldDevices(a, n)
+	if err != nil {
+		return nil, err
+	}
 	c := &driver.Config{
 		Owner: o, Key: a.key(), Text: id, Job: a.Job, Task: a.Task, Slot: a.Slot, Version: a.Version,
 		Image: f.text(t.Image), Command: f.text(t.Command), Args: f.list(t.Args), User: f.text(t.User), WorkDir: f.text(t.WorkDir),
-		Address: n.Address, Ports: a.Ports, Held: t.Resources, Dir: dir,
+		Address: n.Address, Ports: a.Ports, Devices: held, Held: t.Resources, Dir: dir,
 		Env: make(map[string]string, len(env)+len(t.Env)),
 	}
 	for k, v := range t.Env {

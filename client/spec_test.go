@@ -36,6 +36,46 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestDevicesThatAnInstanceHolds: the instance is told which they are, and the driver how to hand them over.
+func TestDevicesThatAnInstanceHolds(t *testing.T) {
+	a, task, n := specWorld(func(task *api.Task) { task.Args = []string{"-on=${CUBE_DEVICE_GPU}"} })
+	n.Devices = []api.DeviceGroup{
+		{Type: "fuse", IDs: []string{"/dev/fuse"}},
+		{Type: "gpu", Model: "A100", IDs: []string{"GPU-1", "GPU-2", "GPU-3"}, Attributes: map[string]string{"vendor": "nvidia"}},
+		{Type: "gpu-share", IDs: []string{"s1"}},
+		{Type: "kvm", IDs: []string{"kvm-00", "kvm-01"}, Attributes: map[string]string{"path": "/dev/kvm"}},
+	}
+	a.Devices = []api.DeviceClaim{{Type: "fuse", ID: "/dev/fuse", Share: 1000}, {Type: "gpu", ID: "GPU-3", Share: 1000}, {Type: "gpu", ID: "GPU-1", Share: 1000},
+		{Type: "kvm", ID: "kvm-01", Share: 125}}
+	got, err := configure(a, task, n, driver.Owner{}, "id7", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []driver.Device{
+		{DeviceClaim: a.Devices[0], Path: "/dev/fuse"}, {DeviceClaim: a.Devices[1], Vendor: "nvidia"}, {DeviceClaim: a.Devices[2], Vendor: "nvidia"},
+		{DeviceClaim: a.Devices[3], Path: "/dev/kvm"},
+	}
+	if diff := cmp.Diff(want, got.Devices); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for key, value := range map[string]string{"CUBE_DEVICE_FUSE": "/dev/fuse", "CUBE_DEVICE_GPU": "GPU-3,GPU-1", "CUBE_DEVICE_GPU_SHARE": "1", "CUBE_DEVICE_KVM": "kvm-01", "CUBE_DEVICE_KVM_SHARE": "0.125"} {
+		if got.Env[key] != value {
+			t.Errorf("%s=%s, want %s", key, got.Env[key], value)
+		}
+	}
+	if got.Args[0] != "-on=GPU-3,GPU-1" {
+		t.Errorf("args %q", got.Args)
+	}
+	a.Devices = []api.DeviceClaim{{Type: "gpu-share", ID: "s1", Share: 1000}, {Type: "gpu", ID: "GPU-1", Share: 500}}
+	if env := environment(a, task, n, "id7"); env["CUBE_DEVICE_GPU_SHARE"] != "s1" || env["CUBE_DEVICE_GPU_SHARE_SHARE"] != "1" {
+		t.Errorf("a type called gpu-share is told of as %q", env["CUBE_DEVICE_GPU_SHARE"])
+	}
+	a.Devices[1].ID = "GPU-9"
+	if _, err := configure(a, task, n, driver.Owner{}, "id7", ""); err == nil || err.Error() != "node node-a has no gpu GPU-9 any more" {
+		t.Errorf("a device that is gone: %v", err)
+	}
+}
+
 func TestConfigureFillsInEverywhere(t *testing.T) {
 	a, task, n := specWorld(func(task *api.Task) {
 		task.Image = "app:${meta.rack}"

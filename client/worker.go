@@ -17,7 +17,7 @@ func (c *Client) Stats(ctx context.Context) (*api.NodeLoad, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	load, err := c.cfg.Machine.Load(c.cfg.DiskPath)
+	load, err := c.cfg.Machine.Load(c.cfg.DataDir)
 	if err != nil {
 		return nil, api.Errorf(api.CodeInternal, "measure node %s: %w", c.cfg.Name, err)
 	}

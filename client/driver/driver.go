@@ -39,10 +39,17 @@ type Config struct {
 	WorkDir string
 	Address string // of the node: ports are published on it
 	Ports   []api.PortBinding
-	Devices []api.DeviceClaim
+	Devices []Device
 	Held    api.Resources
 	Options map[string]any // the task's config block, already checked by CheckOptions
 	Dir     string         // a directory on the node that is this allocation's own; it exists
+}
+
+// Device is a device of the node that an instance holds.
+type Device struct {
+	api.DeviceClaim
+	Vendor string // "nvidia": its toolkit hands the device to containers, by ID
+	Path   string // the file on the node that it is, such as /dev/kvm; "": it is none
 }
 
 // Handle is how a driver finds an instance again after the agent has started anew. It is kept in the client's state file

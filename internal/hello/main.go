@@ -33,6 +33,7 @@ type options struct {
 	ignoreTerm bool
 	memory     int
 	show       bool
+	open       string
 }
 
 func main() {
@@ -51,6 +52,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	f.BoolVar(&o.ignoreTerm, "ignore-term", false, "go on after SIGTERM")
 	f.IntVar(&o.memory, "memory", 0, "hold so many MiB of memory")
 	f.BoolVar(&o.show, "show", false, "print arguments, environment, directory and user as one line of JSON")
+	f.StringVar(&o.open, "open", "", "open the `file`, such as a device, to read and write, or end with 1")
 	if err := f.Parse(args); err != nil {
 		return 2
 	}
@@ -64,6 +66,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 			fmt.Fprintf(stderr, "hello: print the surroundings: %v\n", err)
 			return 1
 		}
+	}
+	if o.open != "" {
+		file, err := os.OpenFile(o.open, os.O_RDWR, 0)
+		if err != nil {
+			fmt.Fprintf(stderr, "hello: %v\n", err)
+			return 1
+		}
+		defer file.Close()
+		fmt.Fprintf(stdout, "opened %s\n", o.open)
 	}
 	for i := 1; i <= o.lines; i++ {
 		fmt.Fprintf(stdout, "out %d\n", i)

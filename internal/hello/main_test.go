@@ -18,6 +18,8 @@ func TestRun(t *testing.T) {
 		{"-listen none -lines 2 -exit-after 0s -exit-code 3", 3, "out 1\nout 2\n", "err 1\nerr 2\n"},
 		{"-listen none -exit-after 1ms -memory 1", 0, "", ""},
 		{"-listen 127.0.0.1:70000", 1, "", "hello: listen tcp: address 70000: invalid port"},
+		{"-listen none -exit-after 0s -open /dev/null", 0, "opened /dev/null\n", ""},
+		{"-listen none -exit-after 0s -open /dev/null/x", 1, "", "hello: open /dev/null/x: not a directory"},
 		{"-no-such-flag", 2, "", "flag provided but not defined: -no-such-flag"},
 	} {
 		var stdout, stderr strings.Builder

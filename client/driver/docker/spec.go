@@ -65,8 +65,9 @@ func (d *Driver) labels(c *driver.Config, o *options) map[string]string {
 // containerConfig is what runs inside.
 func (d *Driver) containerConfig(c *driver.Config, o *options) *container.Config {
 	var env []string
-	for _, k := range slices.Sorted(maps.Keys(c.Env)) {
-		env = append(env, k+"="+c.Env[k])
+	set := environment(c)
+	for _, k := range slices.Sorted(maps.Keys(set)) {
+		env = append(env, k+"="+set[k])
 	}
 	var command []string
 	if c.Command != "" {
@@ -90,7 +91,7 @@ func (d *Driver) containerConfig(c *driver.Config, o *options) *container.Config
 }
 
 // hostConfig is what the container gets of the machine. It sets what a task may have and nothing else: no privileges, no
-// namespaces of the host, no directories of the host, no devices.
+// namespaces of the host, no directories of the host, no devices but those that were placed with it.
 func hostConfig(c *driver.Config, o *options) *container.HostConfig {
 	memory, pids := c.Held.Memory*mib, int64(pidsLimit)
 	return &container.HostConfig{
@@ -107,6 +108,9 @@ func hostConfig(c *driver.Config, o *options) *container.HostConfig {
 			Memory:     memory,
 			MemorySwap: memory, // of both together: no swap
 			PidsLimit:  &pids,
+
+			Devices:        deviceFiles(c),
+			DeviceRequests: deviceRequests(c),
 		},
 	}
 }

@@ -21,6 +21,14 @@ func everything() *driver.Config {
 		User: "1000", WorkDir: "/srv", Address: "127.0.0.2",
 		Ports: []api.PortBinding{{Label: "http", Host: 20001, To: 8080}, {Label: "raw", Host: 20002}},
 		Held:  api.Resources{CPU: 250, Memory: 64},
+		Devices: []driver.Device{
+			{DeviceClaim: api.DeviceClaim{Type: "fuse", ID: "/dev/fuse", Share: 1000}, Path: "/dev/fuse"},
+			{DeviceClaim: api.DeviceClaim{Type: "gpu", ID: "GPU-2", Share: 1000}, Vendor: "nvidia"},
+			{DeviceClaim: api.DeviceClaim{Type: "gpu", ID: "GPU-1", Share: 1000}, Vendor: "nvidia"},
+			{DeviceClaim: api.DeviceClaim{Type: "kvm", ID: "kvm-00", Share: 1000}, Path: "/dev/kvm"},
+			{DeviceClaim: api.DeviceClaim{Type: "kvm", ID: "kvm-03", Share: 1000}, Path: "/dev/kvm"},
+			{DeviceClaim: api.DeviceClaim{Type: "licence", ID: "l1", Share: 1000}},
+		},
 		Options: map[string]any{
 			"cap_drop": []any{"CHOWN"}, "entrypoint": []any{"/hello"}, "extra_hosts": []any{"db:10.0.0.1"}, "force_pull": true,
 			"hostname": "web1", "labels": map[string]any{"team": "shop"}, "log_max_files": float64(3), "log_max_size": "1MiB",
@@ -36,6 +44,7 @@ func TestHostConfigIsAllowed(t *testing.T) {
 		"LogConfig": true, "PortBindings": true, "RestartPolicy": true, "CapDrop": true, "ExtraHosts": true,
 		"ReadonlyRootfs": true, "SecurityOpt": true, "Tmpfs": true,
 		"Resources.CPUShares": true, "Resources.Memory": true, "Resources.MemorySwap": true, "Resources.PidsLimit": true,
+		"Resources.Devices": true, "Resources.DeviceRequests": true,
 	}
 	c := everything()
 	o, err := parseOptions(c.Options)
@@ -89,7 +98,11 @@ func TestContainer(t *testing.T) {
 		{"raw", host.PortBindings["20002/tcp"][0].HostPort, "20002"},
 		{"command", []string(in.Cmd), []string{"serve", "-v"}},
 		{"entry point", []string(in.Entrypoint), []string{"/hello"}},
-		{"environment", in.Env, []string{"A=1", "B=2"}},
+		{"environment", in.Env, []string{"A=1", "B=2", "NVIDIA_VISIBLE_DEVICES=GPU-2,GPU-1"}},
+		{"device requests", host.DeviceRequests, []container.DeviceRequest{{Driver: "nvidia", DeviceIDs: []string{"GPU-2", "GPU-1"}, Capabilities: [][]string{{"gpu"}}}}},
+		{"device files", host.Devices, []container.DeviceMapping{
+			{PathOnHost: "/dev/fuse", PathInContainer: "/dev/fuse", CgroupPermissions: "rw"}, {PathOnHost: "/dev/kvm", PathInContainer: "/dev/kvm", CgroupPermissions: "rw"},
+		}},
 		{"host name", in.Hostname, "web1"},
 		{"user", in.User, "1000"},
 		{"directory", in.WorkingDir, "/srv"},
@@ -143,5 +156,20 @@ func TestTakenPort(t *testing.T) {
 		if got := takenPort(c, text); got != want {
 			t.Errorf("%q names port %d, want %d", text, got, want)
 		}
+	}
+}
+
+// TestNoDevices: who holds none gets none, and nothing is said of any.
+func TestNoDevices(t *testing.T) {
+	c := everything()
+	for _, devices := range [][]driver.Device{nil, {{DeviceClaim: api.DeviceClaim{Type: "licence", ID: "l1", Share: 500}}}} {
+		c.Devices = devices
+		c.Env = map[string]string{"NVIDIA_VISIBLE_DEVICES": "none"}
+		if deviceFiles(c) != nil || deviceRequests(c) != nil || !maps.Equal(environment(c), c.Env) {
+			t.Errorf("with %+v: files %+v, requests %+v, environment %v", devices, deviceFiles(c), deviceRequests(c), environment(c))
+		}
+	}
+	if everything().Env[visibleNvidia] != "" {
+		t.Error("the shared environment was changed")
 	}
 }

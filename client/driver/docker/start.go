@@ -204,6 +204,9 @@ func startError(c *driver.Config, text string) error {
 		port := takenPort(c, text)
 		return &driver.StartError{Failure: api.FailurePortTaken, Port: port, Err: fmt.Errorf("port %d of %s is taken by something outside Cube", port, c.Address)}
 	}
+	if trouble := deviceTrouble(c, text); trouble != "" {
+		return failed(true, errors.New(trouble)).err // until the machine is set right
+	}
 	// What does not depend on the moment: the command, the user or the address is wrong.
 	permanent := false
 	for _, s := range []string{"executable file not found", "no such file or directory", "permission denied", "unable to find user", "cannot assign requested address"} {
