@@ -86,6 +86,7 @@ func (a *Agent) serverMetrics(p *prometheus) {
 	p.counter("cube_plan_seconds_total", "Time spent planning and committing.", m.PlanTime.Seconds())
 	p.counter("cube_placements_total", "Placements accepted.", float64(m.Placements))
 	p.counter("cube_rejections_total", "Placements rejected at commit.", float64(m.Rejections))
+	p.counter("cube_reads_total", "Reads of the state for people; whoever asks the same at the same time shares one.", float64(m.Reads))
 	p.counter("cube_reports_total", "Reports of nodes.", float64(m.Reports))
 	p.counter("cube_report_entries_total", "Log entries that carried them.", float64(m.ReportEntries))
 	p.counter("cube_snapshots_total", "Snapshots taken.", float64(m.Snapshots))

@@ -325,6 +325,8 @@ type Metrics struct {
 	Placements uint64
 	Rejections uint64
 
+	Reads uint64 // of the state, for people: whatever number of them each answers
+
 	Reports       uint64
 	ReportEntries uint64 // log entries that carried them
 
@@ -334,7 +336,7 @@ type Metrics struct {
 
 // counters are the parts of Metrics that are counted as they happen.
 type counters struct {
-	plans, planTime, placements, rejections, reports, reportEntries, snapshots, snapshotTime atomic.Uint64
+	plans, planTime, placements, rejections, reads, reports, reportEntries, snapshots, snapshotTime atomic.Uint64
 }
 
 func (c *counters) planned(took time.Duration, placed, rejected int) {
@@ -357,7 +359,7 @@ func (s *Server) Metrics() Metrics {
 		AppliedIndex: s.node.AppliedIndex(), CommitIndex: s.node.CommitIndex(), LastIndex: s.node.LastIndex(), Term: s.node.CurrentTerm(),
 		Leading: self, LeaderKnown: known, Servers: len(s.node.Servers()), Sessions: s.registry.Len(),
 		Plans: c.plans.Load(), PlanTime: time.Duration(c.planTime.Load()), Placements: c.placements.Load(), Rejections: c.rejections.Load(),
-		Reports: c.reports.Load(), ReportEntries: c.reportEntries.Load(),
+		Reads: c.reads.Load(), Reports: c.reports.Load(), ReportEntries: c.reportEntries.Load(),
 		Snapshots: c.snapshots.Load(), SnapshotTime: time.Duration(c.snapshotTime.Load()),
 	}
 }

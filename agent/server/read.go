@@ -37,6 +37,7 @@ func read[T any](ctx context.Context, s *Server, q api.Query, l lookup[T]) (answ
 	if q.Awake != nil {
 		q.Awake()
 	}
+	s.metrics.reads.Add(1)
 	// What is answered may be newer than the index: then the next wait ends at once, and nothing is missed.
 	if answer, err = l.get(s.machine.Snapshot()); err != nil {
 		return answer, meta, err

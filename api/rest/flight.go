@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -11,14 +12,14 @@ import (
 	"cube/api"
 )
 
-// answer is what a read has found, as it is sent.
-type answer struct {
+// finding is what a read has found, as it is sent.
+type finding struct {
 	body []byte // shared by all who are sent it
 	meta api.ReadMeta
 }
 
-// send writes the answer. The peer may be gone; there is nobody left to tell.
-func (a answer) send(w http.ResponseWriter) {
+// send writes it as the answer. The peer may be gone; there is nobody left to tell.
+func (a finding) send(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set(HeaderIndex, strconv.FormatUint(a.meta.Index, 10))
 	if a.meta.Stale {
@@ -30,8 +31,8 @@ func (a answer) send(w http.ResponseWriter) {
 	w.Write(a.body)
 }
 
-// ask reads the cluster and encodes what it says.
-type ask func(context.Context, api.Query) (answer, error)
+// reading reads the cluster and encodes what it says.
+type reading func(context.Context, api.Query) (finding, error)
 
 // question tells the reads apart that cannot share an answer. How long they wait is not part of it.
 type question struct {
@@ -50,21 +51,38 @@ type flights struct {
 	latest map[question]*flight // that have not landed
 }
 
-// flight is one read on behalf of many. Its goroutine ends before the last of them leaves.
+// seatsInRow is how many are woken together. Ten thousand at once would stand in the scheduler's queue before everything
+// else that the process does: for a leader that is long enough to miss its own heartbeats and lose its leadership.
+const seatsInRow = 64
+
+// flight is one read on behalf of many. Its goroutine ends when the last of them has left.
 type flight struct {
 	cancel context.CancelFunc
 	after  <-chan struct{} // the flight before it has landed; nil for none
-	landed chan struct{}   // closed when answer and err are set
-	answer answer
+	landed chan struct{}   // closed when found and err are set
+	found  finding
 	err    error
 
-	boarding bool // guarded by flights.mu, as is aboard
-	aboard   int  // at 0 the read is called off
+	// guarded by flights.mu
+	boarding bool
+	aboard   int             // at 0 the read is called off
+	seated   int             // aboard or gone
+	rows     []chan struct{} // each closed when its turn to leave has come, after landed
+}
+
+// seat returns the row of the next who boards. The caller holds flights.mu.
+func (f *flight) seat() <-chan struct{} {
+	if f.seated%seatsInRow == 0 {
+		f.rows = append(f.rows, make(chan struct{}))
+	}
+	f.seated++
+	f.aboard++
+	return f.rows[len(f.rows)-1]
 }
 
 // take answers a query: at once, or when what it reads has changed, or when its wait is over.
-func (s *flights) take(ctx context.Context, path string, q api.Query, read ask) (answer, error) {
-	f := s.board(question{path, q.Prefix, q.Index, q.Stale}, q, read)
+func (s *flights) take(ctx context.Context, path string, q api.Query, read reading) (finding, error) {
+	f, row := s.board(question{path, q.Prefix, q.Index, q.Stale}, q, read)
 	var over <-chan time.Time
 	if q.Index > 0 {
 		wait := q.Wait
@@ -76,30 +94,29 @@ func (s *flights) take(ctx context.Context, path string, q api.Query, read ask) 
 		over = timer.C
 	}
 	select {
-	case <-f.landed:
-		return f.answer, f.err
+	case <-row:
+		return f.found, f.err
 	case <-over:
 		s.leave(f)
 		q.Index = 0 // what is there now is the answer
 		return s.take(ctx, path, q, read)
 	case <-ctx.Done():
 		s.leave(f)
-		return answer{}, ctx.Err()
+		return finding{}, ctx.Err()
 	}
 }
 
-// board joins the flight that answers k, or opens one.
-func (s *flights) board(k question, q api.Query, read ask) *flight {
+// board joins the flight that answers k, or opens one. The channel is closed when it has landed.
+func (s *flights) board(k question, q api.Query, read reading) (*flight, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.latest[k]
 	if before != nil && before.boarding && before.aboard > 0 {
-		before.aboard++
-		return before
+		return before, before.seat()
 	}
 	// The read may outlive the request that opened it, so it does not hang on that one's context.
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &flight{aboard: 1, boarding: true, cancel: cancel, landed: make(chan struct{})}
+	f := &flight{boarding: true, cancel: cancel, landed: make(chan struct{})}
 	if before != nil && k.index == 0 {
 		f.after = before.landed
 	}
@@ -108,15 +125,19 @@ func (s *flights) board(k question, q api.Query, read ask) *flight {
 	}
 	s.latest[k] = f
 	q.Wait, q.Awake = api.MaxWait, func() { s.close(f) }
+	row := f.seat()
 	go func() {
 		f.fly(ctx, q, read)
-		s.land(k, f)
+		for _, row := range s.land(k, f) {
+			close(row)
+			runtime.Gosched() // to those of the row, and to whatever else waits for its turn
+		}
 	}()
-	return f
+	return f, row
 }
 
 // fly does the read. A panic becomes a fault.
-func (f *flight) fly(ctx context.Context, q api.Query, read ask) {
+func (f *flight) fly(ctx context.Context, q api.Query, read reading) {
 	defer f.cancel()
 	defer func() {
 		if v := recover(); v != nil {
@@ -129,7 +150,7 @@ func (f *flight) fly(ctx context.Context, q api.Query, read ask) {
 		case <-ctx.Done():
 		}
 	}
-	f.answer, f.err = read(ctx, q)
+	f.found, f.err = read(ctx, q)
 }
 
 // close ends the boarding.
@@ -139,8 +160,8 @@ func (s *flights) close(f *flight) {
 	f.boarding = false
 }
 
-// land hands out the answer.
-func (s *flights) land(k question, f *flight) {
+// land ends the flight. Nobody boards it any more, and the returned rows are to be let out.
+func (s *flights) land(k question, f *flight) []chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.boarding = false
@@ -148,6 +169,7 @@ func (s *flights) land(k question, f *flight) {
 		delete(s.latest, k)
 	}
 	close(f.landed)
+	return f.rows
 }
 
 // leave is called by those who do not wait any longer. The last of them calls the read off and waits for its end.

@@ -262,9 +262,9 @@ func TestCancelledReadsAreErrors(t *testing.T) {
 	var s flights
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.take(ctx, "/v1/jobs", api.Query{}, func(ctx context.Context, _ api.Query) (answer, error) {
+	_, err := s.take(ctx, "/v1/jobs", api.Query{}, func(ctx context.Context, _ api.Query) (finding, error) {
 		<-ctx.Done()
-		return answer{}, ctx.Err()
+		return finding{}, ctx.Err()
 	})
 	if !errors.Is(err, context.Canceled) || len(s.latest) != 0 {
 		t.Errorf("%v, %d flights left", err, len(s.latest))

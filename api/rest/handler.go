@@ -123,13 +123,13 @@ func read[T any](h *handler, of string, f func(ctx context.Context, id string, q
 		if of != "" {
 			id = param(r, of)
 		}
-		a, err := h.flights.take(r.Context(), r.URL.EscapedPath(), q, func(ctx context.Context, q api.Query) (answer, error) {
+		a, err := h.flights.take(r.Context(), r.URL.EscapedPath(), q, func(ctx context.Context, q api.Query) (finding, error) {
 			v, meta, err := f(ctx, id, q)
 			if err != nil {
-				return answer{}, err
+				return finding{}, err
 			}
 			body, err := encodeJSON(v)
-			return answer{body, meta}, err
+			return finding{body, meta}, err
 		})
 		var f *fault
 		switch {

@@ -82,9 +82,18 @@ func Run(ctx context.Context, cfg Config) (_ *result.Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	reads, err := readsOf(ctx, servers, asked)
+	if err != nil {
+		return nil, err
+	}
 	if err := changes(ctx, cfg, people, w, r); err != nil {
 		return nil, err
 	}
+	since, err := readsOf(ctx, servers, asked)
+	if err != nil {
+		return nil, err
+	}
+	r.Add("reads of the state for a change", (since-reads)/float64(cfg.Changes), "")
 	after, err := servers.Usage(asked)
 	if err != nil {
 		return nil, err
@@ -100,6 +109,7 @@ func Run(ctx context.Context, cfg Config) (_ *result.Result, err error) {
 // changes makes changes and adds what they took.
 func changes(ctx context.Context, cfg Config, people api.Jobs, w *watchers, r *result.Result) error {
 	var each, last, written []float64
+	var length uint64
 	for n := range cfg.Changes {
 		began := time.Now()
 		if _, err := people.RegisterJobs(ctx, change(n+1), api.WriteMeta{}); err != nil {
@@ -114,6 +124,7 @@ func changes(ctx context.Context, cfg Config, people api.Jobs, w *watchers, r *r
 			return fmt.Errorf("change %d: %d answers had another index than %d", n, round.Different, round.Index)
 		}
 		slowest := 0.0
+		length = max(length, round.Length)
 		for _, at := range round.At {
 			took := milliseconds(time.Unix(0, at).Sub(began))
 			each = append(each, took)
@@ -129,7 +140,17 @@ func changes(ctx context.Context, cfg Config, people api.Jobs, w *watchers, r *r
 	r.Add("a change reaches one, p50", percentile(each, 0.5), "ms")
 	r.Add("a change reaches one, p99", percentile(each, 0.99), "ms")
 	r.Add("the write itself, p50", percentile(written, 0.5), "ms")
+	r.Add("an answer", float64(length), "B")
 	return nil
+}
+
+// readsOf is how often a server has read the state for people, and encoded what it found.
+func readsOf(ctx context.Context, servers *cluster.Cluster, i int) (float64, error) {
+	m, err := servers.Metrics(ctx, i)
+	if err != nil {
+		return 0, err
+	}
+	return m["cube_reads_total"], nil
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

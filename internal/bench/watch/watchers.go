@@ -25,6 +25,7 @@ const (
 type round struct {
 	Index     uint64 // that the answers bore
 	Different int    // answers with another index than the first
+	Length    uint64 // of the longest body
 	At        []int64
 }
 
@@ -47,9 +48,9 @@ func Watchers(ctx context.Context, address, question string, index uint64, n int
 }
 
 type seen struct {
-	index uint64
-	at    int64
-	err   error
+	index, length uint64
+	at            int64
+	err           error
 }
 
 // crowd is many connections that ask the same.
@@ -122,7 +123,7 @@ func (s *crowd) watch(ctx context.Context, index uint64, out io.Writer) error {
 			if a.index != round.Index {
 				round.Different++
 			}
-			index = max(index, a.index)
+			index, round.Length = max(index, a.index), max(round.Length, a.length)
 		}
 		if err := json.NewEncoder(out).Encode(round); err != nil {
 			return fmt.Errorf("report a round: %w", err)
@@ -176,5 +177,5 @@ func receive(c net.Conn) seen {
 	if _, err := r.Discard(int(length)); err != nil {
 		return seen{err: fmt.Errorf("read an answer: %w", err)}
 	}
-	return seen{index: index, at: time.Now().UnixNano()}
+	return seen{index: index, length: length, at: time.Now().UnixNano()}
 }
