@@ -19,6 +19,7 @@ import (
 	"cube/api"
 	"cube/api/rest"
 	"cube/client"
+	"cube/client/device"
 	"cube/internal/version"
 )
 
@@ -189,10 +190,14 @@ func (a *Agent) newClient() error {
 	if drivers == nil {
 		drivers = hostDrivers(dir, a.cfg.Client.RawExec, a.logger)
 	}
-	var err error
+	static, err := device.Static(a.cfg.Client.Devices)
+	if err != nil {
+		return err
+	}
 	a.client, err = client.New(client.Config{
 		Name: a.cfg.Name, Datacenter: a.cfg.Datacenter, Address: a.cfg.Advertise, HTTPAddr: a.http.Addr().String(),
 		Version: version.Number, DataDir: dir, Meta: a.cfg.Client.Meta, Reserved: a.cfg.Client.Reserved,
+		Devices:     (&device.Finder{Root: "/", Static: static}).Find,
 		NewIdentity: a.cfg.Client.NewIdentity, Dev: a.cfg.Dev, NewDrivers: drivers,
 		Connect: Connector(a.cfg.Network, &a.served, func() http.Handler { return rest.NewWorkerHandler(a.client) }),
 		Servers: a.servers, ServersChanged: a.news.changed, DecodeJob: rest.DecodeJob, Logger: a.logger.Named("client"),

@@ -9,6 +9,7 @@ import (
 
 	"cube/agent/server"
 	"cube/api"
+	"cube/client/device"
 )
 
 // Default ports. People's API first, then what machines use.
@@ -54,10 +55,11 @@ type ServerConfig struct {
 type ClientConfig struct {
 	Enabled     bool
 	Meta        map[string]string
-	Reserved    api.Resources // of the machine, kept from instances
-	NewIdentity bool          // become a new node: the way out when a data directory was copied
-	RawExec     bool          // allow the raw_exec driver: instances without isolation
-	Drivers     DriverFactory // nil: docker, and raw_exec where allowed
+	Reserved    api.Resources  // of the machine, kept from instances
+	Devices     []device.Block // that the machine does not tell of by itself
+	NewIdentity bool           // become a new node: the way out when a data directory was copied
+	RawExec     bool           // allow the raw_exec driver: instances without isolation
+	Drivers     DriverFactory  // nil: docker, and raw_exec where allowed
 }
 
 // DevConfig is `cube agent -dev`.

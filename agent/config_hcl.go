@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"cube/api"
+	"cube/client/device"
 )
 
 // maxConfigBytes bounds a configuration file: ours are a page long.
@@ -51,6 +52,16 @@ type clientFile struct {
 	Meta     map[string]string `hcl:"meta,optional"`
 	RawExec  *bool             `hcl:"raw_exec"`
 	Reserved *reservedFile     `hcl:"reserved,block"`
+	Devices  []deviceFile      `hcl:"device,block"`
+}
+
+// deviceFile is a device.Block as a file writes it.
+type deviceFile struct {
+	Type       string            `hcl:"type,label"`
+	Model      string            `hcl:"model,optional"`
+	IDs        []string          `hcl:"ids,optional"`
+	Count      int               `hcl:"count,optional"`
+	Attributes map[string]string `hcl:"attributes,optional"`
 }
 
 type reservedFile struct {
@@ -179,6 +190,12 @@ func (c *Config) merge(path string, f *configFile) error {
 		}
 	}
 	if s := f.Client; s != nil {
+		for _, d := range s.Devices {
+			c.Client.Devices = append(c.Client.Devices, device.Block(d))
+		}
+		if _, err := device.Static(c.Client.Devices); err != nil { // with those of earlier files: no two have one ID
+			return fmt.Errorf("%s: client: %w", path, err)
+		}
 		c.Client.Enabled = s.Enabled == nil || *s.Enabled
 		set(&c.Client.RawExec, s.RawExec)
 		for k, v := range s.Meta {

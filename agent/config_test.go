@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"cube/api"
+	"cube/client/device"
 )
 
 // card is a network card with no wires: a machine with an address, on which some ports are taken.
@@ -139,6 +141,18 @@ client {
     cpu    = 0.5
     memory = 256
   }
+  device "gpu" {
+    model      = "A100"
+    ids        = ["GPU-2", "GPU-1"]
+    attributes = { vendor = "nvidia", memory_gib = 40 }
+  }
+}`)
+	write("30-kvm.hcl", `
+client {
+  device "kvm" {
+    count      = 4
+    attributes = { path = "/dev/kvm" }
+  }
 }`)
 	var cfg Config
 	if err := cfg.LoadConfig(dir); err != nil {
@@ -149,17 +163,31 @@ client {
 		!cfg.Client.Enabled || cfg.Client.Meta["rack"] != "r1" || !cfg.Client.RawExec || cfg.Client.Reserved != (api.Resources{CPU: 500, Memory: 256}) {
 		t.Errorf("%+v", cfg)
 	}
+	if want := []device.Block{
+		{Type: "gpu", Model: "A100", IDs: []string{"GPU-2", "GPU-1"}, Attributes: map[string]string{"vendor": "nvidia", "memory_gib": "40"}},
+		{Type: "kvm", Count: 4, Attributes: map[string]string{"path": "/dev/kvm"}},
+	}; !reflect.DeepEqual(cfg.Client.Devices, want) {
+		t.Errorf("devices %+v", cfg.Client.Devices)
+	}
 	for text, says := range map[string]string{
 		"nmae = \"x\"":                      "bad.hcl:1:1",
 		"name = ":                           "bad.hcl:1:",
 		"server {\n  node_grace = \"7\"\n}": "server.node_grace",
-		"client {\n  reserved {\n    cpu = -1\n  }\n}": "below zero",
-		strings.Repeat("(", 5000):                      "bad.hcl:1:17: brackets",
-		strings.Repeat("a {\n", 5000):                  "bad.hcl:17:3: brackets",
-		strings.Repeat("}", 5000) + "((":               "bad.hcl:1:1",
-		"name = \"x${1e10000000}\"":                    "bad.hcl:1:10: a configuration has no ${",
-		"server {\n  raft_multiplier = 1e10000000\n}":  "bad.hcl:2:21: a number",
-		strings.Repeat("# x\n", 20_000):                "bytes",
+		"client {\n  reserved {\n    cpu = -1\n  }\n}":                                                        "below zero",
+		"client {\n  device {\n  }\n}":                                                                        "bad.hcl:2:10: Missing type for device",
+		"client {\n  device \"gpu\" {\n    modle = \"x\"\n  }\n}":                                             "bad.hcl:3:5",
+		"client {\n  device \"gpu\" {\n    count = 1.5\n  }\n}":                                               "bad.hcl:3:13",
+		"client {\n  device \"gpu\" {\n  }\n}":                                                                "client: device \"gpu\": it needs ids, or a count",
+		"client {\n  device \"gpu\" {\n    count = 1\n    ids = [\"a\"]\n  }\n}":                              "it has both ids and count",
+		"client {\n  device \"GPU\" {\n    count = 1\n  }\n}":                                                 "is not a name",
+		"client {\n  device \"gpu\" {\n    ids = [\"a\"]\n  }\n  device \"nic\" {\n    ids = [\"a\"]\n  }\n}": "belongs to a device \"gpu\" already",
+		"client {\n  device \"kvm\" {\n    count = 2\n    attributes = { path = \"dev/kvm\" }\n  }\n}":        "is not an absolute one",
+		strings.Repeat("(", 5000):                                                                             "bad.hcl:1:17: brackets",
+		strings.Repeat("a {\n", 5000):                                                                         "bad.hcl:17:3: brackets",
+		strings.Repeat("}", 5000) + "((":                                                                      "bad.hcl:1:1",
+		"name = \"x${1e10000000}\"":                                                                           "bad.hcl:1:10: a configuration has no ${",
+		"server {\n  raft_multiplier = 1e10000000\n}":                                                         "bad.hcl:2:21: a number",
+		strings.Repeat("# x\n", 20_000):                                                                       "bytes",
 	} {
 		err := new(Config).LoadConfig(write("bad.hcl", text))
 		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
