@@ -236,8 +236,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		_, sessions := serverHandlers(a.server, a.metrics(), a.logger.Named("http"))
 		servers = stage{func(ctx context.Context) error { return a.server.Run(ctx, sessions) }}
 	}
-	members := stage{func(ctx context.Context) error { return a.pool.Run(ctx, append(a.known.load(), a.cfg.Join...)) }}
+	joining := append(a.known.load(), a.cfg.Join...)
+	members := stage{func(ctx context.Context) error { return a.pool.Run(ctx, joining) }}
 	if a.server == nil {
+		if len(joining) == 0 {
+			a.logger.Warn("this client knows no member of a cluster: name any of them with -join HOST, or wait until one joins this agent")
+		}
 		// With a server it is the server that reads the events; its own address is known from the start.
 		members = append(members, func(ctx context.Context) error { return a.news.follow(ctx, a.pool.Events()) })
 	}
