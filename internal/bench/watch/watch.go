@@ -86,7 +86,8 @@ func Run(ctx context.Context, cfg Config) (_ *result.Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := changes(ctx, cfg, people, w, r); err != nil {
+	settled := func() error { _, err := atRest(ctx, servers, asked); return err }
+	if err := changes(ctx, cfg, people, w, settled, r); err != nil {
 		return nil, err
 	}
 	since, err := readsOf(ctx, servers, asked)
@@ -106,8 +107,8 @@ func Run(ctx context.Context, cfg Config) (_ *result.Result, err error) {
 	return r, nil
 }
 
-// changes makes changes and adds what they took.
-func changes(ctx context.Context, cfg Config, people api.Jobs, w *watchers, r *result.Result) error {
+// changes makes changes, each when the server has taken up all that was asked after the one before, and adds what they took.
+func changes(ctx context.Context, cfg Config, people api.Jobs, w *watchers, settled func() error, r *result.Result) error {
 	var each, last, written []float64
 	var length uint64
 	for n := range cfg.Changes {
@@ -131,7 +132,7 @@ func changes(ctx context.Context, cfg Config, people api.Jobs, w *watchers, r *r
 			slowest = max(slowest, took)
 		}
 		last = append(last, slowest)
-		if err := w.expect(ctx, "again"); err != nil {
+		if err := errors.Join(w.expect(ctx, "again"), settled()); err != nil {
 			return err
 		}
 	}
