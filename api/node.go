@@ -89,10 +89,11 @@ type NodeLoad struct {
 // NodeView is a node as people see it: the replicated row with what the leader knows beside it.
 type NodeView struct {
 	Node
-	Held        Resources // reserved by its allocations
-	Running     int       // instances running
-	Allocations int       // allocations that are not terminal
-	Load        *NodeLoad `json:",omitempty"`
-	LastContact time.Time // zero: not heard of since this leader took over
-	Connected   bool      // it has a session with some server
+	Held        Resources   // reserved by its allocations
+	Running     int         // instances running
+	Allocations int         // allocations that are not terminal
+	DeviceUse   []DeviceUse `json:",omitempty"` // what is held of each of its Devices, in their order, then of those that are gone
+	Load        *NodeLoad   `json:",omitempty"`
+	LastContact time.Time   // zero: not heard of since this leader took over
+	Connected   bool        // it has a session with some server
 }

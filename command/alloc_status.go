@@ -89,16 +89,46 @@ func printAllocation(s *session, f moments, a *api.Allocation) {
 		b.add("Finished", "%s", f.ago(a.FinishedAt))
 	}
 	s.print(b.render(s.style))
-	if len(a.Ports) == 0 {
-		return
+	if len(a.Ports) > 0 {
+		s.section("Addresses")
+		t := newTable("Label", "Address", "To")
+		for _, p := range a.Ports {
+			t.add(p.Label, hostPort(a, p), strconv.Itoa(p.To))
+		}
+		s.printTable(f, t)
 	}
-	s.section("Addresses")
-	t := newTable("Label", "Address", "To")
-	for _, p := range a.Ports {
-		t.add(p.Label, hostPort(a, p), strconv.Itoa(p.To))
+	if len(a.Devices) > 0 {
+		s.section("Devices")
+		t := newTable("Type", "ID", "Share")
+		t.whole = []string{"ID"}
+		for _, d := range a.Devices {
+			t.add(d.Type, d.ID, api.FormatShare(d.Share))
+		}
+		s.printTable(f, t)
 	}
-	s.printTable(f, t)
 }
+
+// devices are what an instance holds, in one cell: "gpu=GPU-1f0e0c9a..." or "gpu=GPU-1f0e0c9a...(0.25)"; none once it is over.
+func devices(f moments, a *api.Allocation) string {
+	if a.Phase.Terminal() {
+		return ""
+	}
+	var all []string
+	for _, d := range a.Devices {
+		id := d.ID
+		if !f.verbose && len(id) > shownDevice {
+			id = strings.ToValidUTF8(id[:shownDevice], "") + "..."
+		}
+		if d.Share != api.WholeDevice {
+			id += "(" + api.FormatShare(d.Share) + ")"
+		}
+		all = append(all, d.Type+"="+id)
+	}
+	return strings.Join(all, ",")
+}
+
+// shownDevice is how much of a device's ID a list shows: enough to tell UUIDs such as GPU-1f0e0c9a-... apart.
+const shownDevice = 12
 
 func idIf(f moments, id string) string {
 	if id == "" {

@@ -61,5 +61,8 @@ func troubles(n *api.NodeView) []string {
 		}
 		out = append(out, "driver "+name+": "+d.Reason)
 	}
+	if reason := n.Attributes["device.trouble"]; reason != "" {
+		out = append(out, "not offered: "+reason)
+	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"cube/api"
 )
@@ -15,7 +16,7 @@ func newNodeStatus(m *Meta) *command {
 		synopsis: "Show the nodes, or one of them",
 		prose: `Lists the machines that run tasks, with the CPU, memory and disk that instances have reserved of what there is, and when a server last heard of each. Under the list stands what keeps a node from doing its work, such as a Docker engine that does not answer.
 
-With a node's ID (or the first characters of it) or its name, shows that node: its drivers, its attributes, which constraints can ask for, what it measures of itself, and its allocations.`,
+With a node's ID (or the first characters of it) or its name, shows that node: its devices with what is held of each, its drivers, its attributes, which constraints can ask for, what it measures of itself, and its allocations.`,
 		example: "$ cube node status\n$ cube node status 5e7e850c",
 		flags:   read.declare,
 		run: func(ctx context.Context, s *session, args []string) error {
@@ -143,6 +144,7 @@ func printNode(s *session, f moments, n *api.NodeView) {
 		fmt.Fprintf(s.Stdout, "\nLoad average %.2f over 1 min, %.2f over 5 min; up %s\n", load.Load1, load.Load5, duration(load.Uptime))
 	}
 
+	printDevices(s, f, n)
 	s.section("Drivers")
 	t = newTable("Driver", "Detected", "Healthy", "Reason")
 	for _, name := range sortedKeys(n.Drivers) {
@@ -152,6 +154,42 @@ func printNode(s *session, f moments, n *api.NodeView) {
 	s.print(t.render(s.style, 0)) // a reason is not shortened: it says what to do
 	printPairs(s, "Attributes", n.Attributes)
 	printPairs(s, "Meta", n.Meta)
+}
+
+// printDevices lists a node's devices with what is held of each.
+func printDevices(s *session, f moments, n *api.NodeView) {
+	held := map[string]int{}
+	for _, u := range n.DeviceUse {
+		held[u.ID] = u.Held
+	}
+	t := newTable("Type", "Model", "ID", "Held", "Attributes")
+	t.whole, t.spare = []string{"ID"}, []string{"Attributes"}
+	for _, g := range n.Devices {
+		for _, id := range g.IDs {
+			t.add(g.Type, g.Model, id, deviceShare(held[id]), pairs(g.Attributes))
+		}
+	}
+	for _, u := range n.DeviceUse {
+		if u.Gone {
+			t.add(u.Type, u.Model, u.ID, deviceShare(u.Held), "gone from the node")
+		}
+	}
+	if len(t.rows) > 0 {
+		s.section("Devices")
+		s.printTable(f, t)
+	}
+}
+
+// deviceShare writes what is held of one device: "0.5 of 1".
+func deviceShare(held int) string { return api.FormatShare(held) + " of 1" }
+
+// pairs writes attributes in one line: "memory_gib=40, vendor=nvidia".
+func pairs(m map[string]string) string {
+	var all []string
+	for _, k := range sortedKeys(m) {
+		all = append(all, k+"="+m[k])
+	}
+	return strings.Join(all, ", ")
 }
 
 func printPairs(s *session, title string, pairs map[string]string) {

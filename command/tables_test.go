@@ -8,12 +8,20 @@ import (
 	"cube/api"
 )
 
+const gpu = "GPU-1f0e0c9a-0000-0000-0000-000000000001"
+
 // populated fills a cluster with one of everything there is to show.
 func populated(c *fakeCluster) (web string) {
 	n1 := c.addNode("n1", func(n *api.NodeView) {
 		n.Held, n.Running, n.Allocations = api.Resources{CPU: 1500, Memory: 6963, Disk: 300}, 3, 3
 		n.Load = &api.NodeLoad{CPU: 700, CPUTotal: 4000, Memory: 2048, MemoryTotal: 8192, Disk: 5120, DiskTotal: 102400, Load1: 0.7, Load5: 0.45, Uptime: 50 * time.Hour}
 		n.Meta = map[string]string{"rack": "r1"}
+		n.Devices = []api.DeviceGroup{
+			{Type: "gpu", Model: "A100-SXM4-40GB", IDs: []string{gpu, "GPU-9e51d0a2-0000-0000-0000-000000000002"}, Attributes: map[string]string{"vendor": "nvidia", "driver_version": "470.82.01"}},
+			{Type: "kvm", IDs: []string{"kvm-00"}, Attributes: map[string]string{"path": "/dev/kvm"}},
+		}
+		n.DeviceUse = []api.DeviceUse{{Type: "gpu", Model: "A100-SXM4-40GB", ID: gpu, Held: 250}, {Type: "gpu", ID: n.Devices[0].IDs[1]},
+			{Type: "kvm", ID: "kvm-00", Held: 1000}, {Type: "kvm", ID: "kvm-01", Held: 500, Gone: true}}
 	})
 	n2 := c.addNode("n2", func(n *api.NodeView) {
 		n.Address, n.Ineligible = "10.0.0.2", true
@@ -56,7 +64,9 @@ func populated(c *fakeCluster) (web string) {
 	})
 	c.say(broken, "starting", "panic: no database")
 	c.place(shop, "cart", 0, n1, func(a *api.Allocation) { a.Phase = api.PhaseComplete })
-	c.place(shop, "pay", 0, n1, func(a *api.Allocation) { a.Phase = api.PhaseRunning })
+	c.place(shop, "pay", 0, n1, func(a *api.Allocation) {
+		a.Phase, a.Devices = api.PhaseRunning, []api.DeviceClaim{{Type: "gpu", ID: gpu, Share: 250}, {Type: "kvm", ID: "kvm-00", Share: api.WholeDevice}}
+	})
 	c.members = []api.Member{
 		{Name: "s1", Role: api.RoleServer, Status: api.MemberAlive, GossipAddr: "10.0.0.9:5557", Leader: true, Version: "0.1.0", Datacenter: "dc1"},
 		{Name: "s2", Role: api.RoleServer, Status: api.MemberFailed, GossipAddr: "[fd00::2]:5557", Version: "0.1.0", Datacenter: "dc1"},
@@ -90,6 +100,27 @@ func TestWhatCommandsShow(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestDevicesOfAnInstanceAndTroubleWithThem(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		n := c.addNode("n1", func(n *api.NodeView) {
+			n.Attributes["device.trouble"] = "GPU 0000:07:00.0: it is not initialized, so it has no UUID yet"
+		})
+		id := c.place(webJob(1), "web", 0, n, func(a *api.Allocation) {
+			a.Devices = []api.DeviceClaim{{Type: "gpu", ID: gpu, Share: 250}, {Type: "kvm", ID: "/dev/kvm\x1b[2J", Share: api.WholeDevice}}
+		})
+		p.cube(0, "alloc", "status", id)
+		p.shows("Type  ID                                        Share")
+		p.shows("gpu   GPU-1f0e0c9a-0000-0000-0000-000000000001  0.25")
+		p.cube(0, "alloc", "status", id, "-json")
+		p.shows(`"Share": 250`)
+		p.cube(0, "node", "status")
+		p.shows("n1: not offered: GPU 0000:07:00.0: it is not initialized, so it has no UUID yet")
+		if strings.Contains(p.stdout.String(), "\x1b") {
+			t.Error("a terminal would act on an ID")
+		}
+	})
 }
 
 func TestNodeStatusSaysThatANodeIsNotConnected(t *testing.T) {

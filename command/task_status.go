@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -169,7 +170,12 @@ func instancesOf(allocs []*api.Allocation, task string) []*api.Allocation {
 // printInstances prints one task's instances, the newest of each slot first and its predecessors set in under it, then
 // what the nodes say of those that are not well.
 func printInstances(s *session, f moments, allocs []*api.Allocation) {
-	t := newTable("Instance", "ID", "Node", "Version", "Desired", "Status", "Restarts", "Age", "Address")
+	headings := []string{"Instance", "ID", "Node", "Version", "Desired", "Status", "Restarts", "Age", "Address"}
+	withDevices := slices.ContainsFunc(allocs, func(a *api.Allocation) bool { return len(a.Devices) > 0 })
+	if withDevices {
+		headings = append(headings, "Devices")
+	}
+	t := newTable(headings...)
 	t.colourColumn(5, s.style.state)
 	t.whole, t.spare = []string{"Address"}, []string{"Desired", "Version"}
 	var notes []string
@@ -180,7 +186,11 @@ func printInstances(s *session, f moments, allocs []*api.Allocation) {
 			name = ` \_ ` + name
 		}
 		last = slotOf(a)
-		t.add(name, f.id(a.ID), a.NodeName, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt), addresses(a))
+		row := []string{name, f.id(a.ID), a.NodeName, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt), addresses(a)}
+		if withDevices {
+			row = append(row, devices(f, a))
+		}
+		t.add(row...)
 		if note := instanceNote(a); head && note != "" {
 			notes = append(notes, printable(a.Name+": "+note))
 		}
