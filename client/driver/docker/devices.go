@@ -70,11 +70,12 @@ func deviceFiles(c *driver.Config) []container.DeviceMapping {
 // deviceTrouble says what to do when the engine could not hand over a device; "" if its text is about something else.
 func deviceTrouble(c *driver.Config, text string) string {
 	ids := nvidiaIDs(c)
+	toolkit := strings.Index(text, "nvidia-container-") // -cli or -runtime: before it stand the names of the layers under the engine
 	switch {
 	case len(ids) > 0 && strings.Contains(text, "could not select device driver"):
 		return fmt.Sprintf("Docker cannot hand over %s: it has no nvidia runtime; install NVIDIA's container toolkit (nvidia-ctk runtime configure --runtime=docker) and restart Docker", strings.Join(ids, ", "))
-	case len(ids) > 0 && (strings.Contains(text, "nvidia-container-cli") || strings.Contains(text, "nvidia-container-runtime")):
-		return fmt.Sprintf("NVIDIA's container toolkit cannot hand over %s: %s", strings.Join(ids, ", "), text)
+	case len(ids) > 0 && toolkit >= 0:
+		return fmt.Sprintf("NVIDIA's container toolkit cannot hand over %s: %s", strings.Join(ids, ", "), text[toolkit:])
 	case strings.Contains(text, "error gathering device information"):
 		for _, f := range deviceFiles(c) {
 			if strings.Contains(text, fmt.Sprintf("%q", f.PathOnHost)) {

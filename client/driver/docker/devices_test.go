@@ -108,7 +108,7 @@ func TestDeviceTrouble(t *testing.T) {
 		text, says string
 	}{
 		{gpu, `could not select device driver "nvidia" with capabilities: [[gpu]]`, "install NVIDIA's container toolkit"},
-		{gpu, "nvidia-container-cli: device error: GPU-1: unknown device", "NVIDIA's container toolkit cannot hand over GPU-1: nvidia-container-cli"},
+		{gpu, "OCI runtime create failed: error running hook #0: exit status 1, stdout: , stderr: nvidia-container-cli: device error: GPU-1: unknown device", "NVIDIA's container toolkit cannot hand over GPU-1: nvidia-container-cli"},
 		{file, `error gathering device information while adding custom device "/dev/kvm": no such file or directory`, "Docker cannot hand over the device /dev/kvm"},
 		{file, `error gathering device information while adding custom device "/dev/fuse": x`, ""},
 		{file, `could not select device driver "nvidia" with capabilities: [[gpu]]`, ""},
