@@ -161,7 +161,7 @@ func (t *tables) eachOfNode(node uint32, since uint64, visit func(allocation) bo
 }
 
 // insert adds a new allocation: the newest of its slot.
-func (s *state) insert(j *job, a allocation, ports []api.PortBinding) {
+func (s *state) insert(j *job, a allocation, ports []api.PortBinding, devices []api.DeviceClaim) {
 	t := s.tally(a.job)
 	if id := s.allocations.newest(a.job, a.task, a.slot); id != 0 {
 		before, _ := s.allocations.get(id)
@@ -176,11 +176,13 @@ func (s *state) insert(j *job, a allocation, ports []api.PortBinding) {
 	s.allocations.byNode.Set(a.nodeKey())
 	s.bindPorts(a, ports)
 	s.hold(a)
+	s.claimDevices(a, devices)
 	s.touchAllocation(a)
 }
 
 // change replaces an allocation's row by one that differs in what may change (desired, phase, version and what its
-// client says), and keeps indexes and counters in step. An allocation that ends gives back its room and ports.
+// client says), and keeps indexes and counters in step. An allocation that ends gives back its room, ports
+// and devices.
 func (s *state) change(j *job, old, a allocation) {
 	a.modify, a.modifiedAt = s.index, s.now
 	s.allocations.rows.Set(a)
@@ -208,6 +210,7 @@ func (s *state) change(j *job, old, a allocation) {
 	s.rehold(old, a)
 	if ended {
 		s.freePorts(a)
+		s.freeDevices(a)
 		s.noteSurplus(a)
 		s.free()
 	}
@@ -224,6 +227,7 @@ func (s *state) deleteAllocation(a allocation) {
 	s.allocations.byNode.Delete(a.nodeKey())
 	s.allocations.remarks.Delete(remark{id: a.id})
 	s.unbindPorts(a.id)
+	s.forgetClaims(a.id)
 	if newest {
 		t.tallyNewest(j, a, -1)
 		if id := s.allocations.newest(a.job, a.task, a.slot); id != 0 {
@@ -394,7 +398,7 @@ func (s *Snapshot) Allocation(id api.ID) (*api.Allocation, bool) {
 		ID: s.text.Format(id), Name: api.InstanceName(job, task, a.slot), Job: job, Task: task, Slot: int(a.slot),
 		JobVersion: uint64(a.version), NodeID: s.names[a.node], Desired: a.desired, DesiredReason: text.reason, Phase: a.phase,
 		Restarts: int(a.restarts), Signal: int(a.signal), OOM: a.failure == api.FailureOOM, Message: text.message,
-		Ports: s.Ports(id), Resources: a.held, CreatedAt: time.Unix(0, a.createdAt).UTC(),
+		Ports: s.Ports(id), Devices: s.Claims(id), Resources: a.held, CreatedAt: time.Unix(0, a.createdAt).UTC(),
 		ModifiedAt: time.Unix(0, a.modifiedAt).UTC(), StartedAt: milliseconds(a.started), FinishedAt: milliseconds(a.finished),
 		CreateIndex: a.create, ModifyIndex: a.modify,
 	}

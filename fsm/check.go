@@ -16,6 +16,7 @@ func Check(s *Snapshot) []error {
 	c.slots()
 	c.nodeRows()
 	c.ports()
+	c.devices()
 	c.jobRows()
 	c.evaluations()
 	c.requests()
@@ -33,6 +34,7 @@ type nodeSum struct {
 	held          api.Resources
 	live, running int32
 	ports         int
+	devices       map[uint32]int // thousandths, by the device's handle; looked up, never ranged over
 }
 
 func (c *checker) that(ok bool, format string, args ...any) {
@@ -82,7 +84,7 @@ func (c *checker) allocation(a *allocation) {
 	c.that(n.touched >= a.modify, "node %s was last touched at %d, its allocation %d at %d", n.id, n.touched, a.id, a.modify)
 	sum := c.nodes[a.node]
 	if sum == nil {
-		sum = &nodeSum{}
+		sum = &nodeSum{devices: map[uint32]int{}}
 		c.nodes[a.node] = sum
 	}
 	if !a.live() {
@@ -92,6 +94,9 @@ func (c *checker) allocation(a *allocation) {
 	sum.live++
 	if a.phase == api.PhaseRunning {
 		sum.running++
+	}
+	for _, d := range c.s.claimsOf(a.id) {
+		sum.devices[d.device] += int(d.share)
 	}
 	for _, b := range c.s.ports.of(a.id) {
 		sum.ports++

@@ -198,15 +198,24 @@ func evaluationStatuses() []api.EvaluationStatus {
 // planWriter lays a plan out: its names and sizes once, in dictionaries of the entry's own, then columns of numbers.
 type planWriter struct {
 	writer
-	names dictionary[string]
-	sizes dictionary[api.Resources]
+	names   dictionary[string]
+	sizes   dictionary[api.Resources]
+	devices bool // the layout has claims of devices: envelope version 2
+}
+
+// claimsDevices reports whether a placement of the plan claims a device. Such a plan has a layout of its own, so that all the
+// others cost no byte more than before there were devices, and are read by servers of that time.
+func claimsDevices(p *api.Plan) bool {
+	return p != nil && slices.ContainsFunc(p.Jobs, func(j api.JobPlan) bool {
+		return slices.ContainsFunc(j.Placements, func(p api.Placement) bool { return len(p.Devices) > 0 })
+	})
 }
 
 func encodePlan(p *api.Plan) ([]byte, error) {
 	if p == nil {
 		return nil, fmt.Errorf("there is no plan")
 	}
-	var w planWriter
+	w := planWriter{devices: claimsDevices(p)}
 	w.uvarint(uint64(len(p.Jobs)))
 	for i := range p.Jobs {
 		if err := w.jobPlan(&p.Jobs[i]); err != nil {
@@ -299,13 +308,25 @@ func (w *planWriter) placements(placements []api.Placement) {
 			w.varint(int64(port.To))
 		}
 	}
+	for i := range placements {
+		if !w.devices {
+			break
+		}
+		w.uvarint(uint64(len(placements[i].Devices)))
+		for _, c := range placements[i].Devices {
+			w.name(c.Type)
+			w.name(c.ID)
+			w.varint(int64(c.Share))
+		}
+	}
 }
 
 // planReader reads what planWriter wrote.
 type planReader struct {
 	reader
-	names []string
-	sizes []api.Resources
+	names   []string
+	sizes   []api.Resources
+	devices bool // see planWriter
 }
 
 // What the parts of a plan take at least, in bytes.
@@ -313,12 +334,13 @@ const (
 	jobPlanSize   = 9 // one for each field and length
 	placementSize = 7 // likewise
 	portSize      = 3
+	claimSize     = 3
 	stopSize      = 2
 	sizeSize      = 3
 )
 
-func decodePlan(raw []byte) (*api.Plan, error) {
-	r := planReader{reader: reader{b: raw}}
+func decodePlan(raw []byte, devices bool) (*api.Plan, error) {
+	r := planReader{reader: reader{b: raw}, devices: devices}
 	p := &api.Plan{BaseIndex: r.uvarint()}
 	r.names = makeSlice[string](r.count(1))
 	for i := range r.names {
@@ -411,6 +433,15 @@ func (r *planReader) placements() []api.Placement {
 		out[i].Ports = makeSlice[api.PortBinding](r.count(portSize))
 		for k := range out[i].Ports {
 			out[i].Ports[k] = api.PortBinding{Label: r.name(), Host: int(r.varint()), To: int(r.varint())}
+		}
+	}
+	for i := range out {
+		if !r.devices {
+			break
+		}
+		out[i].Devices = makeSlice[api.DeviceClaim](r.count(claimSize))
+		for k := range out[i].Devices {
+			out[i].Devices[k] = api.DeviceClaim{Type: r.name(), ID: r.name(), Share: int(r.varint())}
 		}
 	}
 	return out

@@ -43,8 +43,20 @@ func (k Kind) String() string {
 // (RaiseRules) only when every voter supports it.
 const RulesVersion uint16 = 1
 
-// envelopeVersion is the newest layout of an encoded command that this binary reads.
-const envelopeVersion = 1
+// envelopeVersion is the newest layout of an encoded command that this binary reads. An entry has the lowest version that
+// can say what it says:
+//
+//	1  everything but
+//	2  plans that claim devices
+const envelopeVersion = 2
+
+// envelope is the version that an entry with the body needs.
+func envelope(b Body) uint8 {
+	if plan, ok := b.(*CommitPlan); ok && claimsDevices(plan.Plan) {
+		return 2
+	}
+	return 1
+}
 
 // Why Decode refuses. Whatever the reason, a committed entry that cannot be decoded stops the server: skipping it would
 // make this server's state differ from the others'.
@@ -205,7 +217,7 @@ func (c *Command) Encode() ([]byte, error) {
 	}
 	w := writer{b: make([]byte, 0, prefixSize+64+len(c.RequestID)+len(c.Who)+len(c.Why)+len(body))}
 	w.u8(uint8(c.Kind))
-	w.u8(envelopeVersion)
+	w.u8(envelope(c.Body))
 	w.u16(c.Rules)
 	w.u32(0) // the CRC's place
 	w.string(c.RequestID)
@@ -246,7 +258,7 @@ func Decode(b []byte) (*Command, error) {
 		r.fail("%d bytes too many", r.left())
 	}
 	if r.err == nil {
-		r.err = decodeBody(raw, body)
+		r.err = decodeBody(raw, body, version)
 	}
 	if r.err != nil {
 		return nil, fmt.Errorf("a log entry of %s is %w: %w", kind, ErrDamaged, r.err)
@@ -267,10 +279,10 @@ func encodeBody(b Body) ([]byte, error) {
 	return json.Marshal(b)
 }
 
-func decodeBody(raw []byte, b Body) (err error) {
+func decodeBody(raw []byte, b Body, version uint8) (err error) {
 	switch b := b.(type) {
 	case *CommitPlan:
-		b.Plan, err = decodePlan(raw)
+		b.Plan, err = decodePlan(raw, version >= 2)
 		return err
 	case *UpdateStatuses:
 		b.Reports, err = decodeReports(raw)

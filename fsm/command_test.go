@@ -28,6 +28,9 @@ func everyCommand() []*Command {
 			Stops:   []api.Stop{{Allocation: 9, Reason: "older"}, {Allocation: 2, Reason: "older"}},
 			InPlace: []api.ID{5, 4, api.MakeID(1<<32-1, 1<<32-1)}},
 		{Job: "gone", Status: api.EvalComplete}}}
+	devices := &api.Plan{BaseIndex: 1, Jobs: []api.JobPlan{{Job: "web", Status: api.EvalComplete, Placements: []api.Placement{
+		{Task: "web", Node: "n1", Devices: []api.DeviceClaim{{Type: "gpu", ID: "GPU-1", Share: 250}, {Type: "gpu", ID: "GPU-2", Share: -1}}},
+		{Task: "web", Slot: 1, Node: "n1"}, {Task: "web", Slot: 2, Node: "n2", Devices: []api.DeviceClaim{{Type: "fpga", ID: "GPU-1", Share: 1 << 40}}}}}}}
 	reports := []NodeReport{{Node: "n1", Statuses: []api.AllocationStatus{
 		{ID: 9, Seq: 4, Restarts: 2, Phase: api.PhaseFailed, Failure: api.FailureOOM, ExitCode: -1, Signal: 9, Port: 65535, Message: "killed", StartedAt: 1_700_000_000_000, FinishedAt: 1_700_000_000_500},
 		{ID: 3, Seq: 1 << 60, Phase: api.PhaseRunning, StartedAt: 5}}}, {Node: "n2"}}
@@ -35,7 +38,7 @@ func everyCommand() []*Command {
 	for _, body := range []Body{&InitCluster{ClusterID: "c1"}, &RegisterJobs{Jobs: []*api.Job{job, testJob("sum", api.JobBatch, 0)}}, &StopJob{Name: "web"},
 		&StopAllocation{ID: 7}, &RegisterNode{Node: testNode("n1"), Ready: true}, &NodeReady{Node: "n1", Incarnation: 1<<64 - 1},
 		&NodesDown{Nodes: []string{"n1", "n2"}, Reason: "silent"}, &SetEligibility{Node: "n1", Ineligible: true}, &CommitPlan{Plan: plan},
-		&CommitPlan{Plan: &api.Plan{}}, &UpdateStatuses{Reports: reports}, &UpdateStatuses{},
+		&CommitPlan{Plan: &api.Plan{}}, &CommitPlan{Plan: devices}, &UpdateStatuses{Reports: reports}, &UpdateStatuses{},
 		&Reap{Allocations: []api.ID{1}, Evaluations: []api.ID{2}, Jobs: []string{"web"}, Nodes: []string{"n1"}}, &RaiseRules{Version: 1}, &RaiseEpoch{Above: 1}} {
 		out = append(out, &Command{Kind: body.kind(), Rules: 1, RequestID: "r-1", At: time.Date(2026, 11, 23, 0, 0, 0, 1, time.UTC).UnixNano(),
 			Who: "ada", Why: "to see", Body: body})
@@ -142,10 +145,10 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(uint8(c.Kind), body)
+		f.Add(uint8(c.Kind), envelope(c.Body), body)
 	}
-	f.Fuzz(func(t *testing.T, kind uint8, body []byte) {
-		w := writer{b: []byte{kind, envelopeVersion, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}
+	f.Fuzz(func(t *testing.T, kind, version uint8, body []byte) {
+		w := writer{b: []byte{kind, version, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}
 		w.bytes(body)
 		putU32(w.b[4:], envelopeCRC(w.b))
 		c, err := Decode(w.b)

@@ -4,8 +4,36 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/tidwall/btree"
+
 	"cube/api"
 )
+
+// claim is what an allocation holds of one device, in the order of its placement. It stays as long as the allocation's
+// row; the device has its share back when the allocation has ended.
+type claim struct {
+	owner  api.ID
+	kind   uint32 // handle of the type
+	device uint32 // handle of the ID
+	place  uint16
+	share  int16 // thousandths
+}
+
+func newClaims() *btree.BTreeG[claim] {
+	return newTree(func(a, b claim) bool { return a.owner < b.owner || a.owner == b.owner && a.place < b.place })
+}
+
+func (t *tables) claimsOf(owner api.ID) []claim {
+	var out []claim
+	t.claims.Ascend(claim{owner: owner}, func(c claim) bool {
+		if c.owner != owner {
+			return false
+		}
+		out = append(out, c)
+		return true
+	})
+	return out
+}
 
 // deviceUse is what is held of one device of a node.
 type deviceUse struct {
@@ -52,6 +80,117 @@ func announced(n *api.Node) int {
 	return count
 }
 
+// claimDevices gives a new allocation its devices.
+func (s *state) claimDevices(a allocation, claims []api.DeviceClaim) {
+	for i, c := range claims {
+		s.claims.Set(claim{owner: a.id, kind: s.intern(c.Type), device: s.intern(c.ID), place: uint16(i), share: int16(c.Share)})
+	}
+	if len(claims) > 0 {
+		s.shiftDevices(a, 1)
+	}
+}
+
+// freeDevices lets others have an ended allocation's devices.
+func (s *state) freeDevices(a allocation) { s.shiftDevices(a, -1) }
+
+// shiftDevices adds an allocation's shares to what is held on its node, sign times.
+func (s *state) shiftDevices(a allocation, sign int16) {
+	claims := s.claimsOf(a.id)
+	if len(claims) == 0 {
+		return
+	}
+	n, _ := s.nodes.get(s.names[a.node])
+	n.devices = slices.Clone(n.devices)
+	for _, c := range claims {
+		n.shift(c, sign)
+	}
+	s.nodes.rows.Set(n)
+}
+
+// shift changes n.devices in place. What is held of a device that the node does not have is forgotten when it comes to
+// nothing.
+func (n *nodeRow) shift(c claim, sign int16) {
+	i := placeOf(n.devices, c.device)
+	if i < 0 {
+		i = len(n.devices)
+		n.devices = append(n.devices, deviceUse{id: c.device})
+	}
+	if n.devices[i].held += sign * c.share; n.devices[i].held == 0 && i >= announced(n.node) {
+		n.devices = slices.Delete(n.devices, i, i+1)
+	}
+}
+
+// recountDevices derives from restored claims what is held of the nodes' devices.
+func (s *state) recountDevices() {
+	last := api.ID(0)
+	s.claims.Scan(func(c claim) bool {
+		if a, _ := s.allocations.get(c.owner); c.owner != last && a.live() {
+			s.shiftDevices(a, 1)
+		}
+		last = c.owner
+		return true
+	})
+}
+
+// forgetClaims forgets which devices an allocation had.
+func (s *state) forgetClaims(owner api.ID) {
+	for _, c := range s.claimsOf(owner) {
+		s.claims.Delete(c)
+	}
+}
+
+// noDevices says why a placement cannot have the devices that it claims, "" if it can.
+func (s *state) noDevices(n *api.Node, held []deviceUse, task *api.Task, p *api.Placement) string {
+	if len(task.Devices) == 0 && len(p.Devices) == 0 {
+		return ""
+	}
+	return n.Amiss(task.Devices, p.Devices, func(id string) int {
+		return api.WholeDevice - int(heldOf(held, s.handles[id]))
+	})
+}
+
+// Claims returns the devices that an allocation was given, in the order of its placement.
+func (s *Snapshot) Claims(id api.ID) []api.DeviceClaim {
+	var out []api.DeviceClaim
+	for _, c := range s.claimsOf(id) {
+		out = append(out, api.DeviceClaim{Type: s.names[c.kind], ID: s.names[c.device], Share: int(c.share)})
+	}
+	return out
+}
+
+// NodeDevices returns what is held of each device of a node, in the order of its groups and their IDs, then of those that
+// it had and that are still held.
+func (s *Snapshot) NodeDevices(node string) []api.DeviceUse {
+	n, ok := s.nodes.get(node)
+	if !ok {
+		return nil
+	}
+	var out []api.DeviceUse
+	for i := range n.node.Devices {
+		g := &n.node.Devices[i]
+		for _, id := range g.IDs {
+			out = append(out, api.DeviceUse{Type: g.Type, Model: g.Model, ID: id, Held: int(n.devices[len(out)].held)})
+		}
+	}
+	for _, d := range n.devices[len(out):] {
+		out = append(out, api.DeviceUse{Type: s.names[s.kindOf(n.handle, d.id)], ID: s.names[d.id], Held: int(d.held), Gone: true})
+	}
+	return out
+}
+
+// kindOf finds the type of a device that a node does not announce any more: its holders know it.
+func (t *tables) kindOf(node, device uint32) (kind uint32) {
+	t.eachOfNode(node, 0, func(a allocation) bool {
+		for _, c := range t.claimsOf(a.id) {
+			if c.device == device && a.live() {
+				kind = c.kind
+			}
+		}
+		return kind == 0
+	})
+	return kind
+}
+
 // DevicesHeld yields the ordinal of every node that has devices, with what is held of each, in thousandths and in the
 // order of the node's groups and their IDs. The slice is good until the next one.
 func (s *Snapshot) DevicesHeld() iter.Seq2[int, []int16] {
@@ -66,5 +205,97 @@ func (s *Snapshot) DevicesHeld() iter.Seq2[int, []int16] {
 			ordinal++
 			return len(held) == 0 || yield(ordinal-1, held)
 		})
+	}
+}
+
+// devices checks what is held of each device against the claims of those who live.
+func (c *checker) devices() {
+	c.s.nodes.rows.Scan(func(n nodeRow) bool {
+		var held map[uint32]int
+		if sum := c.nodes[n.handle]; sum != nil {
+			held = sum.devices
+		}
+		has := announced(n.node)
+		c.that(len(n.devices) >= has, "node %s has %d devices and counts for %d", n.id, has, len(n.devices))
+		seen, claimed := map[uint32]bool{}, 0
+		for i, d := range n.devices {
+			name := c.s.names[d.id]
+			c.that(!seen[d.id], "device %s of node %s is counted twice", name, n.id)
+			c.that(int(d.held) == held[d.id], "%d of device %s of node %s is held by its counter and %d by its allocations",
+				d.held, name, n.id, held[d.id])
+			c.that(d.held >= 0 && d.held <= api.WholeDevice, "%d thousandths of device %s of node %s are held", d.held, name, n.id)
+			c.that(i < has || d.held > 0, "node %s counts for device %s, which it does not have and nobody holds", n.id, name)
+			if seen[d.id] = true; held[d.id] > 0 {
+				claimed++
+			}
+		}
+		c.that(claimed == len(held), "allocations on node %s hold %d devices, of which it counts for %d", n.id, len(held), claimed)
+		i := 0
+		for _, g := range n.node.Devices {
+			for _, id := range g.IDs {
+				c.that(i < len(n.devices) && c.s.names[n.devices[i].id] == id, "device %s of node %s is not where it is counted", id, n.id)
+				i++
+			}
+		}
+		return true
+	})
+	last := claim{}
+	c.s.claims.Scan(func(d claim) bool {
+		_, ok := c.s.allocations.get(d.owner)
+		c.that(ok, "a device is claimed for allocation %d, which does not exist", d.owner)
+		follows := d.owner == last.owner && d.place == last.place+1 || d.owner != last.owner && d.place == 0
+		c.that(follows, "claim %d of allocation %d does not follow on the one before", d.place, d.owner)
+		c.that(d.share > 0 && d.share <= api.WholeDevice, "allocation %d claims %d thousandths of a device", d.owner, d.share)
+		last = d
+		return true
+	})
+}
+
+// persistClaims writes each allocation's claims in one row.
+func (t *tables) persistClaims(k *sink) {
+	var row []claim
+	write := func() {
+		if len(row) == 0 {
+			return
+		}
+		k.uvarint(uint64(row[0].owner))
+		k.uvarint(uint64(len(row)))
+		for _, c := range row {
+			k.name(c.kind)
+			k.name(c.device)
+			k.u16(uint16(c.share))
+		}
+		k.row()
+		row = row[:0]
+	}
+	t.claims.Scan(func(c claim) bool {
+		if len(row) > 0 && row[0].owner != c.owner {
+			write()
+		}
+		row = append(row, c)
+		return k.err == nil
+	})
+	write()
+}
+
+// restoreClaims reads what one allocation holds. The section follows that of the allocations.
+func (s *state) restoreClaims(r *reader) {
+	const claimSize = 4
+	owner := api.ID(r.uvarint())
+	claims := makeSlice[claim](r.count(claimSize))
+	for i := range claims {
+		claims[i] = claim{owner: owner, place: uint16(i), kind: s.handle(r), device: s.handle(r), share: int16(r.u16())}
+		if claims[i].share < 1 || claims[i].share > api.WholeDevice {
+			r.fail("allocation %d holds %d thousandths of a device", owner, claims[i].share)
+		}
+	}
+	last, _ := s.claims.Max()
+	if _, ok := s.allocations.get(owner); r.err == nil && (!ok || owner <= last.owner || len(claims) == 0 || len(claims) > 1<<16) {
+		r.fail("devices are held for allocation %d, which is not there, out of order, or holds none", owner)
+	}
+	for _, c := range claims {
+		if r.err == nil {
+			s.claims.Load(c)
+		}
 	}
 }

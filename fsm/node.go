@@ -143,6 +143,9 @@ func (s *state) registerNode(b *RegisterNode) Result {
 	if r := b.Node.Resources; r.CPU < 0 || r.Memory < 0 || r.Disk < 0 {
 		return refused(s.index, api.Errorf(api.CodeInvalid, "node %s announces less than nothing to run instances with", b.Node.ID))
 	}
+	if err := api.CheckDevices(b.Node.Devices); err != nil {
+		return refused(s.index, api.Errorf(api.CodeInvalid, "register node %s: %w", b.Node.ID, err))
+	}
 	node := *b.Node
 	node.CreateIndex = s.index
 	node.Status, node.StatusReason, node.StatusAt, node.Ineligible = "", "", time.Time{}, false

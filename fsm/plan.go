@@ -107,7 +107,7 @@ func (s *state) mayPlace(j *job, p *api.Placement, stops map[api.ID]bool) (task 
 	if reason := s.slotTaken(j, task, p, stops); reason != "" {
 		return 0, reason
 	}
-	return task, s.noRoom(p)
+	return task, s.noRoom(p, planned.job.Task(p.Task))
 }
 
 // slotTaken enforces that a slot has one holder, and at most one successor that names it.
@@ -136,7 +136,7 @@ func (s *state) slotTaken(j *job, task uint32, p *api.Placement, stops map[api.I
 }
 
 // noRoom says why the node cannot take the placement, "" if it can.
-func (s *state) noRoom(p *api.Placement) string {
+func (s *state) noRoom(p *api.Placement, task *api.Task) string {
 	n, ok := s.nodes.get(p.Node)
 	switch {
 	case !ok:
@@ -167,7 +167,7 @@ func (s *state) noRoom(p *api.Placement) string {
 			}
 		}
 	}
-	return ""
+	return s.noDevices(n.node, n.devices, task, p)
 }
 
 func (s *state) place(j *job, task uint32, evaluation api.ID, p *api.Placement) {
@@ -176,7 +176,7 @@ func (s *state) place(j *job, task uint32, evaluation api.ID, p *api.Placement) 
 		createdAt: s.now, modifiedAt: s.now, held: p.Held,
 		position: position{job: j.handle, task: task, slot: p.Slot, node: s.handles[p.Node]},
 		version:  uint32(p.Version), desired: api.DesiredRun, phase: api.PhasePending,
-	}, p.Ports)
+	}, p.Ports, p.Devices)
 }
 
 // stop asks for an allocation of the job to end, and reports whether that was news.

@@ -139,6 +139,12 @@ func (h *history) jobs() (out []*api.Job) {
 			second.Count = h.n(3, "count")
 			j.Tasks = append(j.Tasks, second)
 		}
+		switch h.n(4, "devices") {
+		case 0:
+			j.Tasks[0].Devices = []api.DeviceRequest{{Type: "gpu", Count: 1, Share: 250 * (1 + h.n(3, "share"))}}
+		case 1:
+			j.Tasks[0].Devices = []api.DeviceRequest{{Type: "fpga", Count: 1, Share: 1000}, {Type: "gpu", Count: 1 + h.n(2, "count"), Share: 1000}}
+		}
 		out = append(out, j)
 	}
 	return out
@@ -148,7 +154,42 @@ func (h *history) node() *api.Node {
 	n := testNode(h.name("node", 4))
 	n.Resources = api.Resources{CPU: int64(200 * h.n(20, "cpu")), Memory: 1024, Disk: 10}
 	n.Incarnation = uint64(h.n(3, "incarnation"))
+	for from := 0; from < 6; { // the same few IDs, now in one group, now in another, now in none
+		g := api.DeviceGroup{Type: pick(h, []string{"fpga", "gpu", "gpu"}, "device type"), Model: h.name("model", 2)}
+		for range 1 + h.n(3, "devices") {
+			g.IDs = append(g.IDs, fmt.Sprintf("dev%d", from))
+			from++
+		}
+		if h.n(4, "gone") > 0 {
+			n.Devices = append(n.Devices, g)
+		}
+	}
+	api.SortDevices(n.Devices)
 	return n
+}
+
+// claims draws what a task asks for of a node's devices, right for the most part.
+func (h *history) claims(task *api.Task, node *api.Node) (claims []api.DeviceClaim) {
+	for _, d := range task.Devices {
+		var ids []string
+		for _, g := range node.Devices {
+			if g.Type == d.Type && (len(ids) < d.Count || h.n(8, "mix") == 0) {
+				ids = append(ids, g.IDs...)
+			}
+		}
+		for range d.Count {
+			share := d.Share
+			if h.n(16, "other share") == 0 {
+				share = h.n(1100, "share")
+			}
+			if len(ids) > 0 {
+				i := h.n(len(ids), "device")
+				claims = append(claims, api.DeviceClaim{Type: d.Type, ID: ids[i], Share: share})
+				ids = slices.Delete(ids, i, i+1)
+			}
+		}
+	}
+	return claims
 }
 
 // allocation draws one that exists, mostly.
@@ -194,6 +235,9 @@ func (h *history) placement(job *api.Job, jp *api.JobPlan) api.Placement {
 		Node: h.name("node", 4), Held: api.Resources{CPU: int64(100 * h.n(3, "size")), Memory: 32}}
 	for range h.n(6, "ports") / 3 {
 		p.Ports = append(p.Ports, api.PortBinding{Label: h.name("port", 2), Host: 8000 + h.n(5, "port"), To: 80})
+	}
+	if n := h.past.Node(p.Node); n != nil {
+		p.Devices = h.claims(task, n)
 	}
 	if h.n(2, "replace") > 0 {
 		for row := range h.past.JobRows(job.Name) {

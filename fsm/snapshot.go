@@ -42,6 +42,7 @@ type tables struct {
 	nodes       nodeTables
 	allocations allocationTables
 	ports       portTables
+	claims      *btree.BTreeG[claim] // of devices
 	evaluations evaluationTables
 	requests    requestTable
 }
@@ -49,7 +50,7 @@ type tables struct {
 func newTables() tables {
 	return tables{
 		rules: RulesVersion, names: make([]string, 1),
-		jobs: newJobTables(), nodes: newNodeTables(), allocations: newAllocationTables(), ports: newPortTables(),
+		jobs: newJobTables(), nodes: newNodeTables(), allocations: newAllocationTables(), ports: newPortTables(), claims: newClaims(),
 		evaluations: newEvaluationTables(), requests: newRequestTable(),
 	}
 }
@@ -59,7 +60,8 @@ func newTables() tables {
 func (t *tables) copy() tables {
 	c := *t
 	c.jobs, c.nodes, c.allocations = t.jobs.copy(), t.nodes.copy(), t.allocations.copy()
-	c.ports, c.evaluations, c.requests = t.ports.copy(), t.evaluations.copy(), t.requests.copy()
+	c.ports, c.claims = t.ports.copy(), t.claims.Copy()
+	c.evaluations, c.requests = t.evaluations.copy(), t.requests.copy()
 	return c
 }
 
@@ -105,9 +107,12 @@ type Header struct {
 
 // A persisted snapshot is the magic word and the format's number, then sections: a tag, then blocks of whole rows, each
 // led by its length, until one of length zero. The last section's tag stands alone and the SHA-256 of all before follows.
+//
+// A state is written in the lowest format that can hold it: 2 has the section of claims, and is used where there are any.
+// So a cluster without devices can be joined by a server that knows format 1 only, and equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 1
+	snapshotFormat = 2
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )
@@ -124,6 +129,7 @@ const (
 	sectionAllocations
 	sectionQuarantines
 	sectionEvaluations
+	sectionClaims // from format 2 on
 )
 
 // sink writes a snapshot and adds up its digest. The first error sticks.
@@ -195,7 +201,11 @@ func (s *Snapshot) Fingerprint() [32]byte {
 
 func (t *tables) persist(w io.Writer) (digest [sha256.Size]byte, err error) {
 	k := &sink{to: w, sum: sha256.New()}
-	k.raw(binary.LittleEndian.AppendUint16([]byte(snapshotMagic), snapshotFormat))
+	format := uint16(1)
+	if t.claims.Len() > 0 {
+		format = 2
+	}
+	k.raw(binary.LittleEndian.AppendUint16([]byte(snapshotMagic), format))
 	k.section(sectionState, func() { t.persistState(k) })
 	k.section(sectionNames, func() { t.persistNames(k) })
 	k.section(sectionRequests, func() { t.requests.persist(k) })
@@ -205,6 +215,9 @@ func (t *tables) persist(w io.Writer) (digest [sha256.Size]byte, err error) {
 	k.section(sectionAllocations, func() { t.persistAllocations(k) })
 	k.section(sectionQuarantines, func() { t.ports.persistQuarantines(k) })
 	k.section(sectionEvaluations, func() { t.evaluations.persist(k) })
+	if format >= 2 {
+		k.section(sectionClaims, func() { t.persistClaims(k) })
+	}
 	k.raw([]byte{sectionEnd})
 	k.sum.Sum(digest[:0])
 	if k.err == nil {
@@ -256,9 +269,16 @@ func (t *tables) persistNames(k *sink) {
 		}
 		return true
 	})
-	t.nodes.rows.Scan(func(n nodeRow) bool { used[n.handle] = true; return true })
+	t.nodes.rows.Scan(func(n nodeRow) bool {
+		used[n.handle] = true
+		for _, d := range n.devices {
+			used[d.id] = true
+		}
+		return true
+	})
 	t.allocations.rows.Scan(func(a allocation) bool { used[a.task] = true; return true })
 	t.ports.bindings.Scan(func(b binding) bool { used[b.label] = true; return true })
+	t.claims.Scan(func(c claim) bool { used[c.kind], used[c.device] = true, true; return true })
 	var handles []uint32
 	for h, is := range used {
 		if is {
@@ -307,6 +327,14 @@ func openSnapshot(r io.Reader) (*source, error) {
 		return nil, fmt.Errorf("its format is %d, this binary reads up to %d: it is %w", src.format, snapshotFormat, ErrNewer)
 	}
 	return src, nil
+}
+
+// last is the last section of the snapshot's format.
+func (src *source) last() uint8 {
+	if src.format < 2 {
+		return sectionEvaluations
+	}
+	return sectionClaims
 }
 
 // take reads n bytes. The buffer grows with what really comes, whatever n claims.
@@ -396,7 +424,7 @@ func Inspect(r io.Reader) (Header, error) {
 		h.Format = src.format
 		err = src.section(sectionState, s.restoreState)
 	}
-	for tag := sectionNames; err == nil && tag <= sectionEvaluations; tag++ {
+	for tag := sectionNames; err == nil && tag <= src.last(); tag++ {
 		err = src.section(tag, nil)
 	}
 	if err == nil {
@@ -432,8 +460,11 @@ func restore(r io.Reader) (*state, error) {
 		{sectionState, s.restoreState}, {sectionNames, s.restoreName}, {sectionRequests, s.restoreRequest},
 		{sectionNodes, s.restoreNode}, {sectionJobs, s.restoreJob}, {sectionCompleted, s.restoreCompleted},
 		{sectionAllocations, s.restoreAllocation}, {sectionQuarantines, s.restoreQuarantine},
-		{sectionEvaluations, s.restoreEvaluation},
+		{sectionEvaluations, s.restoreEvaluation}, {sectionClaims, s.restoreClaims},
 	} {
+		if section.tag > src.last() {
+			break
+		}
 		if err := src.section(section.tag, section.row); err != nil {
 			return nil, snapshotError(err)
 		}

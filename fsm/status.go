@@ -312,6 +312,7 @@ func (s *state) recountAll() {
 		n.held, n.live, n.running = on.held, on.live, on.running
 		s.nodes.rows.Set(n)
 	}
+	s.recountDevices()
 	for _, j := range s.jobs.all() {
 		if j.current() == nil {
 			continue
