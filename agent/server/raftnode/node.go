@@ -54,6 +54,7 @@ type Node struct {
 	adapter   *adapter
 	store     *store
 	transport *guardedTransport
+	stream    *Stream
 	logs      raft.LogStore
 	stable    raft.StableStore
 	config    *raft.Config
@@ -65,7 +66,7 @@ type Node struct {
 
 // Open opens the data directory and starts Raft. The caller must call Run, and Close after it.
 func Open(c Config) (*Node, error) {
-	n := &Node{machine: c.Machine, logger: c.Logger, lead: make(chan bool, leadershipChanges), fatal: make(chan error, 1)}
+	n := &Node{machine: c.Machine, stream: c.Stream, logger: c.Logger, lead: make(chan bool, leadershipChanges), fatal: make(chan error, 1)}
 	var err error
 	if n.store, err = openStore(c.Dir, c.ID, c.Volatile, quiet(c.Logger)); err != nil {
 		return nil, err
@@ -105,9 +106,14 @@ func (n *Node) campaign() {
 		alone = true
 	}
 	if alone {
-		id := n.config.LocalID
-		n.transport.campaign(raft.RPCHeader{ProtocolVersion: n.config.ProtocolVersion, ID: []byte(id), Addr: n.transport.EncodePeer(id, n.transport.LocalAddr())})
+		n.stand()
 	}
+}
+
+// stand has raft begin an election now.
+func (n *Node) stand() {
+	id := n.config.LocalID
+	n.transport.campaign(raft.RPCHeader{ProtocolVersion: n.config.ProtocolVersion, ID: []byte(id), Addr: n.transport.EncodePeer(id, n.transport.LocalAddr())})
 }
 
 // start keeps raft's panics on damaged logs to itself.
@@ -184,6 +190,7 @@ func (n *Node) Run(ctx context.Context, snapshot func(time.Duration)) error {
 	})
 	g.Go(func() error { return n.keepMarker(ctx) })
 	g.Go(func() error { return n.takeSnapshots(ctx, snapshot) })
+	g.Go(func() error { return n.succession(ctx) })
 	return g.Wait()
 }
 

@@ -17,6 +17,7 @@ type Stream struct {
 	dial    Dial
 	servers atomic.Pointer[func() []raft.Server] // the configuration; nil until raft runs
 	conns   chan net.Conn
+	lost    chan struct{} // signalled when a connection ended that another server had opened
 	closed  chan struct{}
 
 	mu   sync.Mutex
@@ -26,7 +27,19 @@ type Stream struct {
 // streamConn is a connection that Close closes too.
 type streamConn struct {
 	net.Conn
-	stream *Stream
+	stream   *Stream
+	accepted bool
+}
+
+func (c *streamConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && c.accepted {
+		select {
+		case c.stream.lost <- struct{}{}:
+		default: // whoever is told looks at what is there then
+		}
+	}
+	return n, err
 }
 
 func (c *streamConn) Close() error {
@@ -37,8 +50,8 @@ func (c *streamConn) Close() error {
 }
 
 // track takes a connection into what Close closes; it closes it at once when that has happened.
-func (s *Stream) track(conn net.Conn) (net.Conn, error) {
-	c := &streamConn{conn, s}
+func (s *Stream) track(conn net.Conn, accepted bool) (net.Conn, error) {
+	c := &streamConn{conn, s, accepted}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
@@ -57,7 +70,7 @@ type Dial func(ctx context.Context, address, id string) (net.Conn, error)
 
 // NewStream returns the stream of the server that others reach at address.
 func NewStream(address string, dial Dial) *Stream {
-	return &Stream{address: address, dial: dial, conns: make(chan net.Conn), closed: make(chan struct{}), open: make(map[*streamConn]struct{})}
+	return &Stream{address: address, dial: dial, conns: make(chan net.Conn), lost: make(chan struct{}, 1), closed: make(chan struct{}), open: make(map[*streamConn]struct{})}
 }
 
 // Deliver hands over an accepted connection; it closes it when raft has shut down.
@@ -73,7 +86,7 @@ func (s *Stream) Deliver(c net.Conn) {
 func (s *Stream) Accept() (net.Conn, error) {
 	select {
 	case c := <-s.conns:
-		return s.track(c)
+		return s.track(c, true)
 	case <-s.closed:
 		return nil, net.ErrClosed
 	}
@@ -114,7 +127,7 @@ func (s *Stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	if err != nil {
 		return nil, err
 	}
-	return s.track(conn)
+	return s.track(conn, false)
 }
 
 type streamAddr string

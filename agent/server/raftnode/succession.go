@@ -1,0 +1,92 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"cube/agent/server/signal"
+)
+
+const (
+	// probes is how often a leader whose connection ended is looked for: a process that is dying may take a connection and
+	// reset it before it closes its port.
+	probes     = 5
+	probePause = 20 * time.Millisecond
+	// probeTimeout is for an address that answers nothing, which says nothing: a machine that is gone is missed by its
+	// heartbeats.
+	probeTimeout = 200 * time.Millisecond
+)
+
+// succession has a follower stand for election when the leader's process is gone, instead of after the silence of its
+// heartbeats: a connection on which it was spoken to has ended, and the leader's address refuses new ones. The kernel that
+// says so knows that nobody listens there.
+//
+// It can hurry an election but not harm one: this is raft's own message for a hand-over, the candidate needs the votes of a
+// majority in a new term, and who has the older log gets none. A follower that is wrong about the leader (a firewall that
+// refuses in its name) costs the cluster one election, and no second: without a new connection from the new leader it
+// has nothing more to miss.
+func (n *Node) succession(ctx context.Context) error {
+	for {
+		select {
+		case <-n.stream.lost:
+		case <-ctx.Done():
+			return nil
+		}
+		n.succeed(ctx)
+	}
+}
+
+// succeed stands for election if the leader is gone. The others have learned of it at the same time: each waits its turn, so
+// that they do not split the votes, and the later ones come to it only where the earlier ones could not win.
+func (n *Node) succeed(ctx context.Context) {
+	address, leader := n.LeaderWithID()
+	term := n.CurrentTerm()
+	turn := n.turn(leader)
+	if leader == "" || turn < 0 || !n.gone(ctx, address, leader) {
+		return
+	}
+	n.logger.Info("the leader's process is gone", "leader", leader, "address", address)
+	if !signal.Pause(ctx, time.Duration(turn)*n.config.HeartbeatTimeout/2) {
+		return
+	}
+	if _, still := n.LeaderWithID(); still == leader && n.CurrentTerm() == term && n.State() == raft.Follower {
+		n.stand()
+	}
+}
+
+// turn is this server's place among those who may succeed the leader, -1 for none.
+func (n *Node) turn(leader raft.ServerID) int {
+	var heirs []raft.ServerID
+	for _, s := range n.Servers() {
+		if s.Suffrage == raft.Voter && s.ID != leader {
+			heirs = append(heirs, s.ID)
+		}
+	}
+	slices.Sort(heirs)
+	return slices.Index(heirs, n.config.LocalID)
+}
+
+// gone reports whether nobody listens at the leader's address any more.
+func (n *Node) gone(ctx context.Context, address raft.ServerAddress, id raft.ServerID) bool {
+	for range probes {
+		dial, cancel := context.WithTimeout(ctx, probeTimeout)
+		conn, err := n.stream.dial(dial, string(address), string(id))
+		cancel()
+		switch {
+		case err == nil:
+			conn.Close() // it only had to open
+			return false
+		case errors.Is(err, syscall.ECONNREFUSED):
+			return true
+		}
+		if !signal.Pause(ctx, probePause) {
+			return false
+		}
+	}
+	return false
+}
