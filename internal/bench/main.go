@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"cube/internal/bench/fleet"
 )
 
 // scenario is something that can be measured by one command.
@@ -26,6 +28,9 @@ type scenario struct {
 func scenarios() []scenario {
 	return []scenario{
 		{"agent", "one agent: start, rest, binary size, and what it adds to Docker's own start", measureAgent},
+		{"c1m", "a million instances on 5,000 simulated nodes, submitted at once", c1m()},
+		{"c100k", "a hundred thousand instances on 500 simulated nodes", c100k()},
+		{fleet.Command, "", serveFleet},
 		{"watch", "10,000 blocking queries: how soon a change reaches all, what they cost", measureWatch},
 		{watchersName, "", watchers},
 	}
