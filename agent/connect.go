@@ -21,6 +21,7 @@ type clientConn struct {
 
 func (c *clientConn) Done() <-chan struct{} { return c.session.Done() }
 func (c *clientConn) Close() error          { return c.session.Close() }
+func (c *clientConn) Probe()                { c.session.Probe() }
 
 // Connector returns what opens a client's sessions over n; nil is the machine's own network. What servers ask over a
 // session is served by worker. The goroutines that serve belong to group, and end with their sessions.
@@ -41,9 +42,9 @@ func Connector(n Network, group *errgroup.Group, worker func() http.Handler) fun
 		}
 		group.Go(func() error {
 			// A session that ends is the client's business, which sees Done; it is no failure of the agent.
-			_ = s.Serve(context.WithoutCancel(ctx), worker())
+			_ = s.Serve(context.WithoutCancel(ctx), session.Handler{HTTP: worker()})
 			return nil
 		})
-		return &clientConn{Dispatcher: rest.NewDispatcher(s.Transport()), session: s}, nil
+		return &clientConn{Dispatcher: rest.NewDispatcher(s.Call), session: s}, nil
 	}
 }

@@ -129,21 +129,16 @@ func localName(host, name string) bool {
 	return host == "" || host == "localhost" || host == "cube" || strings.EqualFold(host, name) || net.ParseIP(host) != nil
 }
 
-// serverHandlers are what a server agent serves: people's requests on its HTTP address, and those and machines' requests
-// on sessions.
-func serverHandlers(s serverSide, metrics http.Handler, logger hclog.Logger) (people, sessions http.Handler) {
+// serverHandlers are what a server agent serves: people's requests on its HTTP address, and on sessions those, machines'
+// calls, and what is relayed to nodes.
+func serverHandlers(s serverSide, metrics http.Handler, logger hclog.Logger) (people http.Handler, sessions session.Handler) {
 	routes := withMetrics(metrics, &forwarder{leadership: s, local: rest.Local, next: rest.NewHandler(s, logger)})
 
-	machines := chi.NewRouter()
-	rest.MachineRoutes(machines, s, s, sender)
-	forwarded := &forwarder{leadership: s, next: machines, local: func(r *http.Request) bool { return !rest.NeedsLeader(r) }}
 	inside := chi.NewRouter()
-	inside.Handle("/v1/dispatch/*", forwarded)
-	inside.Handle("/v1/peer/*", machines)
 	inside.Handle("/v1/relay/{node}/*", relay(s))
 	inside.Mount("/", routes)
 	inside.MethodNotAllowed(routes.ServeHTTP) // methods that chi does not know are for the routes to refuse, too
-	return routes, inside
+	return routes, session.Handler{HTTP: inside, Call: rest.MachineCalls(s, s, sender)}
 }
 
 // withMetrics serves an agent's own metrics, whoever leads, and leaves all other requests as they are to next: a router
@@ -158,9 +153,10 @@ func withMetrics(metrics, next http.Handler) http.Handler {
 	})
 }
 
-// sender says who opened the session a request came on. A request without a session has no sender and speaks for nobody.
-func sender(r *http.Request) (api.Role, string) {
-	hello, ok := session.From(r.Context())
+// sender says who opened the session that something was asked on. Without a session there is no sender, who speaks for
+// nobody.
+func sender(ctx context.Context) (api.Role, string) {
+	hello, ok := session.From(ctx)
 	if !ok {
 		return api.RoleClient, ""
 	}
@@ -170,7 +166,7 @@ func sender(r *http.Request) (api.Role, string) {
 // relay passes requests of another server on to a node whose session is here: /v1/relay/NODE/rest.
 func relay(s serverSide) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if role, _ := sender(r); role != api.RoleServer {
+		if role, _ := sender(r.Context()); role != api.RoleServer {
 			rest.WriteError(w, api.Errorf(api.CodeForbidden, "only servers relay"))
 			return
 		}

@@ -6,6 +6,24 @@ import "context"
 type Peer interface {
 	// Sessions tells the leader which nodes hold sessions with the sender. CodeNotLeader from anyone else.
 	Sessions(ctx context.Context, r *SessionReport) (*SessionAnswer, error)
+	// Enroll passes on the registration of a node that has its session with the sender. CodeNotLeader from anyone else
+	// than the leader, and then nothing was written.
+	Enroll(ctx context.Context, r *Registration) (*RegistrationAnswer, error)
+	// Deliver passes on what nodes report, gathered. It answers once all that can be is committed, in the order of the
+	// batch. CodeNotLeader from anyone else than the leader. A batch may be delivered twice.
+	Deliver(ctx context.Context, r *ReportBatch) (*ReportBatchAnswer, error)
+}
+
+// ReportBatch is what several nodes report at about the same time.
+type ReportBatch struct{ Reports []Report }
+
+// ReportBatchAnswer answers each report of a batch.
+type ReportBatchAnswer struct{ Answers []ReportOutcome }
+
+// ReportOutcome is what became of one report of a batch: its answer, or why it was refused.
+type ReportOutcome struct {
+	ReportAnswer
+	Refused *Error // nil: it was taken
 }
 
 // SessionReport is one server's word on its nodes' sessions: the full set first, then changes in order of Seq.

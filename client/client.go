@@ -403,6 +403,9 @@ type Conn interface {
 	api.Dispatcher
 	// Done is closed when the session has ended, whoever ended it.
 	Done() <-chan struct{}
+	// Probe ends the session soon unless the server answers: for those who have a reason to doubt that it lives. It does
+	// not block.
+	Probe()
 	Close() error
 }
 

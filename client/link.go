@@ -25,6 +25,8 @@ const (
 	retryCeiling    = 5 * time.Second
 	moveAfter       = 3 * time.Second // a server without a leader for so long is left, if there is another
 	repickAfter     = 5 * time.Minute // to twice that, at random: how long a session with a crowded server is kept at the least
+	doubtAfter      = time.Second     // without an answer that should take milliseconds, a server is asked whether it lives
+	lookAfter       = time.Second     // gossip that has news is looked at once, for all that comes in this time
 	settledAfter    = 5 * time.Second // a session that lasted so long was a good one: the next backoff begins anew
 )
 
@@ -249,67 +251,41 @@ func (s *session) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.poll(ctx) })
 	g.Go(func() error { return s.report(ctx) })
-	g.Go(func() error {
-		for {
-			select {
-			case <-s.conn.Done():
-				return errSessionEnded
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-s.again:
-				if err := s.registerUntil(ctx); err != nil {
-					return err
-				}
-			}
-		}
-	})
+	g.Go(func() error { return s.keep(ctx) })
 	return g.Wait()
 }
 
-// passing reports whether an error may go away by itself, on the same server.
-func passing(err error) bool {
-	switch api.CodeOf(err) {
-	case api.CodeNoLeader, api.CodeNotLeader, api.CodeUnavailable, api.CodeBusy, api.CodeUnknown:
-		return true
+// keep registers anew when that is wished for, and doubts the server when gossip no longer counts it among the living.
+func (s *session) keep(ctx context.Context) error {
+	gossip := func() <-chan struct{} { return nil }
+	if f := s.c.cfg.ServersChanged; f != nil {
+		gossip = f
 	}
-	return false
-}
-
-// patience counts failures that may pass, and says when another server is to be tried.
-type patience struct {
-	since time.Time
-	fails int
-}
-
-// wait waits before the next attempt, or returns err when it is no use or has lasted too long.
-func (p *patience) wait(ctx context.Context, s *session, err error) error {
-	if ctx.Err() != nil || !passing(err) {
-		return err
-	}
-	now := time.Now()
-	if p.since.IsZero() {
-		p.since = now
-	}
-	if now.Sub(p.since) >= moveAfter {
-		if !s.alone(s.addr) {
-			return err
-		}
-		if api.CodeOf(err) == api.CodeUnavailable {
-			p.since = now
-			s.registerAgain() // it may be behind for good: its state was restored, and this node has seen a later one
+	news, look := gossip(), (<-chan time.Time)(nil)
+	for {
+		select {
+		case <-s.conn.Done():
+			return errSessionEnded
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.again:
+			if err := s.registerUntil(ctx); err != nil {
+				return err
+			}
+		case <-news:
+			news, look = nil, time.After(lookAfter)
+		case <-look:
+			news, look = gossip(), nil
+			if !slices.Contains(s.c.cfg.Servers(), s.addr) {
+				s.conn.Probe()
+			}
 		}
 	}
-	t := time.NewTimer(jitter(p.fails))
-	defer t.Stop()
-	p.fails++
-	select {
-	case <-t.C:
-		return nil
-	case <-s.conn.Done():
-		return errSessionEnded
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+}
+
+// soon has the server asked whether it lives if what is being asked takes longer than it should; the caller ends that.
+func (s *session) soon() (answered func() bool) {
+	return time.AfterFunc(doubtAfter, s.conn.Probe).Stop
 }
 
 // registerUntil registers, with patience.
@@ -338,6 +314,7 @@ func (s *session) register(ctx context.Context) error {
 	s.out.setReady(false)
 	call, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
+	defer s.soon()()
 	answer, err := s.conn.Register(call, &api.Registration{
 		Node: node, ClusterID: known.Cluster, Epoch: known.Epoch, Index: known.Index, Inventory: items})
 	if err != nil {

@@ -433,3 +433,35 @@ func TestReportOfAStrangerIsJudged(t *testing.T) {
 		w.wantCount(0)
 	})
 }
+
+// TestASilentServerIsLeft: its connection stands, and nothing comes. A node that asks something doubts it after a second,
+// one that asks nothing when gossip says so.
+func TestASilentServerIsLeft(t *testing.T) {
+	for name, doubt := range map[string]func(w *world, id api.ID){
+		"when an answer is late":      func(w *world, id api.ID) { w.engine.Kill(id, driver.Exit{Code: 1}) },
+		"when gossip has given it up": func(w *world, _ api.ID) { w.gossips(slices.DeleteFunc(slices.Clone(w.addrs), w.mine)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.tune = func(c *Config) { c.Tuning.LoadEvery = -1 } // it asks nothing by itself
+				w.up()
+				id := w.s.place(w.c.NodeID(), job(nil), 0)
+				w.after(time.Minute)
+				first, ok := w.c.Current()
+				if !ok {
+					t.Fatal("there is no session")
+				}
+				w.s.set(func() { w.s.silent[first.(*memConn).addr] = true })
+				w.after(time.Minute)
+				if now, _ := w.c.Current(); now != first {
+					t.Error("a session was given up for no reason")
+				}
+				doubt(w, id)
+				w.after(5 * time.Second)
+				if now, ok := w.c.Current(); !ok || now.(*memConn).addr == first.(*memConn).addr {
+					t.Errorf("five seconds later the session is %+v", now)
+				}
+			})
+		})
+	}
+}

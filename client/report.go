@@ -185,6 +185,7 @@ func (s *session) reportOnce(ctx context.Context) (spacing time.Duration, err er
 	p := s.out.take()
 	call, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
+	defer s.soon()()
 	answer, err := s.conn.Report(call, &api.Report{
 		Node: s.c.id, Incarnation: s.c.incarnation, Ready: p.ready, Statuses: p.statuses, Load: s.c.load()})
 	if err != nil {
@@ -195,4 +196,50 @@ func (s *session) reportOnce(ctx context.Context) (spacing time.Duration, err er
 		s.runner.post(func() { s.runner.acknowledged(p.statuses, answer.Unknown) })
 	}
 	return answer.Spacing, nil
+}
+
+// passing reports whether an error may go away by itself, on the same server.
+func passing(err error) bool {
+	switch api.CodeOf(err) {
+	case api.CodeNoLeader, api.CodeNotLeader, api.CodeUnavailable, api.CodeBusy, api.CodeUnknown:
+		return true
+	}
+	return false
+}
+
+// patience counts failures that may pass, and says when another server is to be tried.
+type patience struct {
+	since time.Time
+	fails int
+}
+
+// wait waits before the next attempt, or returns err when it is no use or has lasted too long.
+func (p *patience) wait(ctx context.Context, s *session, err error) error {
+	if ctx.Err() != nil || !passing(err) {
+		return err
+	}
+	now := time.Now()
+	if p.since.IsZero() {
+		p.since = now
+	}
+	if now.Sub(p.since) >= moveAfter {
+		if !s.alone(s.addr) {
+			return err
+		}
+		if api.CodeOf(err) == api.CodeUnavailable {
+			p.since = now
+			s.registerAgain() // it may be behind for good: its state was restored, and this node has seen a later one
+		}
+	}
+	t := time.NewTimer(jitter(p.fails))
+	defer t.Stop()
+	p.fails++
+	select {
+	case <-t.C:
+		return nil
+	case <-s.conn.Done():
+		return errSessionEnded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

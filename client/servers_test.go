@@ -22,6 +22,7 @@ type servers struct {
 	rows     map[api.ID]*row
 	nodes    map[string]*api.Node
 	down     map[string]bool // addresses that do not answer
+	silent   map[string]bool // addresses that take connections and never answer again
 	leading  map[string]bool // addresses that know no leader say false
 	failing  error           // what every call answers
 	spacing  time.Duration
@@ -44,7 +45,7 @@ type row struct {
 
 func newServers() *servers {
 	return &servers{cluster: "c0ffee", epoch: 1, index: 1, jobs: map[specKey]*api.Job{}, rows: map[api.ID]*row{}, nodes: map[string]*api.Node{},
-		down: map[string]bool{}, leading: map[string]bool{}, conns: map[*memConn]bool{}, changed: make(chan struct{})}
+		down: map[string]bool{}, silent: map[string]bool{}, leading: map[string]bool{}, conns: map[*memConn]bool{}, changed: make(chan struct{})}
 }
 
 func decodeJob(b []byte) (*api.Job, error) {
@@ -172,6 +173,28 @@ type memConn struct {
 
 func (c *memConn) Done() <-chan struct{} { return c.done }
 
+// Probe ends the session with a server that says nothing, as a session does.
+func (c *memConn) Probe() {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if c.s.silent[c.addr] {
+		time.AfterFunc(3*time.Second, func() { c.Close() })
+	}
+}
+
+// hang waits for the end while the server says nothing.
+func (c *memConn) hang(ctx context.Context) {
+	c.s.mu.Lock()
+	silent := c.s.silent[c.addr]
+	c.s.mu.Unlock()
+	if silent {
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+		}
+	}
+}
+
 func (c *memConn) Close() error {
 	c.once.Do(func() {
 		close(c.done)
@@ -190,6 +213,7 @@ func (c *memConn) usable() error {
 }
 
 func (c *memConn) Register(ctx context.Context, r *api.Registration) (*api.RegistrationAnswer, error) {
+	c.hang(ctx)
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -270,6 +294,7 @@ func (s *servers) news(r *api.PollRequest) *api.PollAnswer {
 }
 
 func (c *memConn) Report(ctx context.Context, r *api.Report) (*api.ReportAnswer, error) {
+	c.hang(ctx)
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -26,6 +26,7 @@ type world struct {
 	engine *fake.Engine
 	dir    string
 	addrs  []string
+	news   chan struct{} // closed when addrs changes
 	tune   func(*Config)
 	alter  func(*Client) // between New and Run
 	c      *Client       // the agent that runs
@@ -37,7 +38,7 @@ type world struct {
 func inWorld(t *testing.T, story func(t *testing.T, w *world)) {
 	dir := t.TempDir() // outside: its removal is none of the bubble's business
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, s: newServers(), engine: fake.NewEngine(), dir: dir, addrs: []string{"s1", "s2"}}
+		w := &world{T: t, s: newServers(), engine: fake.NewEngine(), dir: dir, addrs: []string{"s1", "s2"}, news: make(chan struct{})}
 		story(t, w)
 		w.down()
 	})
@@ -59,7 +60,8 @@ func (w *world) config() Config {
 		Name: "node-a", Datacenter: "dc1", Address: "10.0.0.1", DataDir: filepath.Join(w.dir, "client"), Meta: map[string]string{"rack": "r7"},
 		Reserved:   api.Resources{CPU: 500, Memory: 192},
 		NewDrivers: func(o driver.Owner) ([]driver.Driver, error) { return []driver.Driver{w.engine.Driver(o)}, nil },
-		Connect:    w.s.connect, Servers: func() []string { return w.addrs }, DecodeJob: decodeJob, Machine: fixedMachine{}, Logger: log,
+		Connect:    w.s.connect, Servers: func() []string { return w.addrs },
+		ServersChanged: func() <-chan struct{} { return w.news }, DecodeJob: decodeJob, Machine: fixedMachine{}, Logger: log,
 	}
 	if w.tune != nil {
 		w.tune(&cfg)
@@ -94,6 +96,19 @@ func (w *world) down() {
 		w.Errorf("run: %v", err)
 	}
 	w.cancel = nil
+}
+
+// gossips has gossip name these servers from now on.
+func (w *world) gossips(addrs []string) {
+	w.addrs = addrs
+	close(w.news)
+	w.news = make(chan struct{})
+}
+
+// mine tells the server that the session is with.
+func (w *world) mine(addr string) bool {
+	conn, ok := w.c.Current()
+	return ok && conn.(*memConn).addr == addr
 }
 
 // after lets time pass.

@@ -13,6 +13,7 @@ import (
 	"cube/agent/server/raftnode"
 	"cube/api"
 	"cube/fsm"
+	"cube/internal/session"
 )
 
 // Config is what a server is made of. The fields without "optional" must be set.
@@ -31,9 +32,10 @@ type Config struct {
 	Dev             bool // alone for good, and DataDir ends with the process: slow Raft timers, no wait for the disk, refuses joins
 
 	Membership Membership
-	// NewWorker returns the node behind a session's transport, NewPeer and NewCluster the server behind one.
+	// NewWorker returns the node behind a session's transport, NewCluster the server behind one, and NewPeer the server
+	// behind a session's calls.
 	NewWorker  func(http.RoundTripper) api.Worker
-	NewPeer    func(http.RoundTripper) api.Peer
+	NewPeer    func(session.CallFunc) api.Peer
 	NewCluster func(http.RoundTripper) api.Cluster
 	EncodeJob  func(*api.Job) ([]byte, error) // for JobSpec.Body
 

@@ -35,8 +35,15 @@ const (
 	nodeIDLength = 32
 )
 
-// Register implements api.Dispatcher. Only the leader answers.
+// Register implements api.Dispatcher. The leader answers, through this server if need be.
 func (s *Server) Register(ctx context.Context, r *api.Registration) (*api.RegistrationAnswer, error) {
+	return toLeader(ctx, s, unwritten,
+		func() (*api.RegistrationAnswer, error) { return s.Enroll(ctx, r) },
+		func(leader string) (*api.RegistrationAnswer, error) { return s.peer(leader).Enroll(ctx, r) })
+}
+
+// Enroll implements api.Peer.
+func (s *Server) Enroll(ctx context.Context, r *api.Registration) (*api.RegistrationAnswer, error) {
 	t, err := s.leading()
 	if err != nil {
 		return nil, err
@@ -310,7 +317,7 @@ func (s *Server) pollAnswer(snapshot *fsm.Snapshot, r *api.PollRequest, seen *ba
 		}
 		answer.Assignments = append(answer.Assignments, api.Assignment{
 			ID: row.ID, Job: row.Job, Version: row.Version, Task: row.Task, Slot: row.Slot, Desired: row.Desired,
-			Ports: snapshot.Ports(row.ID), Restarts: row.Restarts, Phase: row.Phase, Seq: row.Seq,
+			Ports: snapshot.Ports(row.ID), Devices: snapshot.Claims(row.ID), Restarts: row.Restarts, Phase: row.Phase, Seq: row.Seq,
 		})
 		if v := (version{row.Job, row.Version}); row.Desired == api.DesiredRun && !specs[v] {
 			specs[v] = true
@@ -320,43 +327,6 @@ func (s *Server) pollAnswer(snapshot *fsm.Snapshot, r *api.PollRequest, seen *ba
 			}
 			answer.Specs = append(answer.Specs, spec)
 		}
-	}
-	return answer, nil
-}
-
-// Report implements api.Dispatcher. Only the leader answers, after the statuses are committed.
-func (s *Server) Report(ctx context.Context, r *api.Report) (*api.ReportAnswer, error) {
-	t, err := s.leading()
-	if err != nil {
-		return nil, err
-	}
-	s.metrics.reports.Add(1)
-	t.directory.SetLoad(r.Node, r.Load)
-	snapshot := s.machine.Snapshot()
-	node := snapshot.Node(r.Node)
-	if node == nil || node.Incarnation != r.Incarnation {
-		return nil, api.Errorf(api.CodeConflict, "node %.32s is not registered in this life: register first", r.Node)
-	}
-	answer := &api.ReportAnswer{Index: snapshot.Index(), Spacing: spacing(t.directory.Sessions())}
-	if len(r.Statuses) > 0 {
-		result, err := t.reports.submit(ctx, t.ctx, fsm.NodeReport{Node: r.Node, Statuses: r.Statuses})
-		if err != nil {
-			return nil, err
-		}
-		answer.Index = result.index
-		for _, id := range result.unknown {
-			// Another node of the same entry may have named an ID that is ours.
-			if row, ok := snapshot.Row(id); !ok || row.Node != r.Node {
-				answer.Unknown = append(answer.Unknown, id)
-			}
-		}
-	}
-	if r.Ready && node.Status == api.NodeInitializing {
-		result, err := s.door.apply(&fsm.NodeReady{Node: r.Node, Incarnation: r.Incarnation}, origin{Who: "node/" + r.Node, Why: "its inventory is put right"})
-		if err != nil {
-			return nil, err
-		}
-		answer.Index = max(answer.Index, result.Index)
 	}
 	return answer, nil
 }

@@ -246,12 +246,8 @@ func (m *member) until(what string, ok func(*fsm.Snapshot) bool) {
 }
 
 // handler serves what the agent serves on sessions, without forwarding.
-func handler(s *Server) http.Handler {
+func handler(s *Server) session.Handler {
 	r := chi.NewRouter()
-	rest.MachineRoutes(r, s, s, func(req *http.Request) (api.Role, string) {
-		h, _ := session.From(req.Context())
-		return h.Role, h.Sender
-	})
 	r.HandleFunc("/v1/relay/{node}/*", func(w http.ResponseWriter, req *http.Request) {
 		rt, ok := s.NodeTransport(chi.URLParam(req, "node"))
 		if !ok {
@@ -273,7 +269,10 @@ func handler(s *Server) http.Handler {
 		io.Copy(w, resp.Body)
 	})
 	r.Mount("/", rest.NewHandler(s, hclog.NewNullLogger()))
-	return r
+	return session.Handler{HTTP: r, Call: rest.MachineCalls(s, s, func(ctx context.Context) (api.Role, string) {
+		h, _ := session.From(ctx)
+		return h.Role, h.Sender
+	})}
 }
 
 // node is a machine that runs what it is told to in no time at all.
@@ -314,7 +313,7 @@ func (n *node) connect(m *member) {
 	}
 	n.server, n.serving = m, make(chan error, 1)
 	s, serving := n.session, n.serving
-	go func() { serving <- s.Serve(ctx, rest.NewWorkerHandler(n.worker)) }()
+	go func() { serving <- s.Serve(ctx, session.Handler{HTTP: rest.NewWorkerHandler(n.worker)}) }()
 	n.t.Cleanup(func() { s.Close(); <-serving; serving <- nil })
 }
 
@@ -325,7 +324,7 @@ func (n *node) disconnect() {
 	n.serving <- err
 }
 
-func (n *node) dispatcher() api.Dispatcher { return rest.NewDispatcher(n.session.Transport()) }
+func (n *node) dispatcher() api.Dispatcher { return rest.NewDispatcher(n.session.Call) }
 
 // register announces the node to the leader.
 func (n *node) register(leader *member, inventory ...api.InventoryItem) *api.RegistrationAnswer {

@@ -102,7 +102,7 @@ type tenure struct {
 	ctx       context.Context // ends with it
 	renew     func()          // ends it while Raft goes on: the next one begins at once
 	directory *contact.Directory
-	reports   *reportQueue
+	reports   *gatherer[[]fsm.NodeReport, committed]
 }
 
 // leading returns the present tenure; the error has CodeNotLeader.
@@ -167,7 +167,7 @@ func (s *Server) lead(ctx context.Context) error {
 	ctx, renew := context.WithCancel(ctx)
 	defer renew()
 	g, ctx := errgroup.WithContext(ctx)
-	t := &tenure{ctx: ctx, renew: renew, directory: contact.NewDirectory(time.Now()), reports: newReportQueue()}
+	t := &tenure{ctx: ctx, renew: renew, directory: contact.NewDirectory(time.Now()), reports: newCommitting()}
 	g.Go(func() error { return s.scheduling(t).run(ctx) })
 	g.Go(func() error { return s.liveness(t).Run(ctx) })
 	if !s.cfg.Dev { // which lets nobody in
@@ -264,7 +264,7 @@ func (s *Server) reporter() *contact.Reporter {
 			if leader == s.cfg.ID {
 				return s.Sessions(ctx, r)
 			}
-			return s.cfg.NewPeer(s.Transport(leader)).Sessions(ctx, r)
+			return s.peer(leader).Sessions(ctx, r)
 		},
 		Logger: s.logger.Named("sessions"),
 	}

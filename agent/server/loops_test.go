@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -174,26 +175,28 @@ func TestVerifierCoalesces(t *testing.T) {
 	wantCode(t, lost.wait(context.Background()), api.CodeNotLeader)
 }
 
-// TestReportQueue: while one entry is being written the next one gathers.
-func TestReportQueue(t *testing.T) {
+// TestGatherer: while one batch is under way the next one gathers.
+func TestGatherer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
-		q := newReportQueue()
+		g := newCommitting()
 		var entries []int
 		ended := make(chan error, 1)
 		go func() {
-			ended <- q.run(ctx, func(reports []fsm.NodeReport) (fsm.Result, error) {
+			ended <- g.run(ctx, func(_ context.Context, lists [][]fsm.NodeReport) ([]committed, error) {
 				time.Sleep(10 * time.Millisecond)
-				entries = append(entries, len(reports))
-				return fsm.Result{Index: uint64(len(entries)), Unknown: []api.ID{3}}, nil
+				entries = append(entries, len(lists))
+				if len(entries) == 3 {
+					return nil, api.Errorf(api.CodeBusy, "too much")
+				}
+				return slices.Repeat([]committed{{index: uint64(len(entries))}}, len(lists)), nil
 			})
 		}()
 		var wait sync.WaitGroup
 		for i := 1; i <= 50; i++ {
 			wait.Go(func() {
-				report := fsm.NodeReport{Node: fmt.Sprint(i), Statuses: []api.AllocationStatus{{ID: api.ID(i)}}}
-				got, err := q.submit(context.Background(), ctx, report)
-				if err != nil || got.index == 0 || (len(got.unknown) == 1) != (i == 3) {
+				got, err := g.submit(context.Background(), []fsm.NodeReport{{Node: fmt.Sprint(i), Statuses: []api.AllocationStatus{{ID: api.ID(i)}}}})
+				if err != nil || got.index == 0 {
 					t.Errorf("report %d: %+v, %v", i, got, err)
 				}
 			})
@@ -205,8 +208,14 @@ func TestReportQueue(t *testing.T) {
 		if len(entries) != 2 || entries[0] != 1 || entries[1] != 49 {
 			t.Errorf("entries of %v reports", entries)
 		}
-		large := fsm.NodeReport{Statuses: make([]api.AllocationStatus, reportStatuses)}
-		full := &reportQueue{waiting: []*submission{{report: large}, {report: large}}}
+		_, err := g.submit(context.Background(), nil)
+		wantCode(t, err, api.CodeBusy)
+		if _, err := g.submit(context.Background(), nil); err != nil {
+			t.Errorf("after a batch that failed: %v", err)
+		}
+		large := []fsm.NodeReport{{Statuses: make([]api.AllocationStatus, gatherStatuses)}}
+		full := newCommitting()
+		full.waiting = []*gathered[[]fsm.NodeReport, committed]{{in: large}, {in: large}}
 		if n := len(full.take()); n != 1 || len(full.waiting) != 1 {
 			t.Errorf("an entry took %d large reports", n)
 		}
@@ -214,7 +223,7 @@ func TestReportQueue(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		_, err := q.submit(context.Background(), ctx, large)
+		_, err = g.submit(context.Background(), large)
 		wantCode(t, err, api.CodeUnknown)
 	})
 }

@@ -122,7 +122,7 @@ func TestACopiedDataDirectoryIsRefused(t *testing.T) {
 		row := double.row
 		_, err := leader.Register(context.Background(), &api.Registration{Node: &row})
 		wantCode(t, err, api.CodeConflict)
-		_, err = rest.NewPeer(double.session.Transport()).Sessions(context.Background(), &api.SessionReport{Server: "s1", Full: true})
+		_, err = rest.NewPeer(double.session.Call).Sessions(context.Background(), &api.SessionReport{Server: "s1", Full: true})
 		wantCode(t, err, api.CodeForbidden)
 		n.disconnect()
 		time.Sleep(time.Second)

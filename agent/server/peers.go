@@ -26,6 +26,8 @@ type peers struct {
 	life context.Context // of dials; ends with close
 	end  context.CancelFunc
 
+	serving sync.WaitGroup // of sessions
+
 	mu       sync.Mutex
 	sessions map[string]*session.Session // the latest of each server, which may have ended
 	attempts map[string]*attempt         // to open one; under way
@@ -79,6 +81,7 @@ func (p *peers) get(ctx context.Context, id string) (*session.Session, error) {
 	}
 	if err == nil {
 		p.sessions[id] = s
+		p.serving.Go(func() { _ = s.Serve(p.life, session.Handler{}) }) // its end shows in whatever is asked next
 	}
 	delete(p.attempts, id)
 	p.mu.Unlock()
@@ -89,11 +92,63 @@ func (p *peers) get(ctx context.Context, id string) (*session.Session, error) {
 
 // close ends all sessions. Requests fail from now on.
 func (p *peers) close() {
-	p.end()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, s := range p.sessions {
-		s.Close() // it says only that it was closed already
+	p.end() // under the lock: no session is served from now on that is not waited for
+	p.mu.Unlock()
+	p.serving.Wait()
+}
+
+// peer is another server, asked over a session that is kept and opened again when it broke. When something was certainly
+// not asked the error wraps ErrNotSent.
+func (s *Server) peer(id string) api.Peer {
+	return s.cfg.NewPeer(func(ctx context.Context, method string, body []byte) ([]byte, error) {
+		link, err := s.peers.get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		return link.Call(ctx, method, body)
+	})
+}
+
+const (
+	// leaderWait is how long what only the leader can answer waits for one: longer than an election takes.
+	leaderWait = 5 * time.Second
+	// askPause is the wait when a server denies the leadership that it is said to have.
+	askPause = 50 * time.Millisecond
+)
+
+// unwritten reports whether a request certainly changed nothing, and may be sent again whatever it is.
+func unwritten(err error) bool {
+	return api.CodeOf(err) == api.CodeNotLeader || errors.Is(err, ErrNotSent)
+}
+
+// toLeader asks the leader: here while this server leads, else there. What comes to nothing is tried again if again
+// allows it, until there has been no leader that answers for leaderWait.
+func toLeader[T any](ctx context.Context, s *Server, again func(error) bool, here func() (T, error), there func(leader string) (T, error)) (out T, err error) {
+	giveUp := time.Now().Add(leaderWait)
+	for {
+		changed := s.LeaderChanged()
+		leader, self, known := s.LeaderInfo()
+		wait := giveUp
+		if self || known {
+			if self {
+				out, err = here()
+			} else {
+				out, err = there(leader.ID)
+			}
+			if err == nil || !again(err) {
+				return out, err
+			}
+			if at := time.Now().Add(askPause); at.Before(wait) {
+				wait = at
+			}
+		}
+		if !waitFor(ctx, changed, wait) {
+			return out, ctx.Err()
+		}
+		if !time.Now().Before(giveUp) {
+			return out, api.Errorf(api.CodeNoLeader, "the servers have no leader; nothing was done, try again")
+		}
 	}
 }
 

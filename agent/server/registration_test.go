@@ -91,7 +91,7 @@ func TestOnlyTheLeaderJudges(t *testing.T) {
 		n.register(leader)
 		c.net.Partition([]string{leader.ip})
 		row := n.row
-		_, err := leader.Register(context.Background(), &api.Registration{Node: &row, Inventory: []api.InventoryItem{{ID: 1 << 40}}})
+		_, err := leader.Enroll(context.Background(), &api.Registration{Node: &row, Inventory: []api.InventoryItem{{ID: 1 << 40}}})
 		wantCode(t, err, api.CodeNotLeader)
 		c.net.Heal()
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -40,8 +39,9 @@ type Server struct {
 	door     *door
 	stream   *raftnode.Stream
 	roster   *members.Roster
-	registry *contact.Registry // nodes with a session here
-	peers    *peers            // sessions with other servers
+	registry *contact.Registry                         // nodes with a session here
+	peers    *peers                                    // sessions with other servers
+	passing  *gatherer[*api.Report, api.ReportOutcome] // what nodes here report, on its way to the leader
 
 	leader  *leaderView
 	tenure  atomic.Pointer[tenure] // nil unless this server leads and has caught up
@@ -70,13 +70,14 @@ func New(cfg Config) (*Server, error) {
 		cfg:      cfg,
 		logger:   cfg.Logger,
 		machine:  fsm.New(),
-		roster:   members.NewRoster(cfg.Membership.Members()),
 		registry: contact.NewRegistry(),
+		passing:  newPassing(),
 		leader:   new(leaderView),
 		parses:   newGate(),
 		metrics:  new(counters),
 		leaving:  make(chan struct{}),
 	}
+	s.roster = members.NewRoster(cfg.Membership.Members(), s.registry.Probe)
 	s.specs = newSpecCache(cfg.EncodeJob)
 	s.stream = raftnode.NewStream(cfg.Advertise, s.dialRaft)
 	s.peers = newPeers(s.dialServer)
@@ -94,12 +95,12 @@ func New(cfg Config) (*Server, error) {
 }
 
 // Run serves until ctx ends, Leave has succeeded, or the server must stop: its disk hangs, or its log holds what it cannot
-// apply. Requests on sessions are answered by handler.
+// apply. What is asked on sessions is answered by handler.
 //
 // It shuts down in this order: leadership is handed over, so that the others need not miss it first; then the loops and
 // sessions end, so that nobody waits for Raft any more; then Raft, which writes; the data directory's lock goes last.
 // After an error the process should end: parts that hang on the disk may be left behind.
-func (s *Server) Run(ctx context.Context, handler http.Handler) error {
+func (s *Server) Run(ctx context.Context, handler session.Handler) error {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, run := errgroup.WithContext(run)
@@ -110,6 +111,7 @@ func (s *Server) Run(ctx context.Context, handler http.Handler) error {
 	g.Go(func() error { return s.watchLeader(run) })
 	g.Go(func() error { return s.serveLeadership(run) })
 	g.Go(func() error { return s.reporter().Run(run) })
+	g.Go(func() error { return s.passing.run(run, s.passOn) })
 	g.Go(func() error { return s.accept(run, handler) })
 	g.Go(func() error {
 		select {
@@ -169,7 +171,7 @@ func (s *Server) otherVoters() int {
 }
 
 // accept takes connections until ctx ends, and returns when all they carried has ended.
-func (s *Server) accept(ctx context.Context, handler http.Handler) error {
+func (s *Server) accept(ctx context.Context, handler session.Handler) error {
 	stop := context.AfterFunc(ctx, func() { s.cfg.Listener.Close() })
 	defer stop()
 	var conns sync.WaitGroup
@@ -193,7 +195,7 @@ func (s *Server) accept(ctx context.Context, handler http.Handler) error {
 }
 
 // serve carries one connection to its end.
-func (s *Server) serve(ctx context.Context, conn net.Conn, handler http.Handler) {
+func (s *Server) serve(ctx context.Context, conn net.Conn, handler session.Handler) {
 	in, err := session.Accept(ctx, conn, s.admit)
 	if err != nil {
 		s.logger.Debug("a connection was refused", "from", conn.RemoteAddr(), "error", err)
@@ -206,6 +208,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn, handler http.Handler)
 	if in.Hello.Role == api.RoleClient {
 		remove := s.registry.Add(in.Hello.Sender, in.Hello.Incarnation, in.Session)
 		defer remove()
+		handler.Quiet = s.registry.Quiet
 	}
 	err = in.Session.Serve(ctx, handler)
 	s.logger.Debug("a session ended", "role", in.Hello.Role, "from", in.Hello.Sender, "reason", err)

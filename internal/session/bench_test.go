@@ -41,8 +41,8 @@ func BenchmarkIdleSession(b *testing.B) {
 		}
 		taken := (<-incoming).in.Session
 		waiting.Add(1)
-		over.Go(func() { taken.Serve(b.Context(), wait) })
-		over.Go(func() { dialled.Serve(b.Context(), wait) })
+		over.Go(func() { taken.Serve(b.Context(), Handler{HTTP: wait}) })
+		over.Go(func() { dialled.Serve(b.Context(), Handler{HTTP: wait}) })
 		over.Go(func() { get(b.Context(), dialled, "/") })
 		waiting.Wait()
 		all = append(all, dialled, taken)

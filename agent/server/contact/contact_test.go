@@ -135,10 +135,14 @@ func TestTwoLivesOfOneNode(t *testing.T) {
 	}
 }
 
-type link struct{ closed bool }
+type link struct {
+	closed bool
+	probed int
+}
 
 func (l *link) Transport() http.RoundTripper { return http.DefaultTransport }
 func (l *link) Close() error                 { l.closed = true; return nil }
+func (l *link) Probe()                       { l.probed++ }
 
 func TestRegistryKeepsOneSessionOfALife(t *testing.T) {
 	r := NewRegistry()

@@ -2,7 +2,9 @@ package contact
 
 import (
 	"net/http"
+	"slices"
 	"sync"
+	"time"
 
 	"cube/agent/server/signal"
 	"cube/api"
@@ -11,6 +13,8 @@ import (
 // Link is a node's session as the registry needs it.
 type Link interface {
 	Transport() http.RoundTripper
+	// Probe ends the session soon unless the node answers. It does not block.
+	Probe()
 	Close() error
 }
 
@@ -20,9 +24,10 @@ type Registry struct {
 
 	mu       sync.Mutex
 	links    map[nodeLife]*entry
-	sessions map[nodeLife]bool // changed since the last report: true came, false went
-	loads    map[nodeLife]bool // of these a newer load is here than was reported
-	share    float64           // what the leader said last: see api.SessionAnswer
+	lives    map[string][]nodeLife // of each node in links
+	sessions map[nodeLife]bool     // changed since the last report: true came, false went
+	loads    map[nodeLife]bool     // of these a newer load is here than was reported
+	share    float64               // what the leader said last: see api.SessionAnswer
 }
 
 // nodeLife is one life of a node: two lives may overlap for a moment, or when a data directory was copied.
@@ -38,7 +43,7 @@ type entry struct {
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
-	return &Registry{links: make(map[nodeLife]*entry), sessions: make(map[nodeLife]bool), loads: make(map[nodeLife]bool)}
+	return &Registry{links: make(map[nodeLife]*entry), lives: make(map[string][]nodeLife), sessions: make(map[nodeLife]bool), loads: make(map[nodeLife]bool)}
 }
 
 // Add takes in a node's session; a former one of the same life is closed. The returned function takes it out again.
@@ -47,7 +52,9 @@ func (r *Registry) Add(node string, incarnation uint64, link Link) (remove func(
 	e := &entry{link: link}
 	r.mu.Lock()
 	former := r.links[life]
-	r.links[life] = e
+	if r.links[life] = e; former == nil {
+		r.lives[node] = append(r.lives[node], life)
+	}
 	r.sessions[life] = true
 	r.mu.Unlock()
 	r.changed.Notify()
@@ -60,6 +67,10 @@ func (r *Registry) Add(node string, incarnation uint64, link Link) (remove func(
 		if mine {
 			delete(r.links, life)
 			delete(r.loads, life)
+			r.lives[node] = slices.DeleteFunc(r.lives[node], func(l nodeLife) bool { return l == life })
+			if len(r.lives[node]) == 0 {
+				delete(r.lives, node)
+			}
 			r.sessions[life] = false
 		}
 		r.mu.Unlock()
@@ -112,6 +123,28 @@ func (r *Registry) setShare(share float64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.share = share
+}
+
+// Probe makes sure of each life of a node that has a session here.
+func (r *Registry) Probe(node string) {
+	var links []Link
+	r.mu.Lock()
+	for _, life := range r.lives[node] {
+		links = append(links, r.links[life].link)
+	}
+	r.mu.Unlock()
+	for _, l := range links {
+		l.Probe()
+	}
+}
+
+// pingsPerSecond is how many pings a server sends at most to all its nodes together where their sessions are quiet, up
+// to the session's own bound: a few thousandths of a core. A node that gossip calls failed is pinged at once.
+const pingsPerSecond = 200
+
+// Quiet is how long a session may be silent before it is pinged: the more there are, the longer.
+func (r *Registry) Quiet() time.Duration {
+	return time.Duration(r.Len()) * time.Second / pingsPerSecond
 }
 
 // Len is how many sessions there are.

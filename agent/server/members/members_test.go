@@ -142,7 +142,7 @@ func TestVotersBeginsToCountAnew(t *testing.T) {
 
 func TestRoster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := NewRoster([]api.Member{{ID: "s", NodeID: "n", Role: api.RoleServer, Status: api.MemberAlive}})
+		r := NewRoster([]api.Member{{ID: "s", NodeID: "n", Role: api.RoleServer, Status: api.MemberAlive}}, func(string) {})
 		events := make(chan api.MemberEvent)
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)

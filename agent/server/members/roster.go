@@ -16,6 +16,7 @@ import (
 type Roster struct {
 	// Changed wakes when anything about anyone did.
 	Changed signal.Broadcast
+	doubted func(node string)
 
 	mu      sync.Mutex
 	members map[memberKey]Sighting
@@ -33,9 +34,10 @@ type Sighting struct {
 	Since time.Time
 }
 
-// NewRoster returns the roster that begins with these members.
-func NewRoster(members []api.Member) *Roster {
-	r := &Roster{members: make(map[memberKey]Sighting), nodes: make(map[string]memberKey)}
+// NewRoster returns the roster that begins with these members. doubted is told of each node whose agent gossip calls
+// failed, when it does so; it must not block.
+func NewRoster(members []api.Member, doubted func(node string)) *Roster {
+	r := &Roster{doubted: doubted, members: make(map[memberKey]Sighting), nodes: make(map[string]memberKey)}
 	for _, m := range members {
 		r.note(m)
 	}
@@ -71,6 +73,9 @@ func (r *Roster) note(m api.Member) {
 	}
 	r.mu.Unlock()
 	r.Changed.Notify()
+	if m.NodeID != "" && m.Status == api.MemberFailed {
+		r.doubted(m.NodeID)
+	}
 }
 
 // Server returns a server; ok is false when gossip has never seen it.
