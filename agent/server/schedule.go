@@ -259,7 +259,13 @@ func (s *splitter) job(j *api.JobPlan) {
 }
 
 // Sizes are estimates from above of what the encoding takes: it writes each name once an entry and numbers short.
-func placementSize(p *api.Placement) int { return 64 + 24*len(p.Ports) }
+func placementSize(p *api.Placement) int {
+	n := 64 + 24*len(p.Ports)
+	for i := range p.Devices {
+		n += 16 + len(p.Devices[i].ID)
+	}
+	return n
+}
 func stopSize(s *api.Stop) int           { return 16 + len(s.Reason) }
 
 func headSize(j *api.JobPlan) int {
