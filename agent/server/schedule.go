@@ -266,7 +266,7 @@ func placementSize(p *api.Placement) int {
 	}
 	return n
 }
-func stopSize(s *api.Stop) int           { return 16 + len(s.Reason) }
+func stopSize(s *api.Stop) int { return 16 + len(s.Reason) }
 
 func headSize(j *api.JobPlan) int {
 	n := 64 + len(j.Job) + len(j.Message)
