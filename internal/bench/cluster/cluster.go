@@ -57,8 +57,8 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 		if c.dir, err = os.MkdirTemp("", "cube-bench-"); err != nil {
 			return nil, fmt.Errorf("make a directory for the servers: %w", err)
 		}
-	} else if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make a directory for the servers: %w", err)
+	} else if err := fresh(cfg.Dir); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -92,6 +92,21 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 		}
 	}
 	return c, c.Settled(ctx)
+}
+
+// fresh makes a directory that no former run has left anything in: its servers would go on where they ended.
+func fresh(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make a directory for the servers: %w", err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "s[0-9]"))
+	if err != nil {
+		return fmt.Errorf("look into the directory for the servers: %w", err)
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("%s holds servers of a former run: remove them, or give another -dir", dir)
+	}
+	return nil
 }
 
 // build makes the binary of the checkout that this process stands in, as make build does.
@@ -274,7 +289,7 @@ func (c *Cluster) Disk(i int) (log, snapshots int64, err error) {
 	return log, snapshots, nil
 }
 
-// Stop ends all servers, followers first, and removes what was temporary. It may be called again.
+// Stop ends all servers and removes what was temporary. It may be called again.
 func (c *Cluster) Stop() error {
 	if c.stopping {
 		return nil

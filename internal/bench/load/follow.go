@@ -83,15 +83,6 @@ func (t *Tracker) Follow(ctx context.Context, from *rest.Client) error {
 	}
 }
 
-// passing reports whether asking again may help.
-func passing(err error) bool {
-	switch api.CodeOf(err) {
-	case api.CodeNoLeader, api.CodeNotLeader, api.CodeUnavailable, api.CodeBusy:
-		return true
-	}
-	return false
-}
-
 // look takes a list of jobs as it was at a moment, and reports whether all that are followed run whole.
 func (t *Tracker) look(jobs []*api.JobSummary, at time.Time) (done bool) {
 	t.mu.Lock()

@@ -60,8 +60,7 @@ func Submit(ctx context.Context, to *rest.Client, jobs []Job, atOnce int, submit
 		}
 		g.Go(func() error {
 			submitted(i, time.Now())
-			_, err := to.RegisterJobs(ctx, api.Submission{Source: j.Source(), FileName: j.Name + ".hcl"}, api.WriteMeta{})
-			if err != nil {
+			if err := register(ctx, to, j); err != nil {
 				return fmt.Errorf("submit %s: %w", j.Name, err)
 			}
 			accepted(i, time.Now())
@@ -69,4 +68,33 @@ func Submit(ctx context.Context, to *rest.Client, jobs []Job, atOnce int, submit
 		})
 	}
 	return g.Wait()
+}
+
+// retryAfter is how long a submission waits that a server could not take now, as in an election.
+const retryAfter = 100 * time.Millisecond
+
+// register submits a job until it is accepted or refused. Its name is the request's ID: sent again it is not done again.
+func register(ctx context.Context, to *rest.Client, j Job) error {
+	for {
+		_, err := to.RegisterJobs(ctx, api.Submission{Source: j.Source(), FileName: j.Name + ".hcl"}, api.WriteMeta{RequestID: j.Name})
+		if err == nil || !passing(err) {
+			return err
+		}
+		again := time.NewTimer(retryAfter)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return err
+		}
+	}
+}
+
+// passing reports whether asking again may help.
+func passing(err error) bool {
+	switch api.CodeOf(err) {
+	case api.CodeNoLeader, api.CodeNotLeader, api.CodeUnavailable, api.CodeBusy, api.CodeUnknown:
+		return true
+	}
+	return false
 }
