@@ -88,37 +88,6 @@ func exchange[In, Out any](f func(ctx context.Context, in *In) (*Out, error)) ht
 	}
 }
 
-// answering makes the answering side of a method: what is called with msgpack and returns it.
-func answering[In, Out any](f func(context.Context, *In) (*Out, error)) func(context.Context, []byte) ([]byte, error) {
-	return func(ctx context.Context, body []byte) ([]byte, error) {
-		in := new(In)
-		if err := decode(body, in); err != nil {
-			return nil, api.Errorf(api.CodeInvalid, "the argument cannot be read: %w", err)
-		}
-		out, err := f(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		return encode(out)
-	}
-}
-
-// asking is the asking side of a method.
-func asking[In, Out any](ctx context.Context, call CallFunc, method string, in *In) (*Out, error) {
-	body, err := encode(in)
-	if err != nil {
-		return nil, fmt.Errorf("encode what %s is asked with: %w", method, err)
-	}
-	if body, err = call(ctx, method, body); err != nil {
-		return nil, err
-	}
-	out := new(Out)
-	if err := decode(body, out); err != nil {
-		return nil, fmt.Errorf("decode what %s answered: %w", method, err)
-	}
-	return out, nil
-}
-
 // machine is a client of machine methods over a session's transport.
 type machine struct{ http *http.Client }
 

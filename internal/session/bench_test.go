@@ -1,59 +1,79 @@
 package session
 
 import (
-	"net/http"
+	"context"
+	"net"
 	"runtime"
 	"sync"
 	"testing"
 
-	"cube/internal/memnet"
+	"cube/api"
 )
 
-// BenchmarkIdleSession prints what both ends of a session cost together while the node's long poll waits, as it nearly
-// always does.
+// BenchmarkIdleSession prints what a session costs over TCP while the node's long poll waits, as it nearly always does:
+// both ends together, and the accepting one alone.
 func BenchmarkIdleSession(b *testing.B) {
-	n := memnet.New(1)
-	lis, err := n.Host(serverIP).Listen(":5556")
+	b.Run("both", func(b *testing.B) { idle(b, true) })
+	b.Run("accepting", func(b *testing.B) { idle(b, false) })
+}
+
+func idle(b *testing.B, both bool) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
-	w := &wire{n, lis}
 	var waiting, over sync.WaitGroup
-	wait := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	wait := func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
 		waiting.Done()
-		<-r.Context().Done()
-	})
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	var ends []interface{ Close() error }
+	open := func() {
+		incoming := (&wire{lis: lis}).accept(b.Context(), nil)
+		conn, err := net.Dial("tcp", lis.Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		waiting.Add(1)
+		if both {
+			dialled, err := Dial(b.Context(), conn, node)
+			if err != nil {
+				b.Fatal(err)
+			}
+			over.Go(func() { dialled.Serve(b.Context(), Handler{}) })
+			over.Go(func() { dialled.Call(b.Context(), "poll", nil) })
+			ends = append(ends, dialled)
+		} else {
+			if err := greet(b.Context(), conn, Hello{Protocol: RPC, Role: api.RoleClient, Sender: "n1"}); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := conn.Write(frame(frameCall, 1, []byte("\x04poll"))); err != nil {
+				b.Fatal(err)
+			}
+			ends = append(ends, conn)
+		}
+		taken := (<-incoming).in.Session
+		over.Go(func() { taken.Serve(b.Context(), Handler{Call: wait}) })
+		waiting.Wait()
+	}
+	open() // what is made once is none of a session's
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	goroutines := runtime.NumGoroutine()
-	var all []*Session
 	count := 0
 	for b.Loop() {
-		incoming := w.accept(b.Context(), nil)
-		conn, err := n.Host(nodeIP).Dial(b.Context(), rpcAddr)
-		if err != nil {
-			b.Fatal(err)
-		}
-		dialled, err := Dial(b.Context(), conn, node)
-		if err != nil {
-			b.Fatal(err)
-		}
-		taken := (<-incoming).in.Session
-		waiting.Add(1)
-		over.Go(func() { taken.Serve(b.Context(), Handler{HTTP: wait}) })
-		over.Go(func() { dialled.Serve(b.Context(), Handler{HTTP: wait}) })
-		over.Go(func() { get(b.Context(), dialled, "/") })
-		waiting.Wait()
-		all = append(all, dialled, taken)
+		open()
 		count++
 	}
 	runtime.GC()
+	runtime.GC() // the first one shrinks stacks, the second one counts
 	runtime.ReadMemStats(&after)
 	b.ReportMetric(float64(after.HeapInuse+after.StackInuse-before.HeapInuse-before.StackInuse)/float64(count), "B/session")
 	b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/float64(count), "goroutines/session")
-	for _, s := range all {
-		s.Close()
+	for _, end := range ends {
+		end.Close()
 	}
 	over.Wait()
 	lis.Close()
