@@ -74,10 +74,10 @@ func (p *pulse) look(now, heard, sent time.Duration) (verdict, time.Duration) {
 }
 
 // ask notes that a ping is sent out of turn. It returns when to look, and false when one is on its way already.
-func (p *pulse) ask(now time.Duration) (time.Duration, bool) {
+func (p *pulse) ask(now, heard time.Duration) (time.Duration, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.waiting {
+	if p.waiting && heard < p.asked {
 		return 0, false
 	}
 	p.waiting, p.looked, p.asked = true, false, now

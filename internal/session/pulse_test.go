@@ -43,6 +43,17 @@ func TestPulse(t *testing.T) {
 	}
 }
 
+// TestADoubtDuringAPing: while a ping is out there is no second one, and once it was answered there may be.
+func TestADoubtDuringAPing(t *testing.T) {
+	p := pulse{accepts: true, quiet: minQuiet, waiting: true, asked: 5 * time.Second}
+	if _, ok := p.ask(6*time.Second, 4*time.Second); ok {
+		t.Error("two pings at once")
+	}
+	if at, ok := p.ask(6*time.Second, 5*time.Second); !ok || at != 9*time.Second {
+		t.Errorf("%s, %t after the first was answered", at, ok)
+	}
+}
+
 // TestQuietSessionsArePingedSeldom, as the accepting side says; a side that doubts notices silence in three seconds all
 // the same.
 func TestQuietSessionsArePingedSeldom(t *testing.T) {
@@ -51,7 +62,7 @@ func TestQuietSessionsArePingedSeldom(t *testing.T) {
 			memnet.Bubble(t, func(t *testing.T) {
 				w := newWire(t)
 				dialled, taken := w.calls(t, Handler{}, Handler{Quiet: func() time.Duration { return 10 * time.Second }})
-				time.Sleep(time.Hour)
+				time.Sleep(time.Hour + time.Second)
 				if got := taken.pings(); got < 359 || got > 361 {
 					t.Errorf("%d pings in an hour", got)
 				}

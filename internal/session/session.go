@@ -224,7 +224,7 @@ func (s *Session) lookAt(at time.Duration) {
 // Probe makes sure that the other side lives: unless something is heard of it within three seconds the session ends. It
 // is for those who have a reason to doubt, so that quiet sessions need few pings.
 func (s *Session) Probe() {
-	if at, ok := s.pulse.ask(s.now()); ok && !s.ended() {
+	if at, ok := s.pulse.ask(s.now(), time.Duration(s.heard.Load())); ok && !s.ended() {
 		s.lookAt(at)
 		_ = s.write(s.pulse.ping())
 	}
