@@ -79,6 +79,11 @@ func (e *Explanation) reason(i int) string {
 		return fmt.Sprintf("%s port %s in use (%s)", verb("has", "have"), what, f.Seen)
 	case "dynamic":
 		return fmt.Sprintf("%s too few dynamic ports left (%s)", verb("has", "have"), amounts)
+	case "device":
+		if kind, free := strings.CutSuffix(what, " free"); free {
+			return fmt.Sprintf("%s free %s (%s)", verb("lacks", "lack"), kind, amounts)
+		}
+		return fmt.Sprintf("%s no suitable %s (%s wanted, seen: %s)", verb("has", "have"), what, f.Wanted, f.Seen)
 	case "cpu", "memory", "disk":
 		return fmt.Sprintf("%s %s (%s)", verb("lacks", "lack"), f.Filter, amounts)
 	}

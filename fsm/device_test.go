@@ -186,6 +186,10 @@ func TestDevicesThatGo(t *testing.T) {
 	equal(t, "all gone", c.use("n1"), "gpu b=700 gone")
 	c.report(id, api.PhaseFailed)
 	equal(t, "its holder ended", c.use("n1"), "")
+	if err := restored.Restore(bytes.NewReader(persisted(t, c.m.Snapshot()))); err != nil {
+		t.Fatal(err)
+	}
+	equals(t, "what it had is known", restored.Snapshot().Claims(id), claims("gpu", 700, "b"))
 
 	c.refused(api.CodeInvalid, &RegisterNode{Node: deviceNode("n1", "gpu::a,b", "gpu:T4:b")})
 }

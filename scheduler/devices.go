@@ -183,14 +183,16 @@ func (r *request) askDevice(request *api.DeviceRequest) {
 	}
 	r.open.intersect(set)
 	name := "device " + request.Type
-	r.fixed = append(r.fixed, filter{name, ask.wantedKind(), set.has, func(node int) string {
+	r.fixed = append(r.fixed, filter{name: name, wanted: ask.wantedKind(), passes: set.has, seen: func(node int) string {
 		if broken != nil {
 			return "the constraint is wrong: " + broken.Error()
 		}
 		return ask.seenKind(r.view.nodes[node])
 	}})
-	r.others = append(r.others, filter{name, ask.wantedRoom(), func(node int) bool { return ask.fits(d, node) },
-		func(node int) string { return ask.seenRoom(d, node) }})
+	r.others = append(r.others, filter{name: name + " free", wanted: ask.wantedRoom(),
+		passes: func(node int) bool { return ask.fits(d, node) },
+		seen:   func(node int) string { return ask.seenRoom(d, node) },
+		short:  func(node int) float64 { return ask.short(d, node) }})
 	r.devices = append(r.devices, ask)
 }
 
@@ -291,6 +293,14 @@ func (a *deviceAsk) spare(left []int16) (spare int32) {
 	return spare
 }
 
+// groupText is a group as people say it: 4 A100.
+func groupText(count int, g *api.DeviceGroup) string {
+	if g.Model == "" {
+		return fmt.Sprint(count)
+	}
+	return fmt.Sprintf("%d %s", count, g.Model)
+}
+
 // wantedKind says what a node has to have.
 func (a *deviceAsk) wantedKind() string {
 	var conditions []string
@@ -309,7 +319,7 @@ func (a *deviceAsk) seenKind(n *api.Node) string {
 	var seen []string
 	for i := range n.Devices {
 		if g := &n.Devices[i]; g.Type == a.Type {
-			seen = append(seen, strings.TrimSuffix(fmt.Sprintf("%d %s", len(g.IDs), g.Model), " "))
+			seen = append(seen, groupText(len(g.IDs), g))
 		}
 	}
 	if len(seen) == 0 {
@@ -321,9 +331,28 @@ func (a *deviceAsk) seenKind(n *api.Node) string {
 // wantedRoom says what has to be left.
 func (a *deviceAsk) wantedRoom() string {
 	if a.Share < api.WholeDevice {
-		return api.FormatCPU(int64(a.Share)) + " of one"
+		return api.FormatShare(a.Share) + " of one"
 	}
 	return fmt.Sprintf("%d whole", a.Count)
+}
+
+// short is the part of what is wanted that the best of these groups lacks.
+func (a *deviceAsk) short(d *devices, node int) float64 {
+	wanted, have := a.Count, 0
+	if a.Share < api.WholeDevice {
+		wanted = a.Share
+	}
+	for g := d.groups[node]; g < d.groups[node+1]; g++ {
+		left := d.group(g)
+		switch {
+		case !a.suits[d.kind[g]] || len(left) < a.Count:
+		case a.Share < api.WholeDevice:
+			have = max(have, int(slices.Max(left)))
+		default:
+			have = max(have, int(a.spare(left)))
+		}
+	}
+	return float64(wanted-have) / float64(wanted)
 }
 
 // seenRoom says what is left in the groups that may be taken and are large enough.
@@ -334,11 +363,14 @@ func (a *deviceAsk) seenRoom(d *devices, node int) string {
 		if !a.suits[d.kind[g]] || len(left) < a.Count {
 			continue
 		}
-		have := strings.TrimSuffix(fmt.Sprintf("of %d %s", len(left), d.kinds[d.kind[g]].group.Model), " ")
-		if a.Share < api.WholeDevice {
-			seen = append(seen, fmt.Sprintf("at most %s left of one %s", api.FormatCPU(int64(max(slices.Max(left), 0))), have))
-		} else {
-			seen = append(seen, fmt.Sprintf("%d free %s", a.spare(left), have))
+		have := groupText(len(left), d.kinds[d.kind[g]].group)
+		switch most := int(slices.Max(left)); {
+		case a.Share == api.WholeDevice:
+			seen = append(seen, fmt.Sprintf("%d free of %s", a.spare(left), have))
+		case most <= 0:
+			seen = append(seen, "nothing left of "+have)
+		default:
+			seen = append(seen, fmt.Sprintf("at most %s left on one of %s", api.FormatShare(most), have))
 		}
 	}
 	return strings.Join(seen, " and ")

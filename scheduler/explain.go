@@ -28,6 +28,7 @@ type refusal struct {
 	filter    string
 	wanted    string             // of a filter that is not about an amount
 	seen      string             // the same
+	missing   float64            // the same: the part of what is wanted
 	ask, free int64              // of one that is
 	format    func(int64) string // writes amounts; nil if there are none
 }
@@ -35,7 +36,7 @@ type refusal struct {
 // short is the part of what is asked for that is missing.
 func (f *refusal) short() float64 {
 	if f.format == nil {
-		return 1
+		return f.missing
 	}
 	return float64(f.ask-f.free) / float64(f.ask)
 }
@@ -46,7 +47,11 @@ func (r *request) refusal(node int) (f refusal, ok bool) {
 	for _, filters := range [2][]filter{r.fixed, r.others} {
 		for i := range filters {
 			if f := &filters[i]; !f.passes(node) {
-				return refusal{rank: rank, filter: f.name, wanted: f.wanted, seen: f.seen(node)}, true
+				missing := 1.0
+				if f.short != nil {
+					missing = f.short(node)
+				}
+				return refusal{rank: rank, filter: f.name, wanted: f.wanted, seen: f.seen(node), missing: missing}, true
 			}
 			rank++
 		}

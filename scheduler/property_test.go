@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -42,7 +43,30 @@ func drawNode(t *rapid.T, i int) *api.Node {
 		Meta:       map[string]string{"class": rapid.SampledFrom([]string{"a", "b"}).Draw(t, "class")},
 		Resources:  api.Resources{CPU: rapid.Int64Range(0, 2000).Draw(t, "cpu"), Memory: rapid.Int64Range(0, 1024).Draw(t, "memory"), Disk: 500},
 		Drivers:    map[string]api.DriverInfo{"docker": {Detected: true, Healthy: rapid.IntRange(0, 5).Draw(t, "driver") > 0}}}
+	for g := range rapid.SampledFrom([]int{2, 1, 3, 0}).Draw(t, "groups") { // the first is what rapid leans to
+		group := api.DeviceGroup{Type: rapid.SampledFrom([]string{"gpu", "gpu", "fpga"}).Draw(t, "type"), Model: rapid.SampledFrom([]string{"A", "B"}).Draw(t, "model")}
+		for d := range rapid.SampledFrom([]int{1, 2, 3}).Draw(t, "devices") {
+			group.IDs = append(group.IDs, fmt.Sprintf("d%d.%d", g, d))
+		}
+		n.Devices = append(n.Devices, group)
+	}
 	return n
+}
+
+func drawDevices(t *rapid.T) (out []api.DeviceRequest) {
+	for _, kind := range []string{"fpga", "gpu"} {
+		d := api.DeviceRequest{Type: kind, Count: rapid.SampledFrom([]int{1, 0, 2}).Draw(t, kind), Share: api.WholeDevice}
+		if d.Count == 1 {
+			d.Share = rapid.SampledFrom([]int{400, 600, 1000, 500, 1}).Draw(t, "share")
+		}
+		if rapid.Bool().Draw(t, "model") {
+			d.Constraints = []api.Constraint{{Attribute: "device.model", Operator: "=", Value: "A"}}
+		}
+		if d.Count > 0 {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 func drawTask(t *rapid.T, name string) *api.Task {
@@ -62,6 +86,9 @@ func drawTask(t *rapid.T, name string) *api.Task {
 	}
 	if rapid.IntRange(0, 3).Draw(t, "static") == 0 {
 		task.Ports = append(task.Ports, api.Port{Label: "s", Static: rapid.SampledFrom([]int{80, 25000}).Draw(t, "port")})
+	}
+	if rapid.Bool().Draw(t, "with devices") {
+		task.Devices = drawDevices(t)
 	}
 	if rapid.Bool().Draw(t, "spread") {
 		task.Spreads = []api.Spread{{Attribute: "meta.class", Weight: 50}}
@@ -175,6 +202,7 @@ func (h *history) checkNode(t *rapid.T, job string, p api.Placement) {
 	task := h.world.Job(job).Task(p.Task)
 	for n := range h.world.Nodes() {
 		if n.ID == p.Node && suits(n, task) {
+			h.checkClaims(t, n, task, p.Devices)
 			return
 		}
 	}
@@ -189,6 +217,62 @@ func suits(n *api.Node, task *api.Task) bool {
 	return len(task.Constraints) == 0 || task.Constraints[0].Attribute == "" || n.Meta["class"] == "a"
 }
 
+// checkClaims holds claims against the task in other words than the scheduler.
+func (h *history) checkClaims(t *rapid.T, n *api.Node, task *api.Task, claims []api.DeviceClaim) {
+	for _, d := range task.Devices {
+		groups := map[int]bool{}
+		ids := map[string]bool{}
+		for range d.Count {
+			if len(claims) == 0 || claims[0].Type != d.Type || claims[0].Share != d.Share {
+				t.Fatalf("%s asks for %+v and gets %+v", task.Name, d, claims)
+			}
+			for i, g := range n.Devices {
+				if slices.Contains(g.IDs, claims[0].ID) && g.Type == d.Type && (len(d.Constraints) == 0 || g.Model == "A") {
+					groups[i] = true
+					ids[claims[0].ID] = true
+				}
+			}
+			claims = claims[1:]
+		}
+		if len(groups) != 1 || len(ids) != d.Count {
+			t.Fatalf("%s asks for %+v of %+v and gets %v of groups %v", task.Name, d, n.Devices, ids, groups)
+		}
+	}
+	if len(claims) > 0 {
+		t.Fatalf("%s gets more than it asks for: %+v", task.Name, claims)
+	}
+}
+
+// devicesLeft says in other words than the scheduler whether a node has the devices left that a task asks for.
+func (h *history) devicesLeft(n *api.Node, task *api.Task) bool {
+	held := map[string]int{}
+	for _, name := range jobNames {
+		for row := range h.world.Allocations(name) {
+			for _, c := range h.world.Claims(row.ID) {
+				if row.Live() && row.Node == n.ID {
+					held[c.ID] += c.Share
+				}
+			}
+		}
+	}
+	for _, d := range task.Devices {
+		found := false
+		for _, g := range n.Devices {
+			enough := 0
+			for _, id := range g.IDs {
+				if held[id]+d.Share <= api.WholeDevice {
+					enough++
+				}
+			}
+			found = found || g.Type == d.Type && (len(d.Constraints) == 0 || g.Model == "A") && enough >= d.Count
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
 func (h *history) checkWorld(t *rapid.T) {
 	type place struct {
 		node string
@@ -197,6 +281,7 @@ func (h *history) checkWorld(t *rapid.T) {
 	ports := map[place]api.ID{}
 	slots := map[string]api.ID{}
 	held := map[string]api.Resources{}
+	devices := map[string]int{}
 	for _, name := range jobNames {
 		for row := range h.world.Allocations(name) {
 			if !row.Live() {
@@ -214,6 +299,11 @@ func (h *history) checkWorld(t *rapid.T) {
 					t.Fatalf("port %d on %s is held by %d and %d", b.Host, row.Node, other, row.ID)
 				}
 				ports[place{row.Node, b.Host}] = row.ID
+			}
+			for _, c := range h.world.Claims(row.ID) {
+				if devices[row.Node+" "+c.ID] += c.Share; devices[row.Node+" "+c.ID] > api.WholeDevice {
+					t.Fatalf("%d thousandths of %s on %s are held", devices[row.Node+" "+c.ID], c.ID, row.Node)
+				}
 			}
 		}
 	}
@@ -255,7 +345,7 @@ func (h *history) checkExplained(t *rapid.T, j api.JobPlan) {
 		}
 		ordinal := 0
 		for n, held := range h.world.Nodes() {
-			if vacant && suits(n, task) && task.Resources.Fits(n.Resources.Sub(held)) && !h.taken(job, task, n, ordinal) {
+			if vacant && suits(n, task) && task.Resources.Fits(n.Resources.Sub(held)) && !h.taken(job, task, n, ordinal) && h.devicesLeft(n, task) {
 				t.Fatalf("%s: not placed, but there is room on %s", task.Name, n.ID)
 			}
 			ordinal++

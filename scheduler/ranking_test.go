@@ -31,6 +31,9 @@ func TestRankingIsExact(t *testing.T) {
 		if rapid.Bool().Draw(t, "distinct") {
 			task.Constraints = []api.Constraint{{Operator: api.OpDistinctHosts}}
 		}
+		if share := rapid.SampledFrom([]int{0, 300, 1000}).Draw(t, "share"); share > 0 {
+			task.Devices = []api.DeviceRequest{{Type: "gpu", Count: 1 + rapid.IntRange(0, share/1000).Draw(t, "devices"), Share: share}}
+		}
 		job := &api.Job{Name: "web", Type: api.JobService, Tasks: []*api.Task{task},
 			Scheduler: rapid.SampledFrom(api.Algorithms()).Draw(t, "algorithm")}
 		o := Options{Load: func(id string) (api.NodeLoad, bool) {
@@ -44,6 +47,7 @@ func TestRankingIsExact(t *testing.T) {
 			if ok != wantOK || ok && node != want {
 				t.Fatalf("step %d: the heaps say node %d (%v), a scan says node %d (%v)", step, node, ok, want, wantOK)
 			}
+			checkDevices(t, fast.request.view)
 		}
 	})
 }
@@ -57,7 +61,35 @@ func drawNode(t *rapid.T, i int) *api.Node {
 			n.Meta[key] = v
 		}
 	}
+	for g := range rapid.SampledFrom([]int{1, 0, 2}).Draw(t, "groups") {
+		group := api.DeviceGroup{Type: "gpu"}
+		for d := range rapid.SampledFrom([]int{2, 4, 1}).Draw(t, "devices") {
+			group.IDs = append(group.IDs, fmt.Sprint(g, ".", d))
+		}
+		n.Devices = append(n.Devices, group)
+	}
 	return n
+}
+
+// checkDevices compares the devices' columns with what they are made from.
+func checkDevices(t *rapid.T, v *view) {
+	if v.devices == nil {
+		return
+	}
+	fresh := newDevices(v.nodes, func(yield func(int, []int16) bool) {
+		for i := range v.nodes {
+			var held []int16
+			for _, left := range v.devices.of(i) {
+				held = append(held, api.WholeDevice-left)
+			}
+			if !yield(i, held) {
+				return
+			}
+		}
+	})
+	if fmt.Sprint(v.devices.types) != fmt.Sprint(fresh.types) {
+		t.Fatalf("the columns are %+v, and made anew %+v", v.devices.types, fresh.types)
+	}
 }
 
 func rankedRequest(w *World, job *api.Job, o Options) *ranking {

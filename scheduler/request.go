@@ -36,7 +36,8 @@ type filter struct {
 	name   string // "datacenter", "constraint attr.class = edge", "port 80"
 	wanted string
 	passes func(node int) bool
-	seen   func(node int) string // what the node has instead
+	seen   func(node int) string  // what the node has instead
+	short  func(node int) float64 // the part of what is wanted that is missing; nil: all of it
 }
 
 func newRequest(v *view, job *api.Job, t *api.Task) *request {
@@ -81,7 +82,8 @@ func newRequest(v *view, job *api.Job, t *api.Task) *request {
 func (r *request) fix(key, name, wanted string, test func(*api.Node) bool, seen func(*api.Node) string) bitmap {
 	set := r.view.set(key, test)
 	r.open.intersect(set)
-	r.fixed = append(r.fixed, filter{name, wanted, set.has, func(node int) string { return seen(r.view.nodes[node]) }})
+	r.fixed = append(r.fixed, filter{name: name, wanted: wanted, passes: set.has,
+		seen: func(node int) string { return seen(r.view.nodes[node]) }})
 	return set
 }
 
