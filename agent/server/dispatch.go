@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -187,7 +188,11 @@ func sameNode(known, claimed *api.Node) bool {
 	return known.Incarnation == claimed.Incarnation && known.Name == claimed.Name && known.Datacenter == claimed.Datacenter &&
 		known.Address == claimed.Address && known.HTTPAddr == claimed.HTTPAddr && known.Version == claimed.Version &&
 		known.Resources == claimed.Resources && sameMap(known.Attributes, claimed.Attributes) && sameMap(known.Meta, claimed.Meta) &&
-		sameDrivers(known.Drivers, claimed.Drivers)
+		sameDrivers(known.Drivers, claimed.Drivers) && slices.EqualFunc(known.Devices, claimed.Devices, sameDevices)
+}
+
+func sameDevices(a, b api.DeviceGroup) bool {
+	return a.Type == b.Type && a.Model == b.Model && slices.Equal(a.IDs, b.IDs) && sameMap(a.Attributes, b.Attributes)
 }
 
 func sameMap(a, b map[string]string) bool {

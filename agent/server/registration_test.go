@@ -62,6 +62,34 @@ func (dumb) Ping(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// TestDevicesThatChange: what a node says of its devices alone is news, and saying it again is none.
+func TestDevicesThatChange(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), nil)
+		leaderOf(m)
+		n := c.node(1)
+		n.register(m)
+		for _, devices := range [][]api.DeviceGroup{
+			{{Type: "gpu", Model: "A100", IDs: []string{"GPU-1", "GPU-2"}}},
+			{{Type: "gpu", Model: "A100", IDs: []string{"GPU-1"}}},
+			{{Type: "gpu", Model: "A100", IDs: []string{"GPU-1"}, Attributes: map[string]string{"memory_gib": "40"}}},
+			nil,
+		} {
+			n.row.Devices = devices
+			n.register(m)
+			v, _, err := m.Node(t.Context(), n.row.ID, api.Query{})
+			if err != nil || len(v.Devices) != len(devices) || len(devices) > 0 && !sameDevices(v.Devices[0], devices[0]) {
+				t.Fatalf("the servers know of %+v (%v), the node said %+v", v.Devices, err, devices)
+			}
+			n.register(m)
+			if again, _, err := m.Node(t.Context(), n.row.ID, api.Query{}); err != nil || again.ModifyIndex != v.ModifyIndex {
+				t.Errorf("saying the same again was written at %d, after %d (%v)", again.ModifyIndex, v.ModifyIndex, err)
+			}
+		}
+	})
+}
+
 // TestANodeThatHasForgottenItsCluster is not ready by its first registration: it learns from the answer which instances are
 // its own, and registers again with them.
 func TestANodeThatHasForgottenItsCluster(t *testing.T) {
