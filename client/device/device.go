@@ -3,11 +3,14 @@
 package device
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"cube/api"
@@ -20,24 +23,13 @@ type Finder struct {
 }
 
 // Find says what is there now, in the order of api.SortDevices; callers do not change it. An error says in one line what is not
-// offered, and why, beside the groups that are. A device that the configuration names is not found a second time: who names
-// a GPU may say more about it.
+// offered, and why, beside the groups that are. Of a device that is found and that the configuration names too, the
+// configuration may say more, and what it says counts.
 func (f *Finder) Find() ([]api.DeviceGroup, error) {
-	groups, faults := f.configured()
-	named := map[string]bool{}
-	for _, g := range f.Static {
-		for _, id := range g.IDs {
-			named[id] = true
-		}
-	}
-	found, more := nvidia(f.Root)
-	faults = append(faults, more...)
-	for _, g := range found {
-		g.IDs = without(g.IDs, func(id string) bool { return named[id] })
-		if len(g.IDs) > 0 {
-			groups = append(groups, g)
-		}
-	}
+	named, faults := f.configured()
+	found, unusable := nvidia(f.Root)
+	faults = append(faults, unusable...)
+	groups := merge(named, found)
 	api.SortDevices(groups)
 	if err := api.CheckDevices(groups); err != nil { // more than a node may have
 		return nil, fmt.Errorf("no device is offered: %w", err)
@@ -46,6 +38,35 @@ func (f *Finder) Find() ([]api.DeviceGroup, error) {
 		return groups, errors.New(strings.Join(faults, "; "))
 	}
 	return groups, nil
+}
+
+// merge makes one list of what is named and what is found. What is both stands in a group of its own.
+func merge(named, found []api.DeviceGroup) (groups []api.DeviceGroup) {
+	for _, g := range named {
+		for i := range found {
+			h := &found[i]
+			both := without(g.IDs, func(id string) bool { return !slices.Contains(h.IDs, id) })
+			if len(both) == 0 {
+				continue
+			}
+			taken := func(id string) bool { return slices.Contains(both, id) }
+			g.IDs, h.IDs = without(g.IDs, taken), without(h.IDs, taken)
+			groups = append(groups, more(g, h, both))
+		}
+		groups = append(groups, g)
+	}
+	return slices.DeleteFunc(append(groups, found...), func(g api.DeviceGroup) bool { return len(g.IDs) == 0 })
+}
+
+// more describes devices by what is found of them and by what is named of them, which counts where both say something.
+func more(named api.DeviceGroup, found *api.DeviceGroup, ids []string) api.DeviceGroup {
+	attributes := map[string]string{}
+	maps.Copy(attributes, found.Attributes)
+	if _, ok := named.Attributes[attributePath]; ok {
+		delete(attributes, attributeVendor) // it is handed over as that file
+	}
+	maps.Copy(attributes, named.Attributes)
+	return api.DeviceGroup{Type: named.Type, Model: cmp.Or(named.Model, found.Model), IDs: ids, Attributes: attributes}
 }
 
 // configured are the devices that the configuration names, without those whose file is not there.

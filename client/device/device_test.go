@@ -174,9 +174,50 @@ func TestContradictionsAreRefused(t *testing.T) {
 	}
 }
 
-// TestWhatIsNamedAndWhatIsFound: the configuration says more of a GPU that the driver shows, and names files that may come
-// and go.
+// TestWhatIsNamedAndWhatIsFound: the configuration says more of GPUs that the driver shows, and what it says counts.
 func TestWhatIsNamedAndWhatIsFound(t *testing.T) {
+	root := tree(t, map[string]string{
+		versionsFile:          version,
+		fmt.Sprintf(place, 1): information("NVIDIA A100-PCIE", "GPU-1", 0), fmt.Sprintf(place, 2): information("NVIDIA A100-PCIE", "GPU-2", 1),
+		fmt.Sprintf(place, 3): information("Tesla T4", "GPU-3", 2), fmt.Sprintf(place, 4): information("Tesla T4", "GPU-4", 3),
+	})
+	if err := os.Mkdir(filepath.Join(root, "dev"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/null", filepath.Join(root, "dev/card")); err != nil {
+		t.Fatal(err)
+	}
+	static, err := Static([]Block{
+		{Type: "gpu", IDs: []string{"GPU-1", "GPU-3", "GPU-9"}, Attributes: map[string]string{"memory_gib": "40"}},
+		{Type: "card", Model: "special", IDs: []string{"GPU-4"}, Attributes: map[string]string{"path": "/dev/card", "driver_version": "mine"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := func(more ...string) map[string]string {
+		m := map[string]string{"vendor": "nvidia", "driver_version": "470.82.01"}
+		for i := 0; i < len(more); i += 2 {
+			m[more[i]] = more[i+1]
+		}
+		return m
+	}
+	want := []api.DeviceGroup{
+		{Type: "card", Model: "special", IDs: []string{"GPU-4"}, Attributes: static[0].Attributes},
+		{Type: "gpu", IDs: []string{"GPU-9"}, Attributes: map[string]string{"memory_gib": "40"}},
+		{Type: "gpu", Model: "A100-PCIE", IDs: []string{"GPU-1"}, Attributes: about("memory_gib", "40")},
+		{Type: "gpu", Model: "A100-PCIE", IDs: []string{"GPU-2"}, Attributes: about()},
+		{Type: "gpu", Model: "Tesla T4", IDs: []string{"GPU-3"}, Attributes: about("memory_gib", "40")},
+	}
+	for range 2 { // looking leaves the configuration as it is
+		got, err := (&Finder{Root: root, Static: static}).Find()
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%v (-want +got):\n%s", err, diff)
+		}
+	}
+}
+
+// TestFilesComeAndGo: what the configuration names is offered while its file is there.
+func TestFilesComeAndGo(t *testing.T) {
 	static, err := Static([]Block{
 		{Type: "gpu", Model: "A100", IDs: []string{"GPU-1"}, Attributes: map[string]string{"vendor": "nvidia", "memory_gib": "40"}},
 		{Type: "fuse", IDs: []string{"/dev/fuse", "/dev/fuse2"}},
