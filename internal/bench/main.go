@@ -32,6 +32,7 @@ func scenarios() []scenario {
 		{"c100k", "a hundred thousand instances on 500 simulated nodes", c100k()},
 		{fleet.Command, "", serveFleet},
 		{"watch", "10,000 blocking queries: how soon a change reaches all, what they cost", measureWatch},
+		{"failover", "the leader is killed under load, 100 times: the next accepted write, and what was lost", measureFailover},
 		{watchersName, "", watchers},
 	}
 }
