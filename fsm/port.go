@@ -46,7 +46,7 @@ type portTables struct {
 
 func newPortTables() portTables {
 	return portTables{
-		held: newTree(func(a, b heldPort) bool { return a.node < b.node || a.node == b.node && a.port < b.port }),
+		held: newTree(heldLess),
 		bindings: newTree(func(a, b binding) bool {
 			return a.owner < b.owner || a.owner == b.owner && a.place < b.place
 		}),
@@ -56,6 +56,8 @@ func newPortTables() portTables {
 		}),
 	}
 }
+
+func heldLess(a, b heldPort) bool { return a.node < b.node || a.node == b.node && a.port < b.port }
 
 func quarantineLess(a, b quarantine) bool {
 	return a.node < b.node || a.node == b.node && a.port < b.port

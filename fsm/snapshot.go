@@ -453,13 +453,14 @@ func restore(r io.Reader) (*state, error) {
 	if err != nil {
 		return nil, snapshotError(err)
 	}
+	l := loading{state: s}
 	for _, section := range []struct {
 		tag uint8
 		row func(*reader)
 	}{
 		{sectionState, s.restoreState}, {sectionNames, s.restoreName}, {sectionRequests, s.restoreRequest},
 		{sectionNodes, s.restoreNode}, {sectionJobs, s.restoreJob}, {sectionCompleted, s.restoreCompleted},
-		{sectionAllocations, s.restoreAllocation}, {sectionQuarantines, s.restoreQuarantine},
+		{sectionAllocations, l.restoreAllocation}, {sectionQuarantines, s.restoreQuarantine},
 		{sectionEvaluations, s.restoreEvaluation}, {sectionClaims, s.restoreClaims},
 	} {
 		if section.tag > src.last() {
@@ -472,6 +473,7 @@ func restore(r io.Reader) (*state, error) {
 	if err := src.end(); err != nil {
 		return nil, snapshotError(err)
 	}
+	l.end()
 	s.recountAll()
 	return s, nil
 }

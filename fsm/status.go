@@ -5,6 +5,8 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/tidwall/btree"
+
 	"cube/api"
 )
 
@@ -252,7 +254,52 @@ func (t *tables) persistAllocations(k *sink) {
 	})
 }
 
-func (s *state) restoreAllocation(r *reader) {
+// loading is what a restore gathers while allocations come in: the keys of indexes, which cost a third sorted once and
+// loaded in order of what they cost set one by one, and, by handle, which names are those of nodes and of jobs.
+type loading struct {
+	*state
+	last   api.ID
+	nodes  []bool
+	jobs   []bool
+	bySlot []slotKey
+	byNode []nodeKey
+	held   []heldPort
+}
+
+// begin is called when all nodes and jobs are restored.
+func (l *loading) begin() {
+	l.nodes, l.jobs = make([]bool, len(l.names)), make([]bool, len(l.names))
+	l.state.nodes.rows.Scan(func(n nodeRow) bool { l.nodes[n.handle] = true; return true })
+	l.state.jobs.rows.Scan(func(j *job) bool { l.jobs[j.handle] = j.current() != nil; return true })
+}
+
+// end fills the indexes that allocations have in other orders than their own.
+func (l *loading) end() {
+	load(l.allocations.bySlot, l.bySlot, slotLess)
+	load(l.allocations.byNode, l.byNode, nodeLess)
+	load(l.ports.held, l.held, heldLess)
+}
+
+func load[T any](into *btree.BTreeG[T], rows []T, less func(a, b T) bool) {
+	slices.SortFunc(rows, func(a, b T) int {
+		switch {
+		case less(a, b):
+			return -1
+		case less(b, a):
+			return 1
+		}
+		return 0
+	})
+	for _, row := range rows {
+		into.Load(row)
+	}
+}
+
+func (l *loading) restoreAllocation(r *reader) {
+	if l.nodes == nil {
+		l.begin()
+	}
+	s := l.state
 	a := allocation{id: api.ID(r.uvarint()), replaces: api.ID(r.uvarint()), evaluation: api.ID(r.uvarint()),
 		create: r.uvarint(), modify: r.uvarint(), createdAt: r.varint(), modifiedAt: r.varint(), seq: r.uvarint(),
 		started: r.varint(), finished: r.varint(), held: r.resources(),
@@ -268,20 +315,21 @@ func (s *state) restoreAllocation(r *reader) {
 	if r.err != nil {
 		return
 	}
-	last, _ := s.allocations.rows.Max()
-	_, known := s.nodes.get(s.names[a.node])
-	if a.id <= last.id || !known || s.jobs.get(s.names[a.job]).current() == nil || a.phase > api.PhaseLost || len(ports) > 255 {
+	if a.id <= l.last || !l.nodes[a.node] || !l.jobs[a.job] || a.phase > api.PhaseLost || len(ports) > 255 {
 		r.fail("allocation %d is out of order, or its job or node is missing", a.id)
 		return
 	}
+	l.last = a.id
 	s.allocations.rows.Load(a)
-	s.allocations.bySlot.Set(a.slotKey())
-	s.allocations.byNode.Set(a.nodeKey())
-	s.remarkOn(text)
+	l.bySlot = append(l.bySlot, a.slotKey())
+	l.byNode = append(l.byNode, a.nodeKey())
+	if text.message != "" || text.reason != "" {
+		s.allocations.remarks.Load(text)
+	}
 	for _, b := range ports {
 		s.ports.bindings.Load(b)
 		if a.live() {
-			s.ports.held.Set(heldPort{node: a.node, port: b.host, owner: a.id})
+			l.held = append(l.held, heldPort{node: a.node, port: b.host, owner: a.id})
 		}
 	}
 }
@@ -326,15 +374,13 @@ func (s *state) recountAll() {
 
 func (s *state) refillSurplus() {
 	var slot slotKey
-	ended := 0
+	rows := 0
 	s.allocations.bySlot.Scan(func(k slotKey) bool {
 		if k.job != slot.job || k.task != slot.task || k.slot != slot.slot {
-			slot, ended = slotKey{job: k.job, task: k.task, slot: k.slot}, 0
+			slot, rows = slotKey{job: k.job, task: k.task, slot: k.slot}, 0
 		}
-		if a, _ := s.allocations.get(k.id); !a.live() {
-			if ended++; ended > keptEnded {
-				s.allocations.surplus.Set(slot)
-			}
+		if rows++; rows == keptEnded+1 { // the least that can be too many: most slots have one, and are not looked at
+			s.noteSurplus(allocation{position: position{job: k.job, task: k.task, slot: k.slot}})
 		}
 		return true
 	})
