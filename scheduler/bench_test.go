@@ -39,15 +39,48 @@ func BenchmarkSchedule(b *testing.B) {
 	b.Run("no-room/100x1", func(b *testing.B) {
 		benchmark(b, 100, 1, func(j *api.Job) { j.Tasks[0].Resources.Memory = 1 << 20 })
 	})
+	for _, k := range []struct {
+		name        string
+		jobs, count int
+		request     api.DeviceRequest
+	}{
+		{"gpu-nodes/no-gpu", 1000, 1, api.DeviceRequest{}},
+		{"gpu-nodes/share", 1, 1000, api.DeviceRequest{Type: "gpu", Count: 1, Share: 250}},
+		{"gpu-nodes/share", 1000, 1, api.DeviceRequest{Type: "gpu", Count: 1, Share: 250}},
+		{"gpu-nodes/whole", 1000, 1, api.DeviceRequest{Type: "gpu", Count: 2, Share: api.WholeDevice}},
+		{"gpu-nodes/model", 1000, 1, api.DeviceRequest{Type: "gpu", Count: 1, Share: api.WholeDevice,
+			Constraints: []api.Constraint{{Attribute: "device.model", Operator: "regexp", Value: "^A"}}}},
+	} {
+		b.Run(fmt.Sprintf("%s/%dx%d", k.name, k.jobs, k.count), func(b *testing.B) {
+			benchmark(b, k.jobs, k.count, func(j *api.Job) {
+				if k.request.Type != "" {
+					j.Tasks[0].Devices = []api.DeviceRequest{k.request}
+				}
+			}, giveDevices)
+		})
+	}
 }
 
-func benchmark(b *testing.B, jobs, count int, edit func(*api.Job)) {
+// giveDevices gives every node 8 GPUs of one of three models.
+func giveDevices(i int, n *api.Node) {
+	g := api.DeviceGroup{Type: "gpu", Model: []string{"A100", "T4", "V100"}[i%3], Attributes: map[string]string{"memory": "40960", "driver_version": "550.54"}}
+	for d := range 8 {
+		g.IDs = append(g.IDs, fmt.Sprintf("GPU-%08x-%d", i, d))
+	}
+	n.Devices = []api.DeviceGroup{g}
+}
+
+func benchmark(b *testing.B, jobs, count int, edit func(*api.Job), nodes ...func(int, *api.Node)) {
 	w := &scheduler.World{}
 	for i := range 5000 {
-		w.PutNode(&api.Node{ID: fmt.Sprintf("%032x", i*7919), Name: fmt.Sprintf("node-%d", i), Datacenter: "dc1", Status: api.NodeReady,
+		n := &api.Node{ID: fmt.Sprintf("%032x", i*7919), Name: fmt.Sprintf("node-%d", i), Datacenter: "dc1", Status: api.NodeReady,
 			Attributes: map[string]string{"kernel.version": fmt.Sprintf("6.1.%d", i%7)}, Meta: map[string]string{"rack": fmt.Sprintf("r%d", i%40)},
 			Resources: api.Resources{CPU: 16000 + int64(i%3)*8000, Memory: 65536, Disk: 1 << 20},
-			Drivers:   map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+			Drivers:   map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}}
+		for _, edit := range nodes {
+			edit(i, n)
+		}
+		w.PutNode(n)
 	}
 	var evals []*api.Evaluation
 	for i := range jobs {

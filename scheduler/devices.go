@@ -192,7 +192,7 @@ func (r *request) askDevice(request *api.DeviceRequest) {
 	r.others = append(r.others, filter{name: name + " free", wanted: ask.wantedRoom(),
 		passes: func(node int) bool { return ask.fits(d, node) },
 		seen:   func(node int) string { return ask.seenRoom(d, node) },
-		short:  func(node int) float64 { return ask.short(d, node) }})
+		amount: func(node int) (int64, int64) { return ask.amount(d, node) }})
 	r.devices = append(r.devices, ask)
 }
 
@@ -241,14 +241,17 @@ func (a *deviceAsk) largest(d *devices, node int) int {
 	return most
 }
 
-// fits reports whether a group that may be taken has enough left.
+// fits reports whether a group that may be taken has enough left, of a node that has such a group. The columns say so
+// where there is one group only, as on most nodes, and mostly where there is not enough.
 func (a *deviceAsk) fits(d *devices, node int) bool {
-	switch { // most nodes that cannot are told by the columns
-	case a.Share < api.WholeDevice && int(a.typ.most[node]) < a.Share,
-		a.Share == api.WholeDevice && int(a.typ.whole[node]) < a.Count:
+	if a.Share < api.WholeDevice && int(a.typ.most[node]) < a.Share || a.Share == api.WholeDevice && int(a.typ.whole[node]) < a.Count {
 		return false
 	}
-	for g := d.groups[node]; g < d.groups[node+1]; g++ {
+	from, to := d.groups[node], d.groups[node+1]
+	if to-from == 1 {
+		return true
+	}
+	for g := from; g < to; g++ {
 		if a.suits[d.kind[g]] && a.Fits(d.group(g)) {
 			return true
 		}
@@ -336,8 +339,9 @@ func (a *deviceAsk) wantedRoom() string {
 	return fmt.Sprintf("%d whole", a.Count)
 }
 
-// short is the part of what is wanted that the best of these groups lacks.
-func (a *deviceAsk) short(d *devices, node int) float64 {
+// amount is what is wanted and what the best of the groups that may be taken and are large enough has: devices, or
+// thousandths of one.
+func (a *deviceAsk) amount(d *devices, node int) (ask, free int64) {
 	wanted, have := a.Count, 0
 	if a.Share < api.WholeDevice {
 		wanted = a.Share
@@ -352,7 +356,7 @@ func (a *deviceAsk) short(d *devices, node int) float64 {
 			have = max(have, int(a.spare(left)))
 		}
 	}
-	return float64(wanted-have) / float64(wanted)
+	return int64(wanted), int64(have)
 }
 
 // seenRoom says what is left in the groups that may be taken and are large enough.

@@ -28,16 +28,12 @@ type refusal struct {
 	filter    string
 	wanted    string             // of a filter that is not about an amount
 	seen      string             // the same
-	missing   float64            // the same: the part of what is wanted
-	ask, free int64              // of one that is
+	ask, free int64              // of one that is, or that knows how near a node is to passing it; else 1 and 0
 	format    func(int64) string // writes amounts; nil if there are none
 }
 
 // short is the part of what is asked for that is missing.
 func (f *refusal) short() float64 {
-	if f.format == nil {
-		return f.missing
-	}
 	return float64(f.ask-f.free) / float64(f.ask)
 }
 
@@ -47,11 +43,11 @@ func (r *request) refusal(node int) (f refusal, ok bool) {
 	for _, filters := range [2][]filter{r.fixed, r.others} {
 		for i := range filters {
 			if f := &filters[i]; !f.passes(node) {
-				missing := 1.0
-				if f.short != nil {
-					missing = f.short(node)
+				ask, free := int64(1), int64(0)
+				if f.amount != nil {
+					ask, free = f.amount(node)
 				}
-				return refusal{rank: rank, filter: f.name, wanted: f.wanted, seen: f.seen(node), missing: missing}, true
+				return refusal{rank: rank, filter: f.name, wanted: f.wanted, seen: f.seen(node), ask: ask, free: free}, true
 			}
 			rank++
 		}

@@ -36,8 +36,8 @@ type filter struct {
 	name   string // "datacenter", "constraint attr.class = edge", "port 80"
 	wanted string
 	passes func(node int) bool
-	seen   func(node int) string  // what the node has instead
-	short  func(node int) float64 // the part of what is wanted that is missing; nil: all of it
+	seen   func(node int) string            // what the node has instead
+	amount func(node int) (ask, free int64) // how near the node is to passing; nil: it either does or does not
 }
 
 func newRequest(v *view, job *api.Job, t *api.Task) *request {
