@@ -177,17 +177,33 @@ func (w *writers) judge(ctx context.Context) error {
 
 func (w *writers) look(ctx context.Context, one *writer, pending []write) error {
 	for _, p := range pending {
-		registered, err := w.servers.API(p.number%w.servers.Size()).RegisterJobs(ctx, one.submission(p.number), api.WriteMeta{RequestID: one.request(p.number)})
+		index, err := w.ask(ctx, one, p.number)
 		if err != nil {
 			return fmt.Errorf("look for write %d of %s: %w", p.number, one.job, err)
 		}
-		if registered.Index != p.index {
+		if index != p.index {
 			w.mu.Lock()
 			w.lost++
 			w.mu.Unlock()
 		}
 	}
 	return nil
+}
+
+// ask sends a write once more and returns the index of its result. A server that is busy is asked again.
+func (w *writers) ask(ctx context.Context, one *writer, number int) (uint64, error) {
+	for {
+		registered, err := w.servers.API(number%w.servers.Size()).RegisterJobs(ctx, one.submission(number), api.WriteMeta{RequestID: one.request(number)})
+		if err == nil {
+			return registered.Index, nil
+		}
+		if api.CodeOf(err) != api.CodeBusy {
+			return 0, err
+		}
+		if err := pause(ctx, again); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // judgeJobs looks at what every job is in the end.
