@@ -70,5 +70,36 @@ func c100k() func(context.Context, []string) error {
 	return measureBurst(scale.Burst{Name: "c100k", Jobs: 318, Count: 315, CPU: 0.03, Memory: 100, Within: 5 * time.Second}, 500, 2)
 }
 
+// idle leaves a full cluster alone.
+func idle(ctx context.Context, args []string) error {
+	f := newScaleFlags("idle", 5000, 20)
+	i := scale.Idle{}
+	f.IntVar(&i.Instances, "instances", 200_000, "instances that run")
+	f.DurationVar(&i.Rest, "rest", 30*time.Second, "between the last start and the measurement")
+	f.DurationVar(&i.Duration, "duration", time.Minute, "of the measurement")
+	return f.measure(ctx, args, func(ctx context.Context, cfg scale.Config) (*result.Result, error) { return i.Run(ctx, cfg) })
+}
+
+// churn stops and replaces instances at a steady rate.
+func churn(ctx context.Context, args []string) error {
+	f := newScaleFlags("churn", 5000, 20)
+	c := scale.Churn{}
+	f.IntVar(&c.Instances, "instances", 200_000, "instances that run")
+	f.IntVar(&c.Rate, "rate", 500, "instances stopped and replaced a second")
+	f.IntVar(&c.Count, "count", 10, "instances of a job that comes and goes")
+	f.DurationVar(&c.Lifetime, "lifetime", 20*time.Second, "of such a job")
+	f.DurationVar(&c.Duration, "duration", time.Minute, "of the measurement")
+	return f.measure(ctx, args, func(ctx context.Context, cfg scale.Config) (*result.Result, error) { return c.Run(ctx, cfg) })
+}
+
+// nodeLoss has a part of the nodes vanish.
+func nodeLoss(ctx context.Context, args []string) error {
+	f := newScaleFlags("nodeloss", 5000, 20)
+	l := scale.NodeLoss{}
+	f.IntVar(&l.Instances, "instances", 200_000, "instances that run")
+	f.IntVar(&l.Lost, "lost", 500, "nodes that vanish")
+	return f.measure(ctx, args, func(ctx context.Context, cfg scale.Config) (*result.Result, error) { return l.Run(ctx, cfg) })
+}
+
 // serveFleet is the process of simulated nodes.
 func serveFleet(ctx context.Context, _ []string) error { return fleet.Serve(ctx, os.Stdin, os.Stdout) }
