@@ -35,6 +35,7 @@ func scenarios() []scenario {
 		{"idle", "200,000 instances on 5,000 nodes, and nothing happens", idle},
 		{fleet.Command, "", serveFleet},
 		{"watch", "10,000 blocking queries: how soon a change reaches all, what they cost", measureWatch},
+		{"restart", "a server with a million instances is killed and starts again", restart},
 		{"failover", "the leader is killed under load, 100 times: the next accepted write, and what was lost", measureFailover},
 		{watchersName, "", watchers},
 	}

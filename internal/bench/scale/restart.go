@@ -1,0 +1,150 @@
+package scale
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cube/api"
+	"cube/internal/bench/load"
+	"cube/internal/bench/result"
+)
+
+const (
+	staleWithin = 5 * time.Second  // target for the first stale read
+	tailWithin  = 15 * time.Second // target for the end of the log's tail
+	askAgain    = 5 * time.Millisecond
+	awayFor     = time.Second // between the kill and the start: the others go on meanwhile
+)
+
+// Restart kills a follower of a full cluster and starts it again, with what it has on disk.
+type Restart struct {
+	Burst
+	Times int
+}
+
+// comeback is one start of a server that was killed.
+type comeback struct {
+	stale, caughtUp time.Duration // since the process was started
+	entries         uint64        // of the log's tail
+	peak            int64         // bytes of memory
+}
+
+// Run fills a cluster, restarts a server, and returns how soon it was back.
+func (b Restart) Run(ctx context.Context, cfg Config) (_ *result.Result, err error) {
+	s, err := open(ctx, cfg, cfg.Nodes)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	t := load.NewTracker(b.jobs(cfg.Classes))
+	if err := s.fill(ctx, b.jobs(cfg.Classes), t); err != nil {
+		return nil, err
+	}
+	if err := s.find(ctx); err != nil {
+		return nil, err
+	}
+	who := (s.leader + 1) % s.c.Size()
+	log, snapshots, err := s.c.Disk(who)
+	if err != nil {
+		return nil, err
+	}
+	r := result.New("restart")
+	for name, v := range map[string]any{"instances": b.Jobs * b.Count, "jobs": b.Jobs, "nodes": cfg.Nodes, "servers": s.c.Size(), "times": b.Times} {
+		r.Set(name, v)
+	}
+	note(r)
+	var stale, tail []time.Duration
+	var last comeback
+	for n := range b.Times {
+		if last, err = b.once(ctx, s, who); err != nil {
+			return nil, fmt.Errorf("restart %d of %d: %w", n+1, b.Times, err)
+		}
+		cfg.Progress("back after %s, caught up after %s", last.stale.Round(time.Millisecond), last.caughtUp.Round(time.Millisecond))
+		stale, tail = append(stale, last.stale), append(tail, last.caughtUp)
+	}
+	r.AtMost("first stale read, p50", percentile(stale, 50, time.Second), "s", staleWithin.Seconds())
+	r.Add("first stale read, slowest", percentile(stale, 100, time.Second), "s")
+	r.AtMost("the log's tail replayed, p50", percentile(tail, 50, time.Second), "s", tailWithin.Seconds())
+	r.Add("the log's tail replayed, slowest", percentile(tail, 100, time.Second), "s")
+	r.Add("entries in the tail", float64(last.entries), "")
+	r.Add("log on disk", float64(log)/(1<<20), "MiB")
+	r.Add("snapshots on disk", float64(snapshots)/(1<<20), "MiB")
+	r.Add("peak RSS of the restarted server", float64(last.peak)/gib, "GiB")
+	r.Note("the times run from the start of the process; a follower is killed %s before; the other servers and all nodes go on", awayFor)
+	return r, nil
+}
+
+// once kills a server, starts it again and returns when it has all that the leader had.
+func (b Restart) once(ctx context.Context, s *stage, who int) (c comeback, err error) {
+	if err := s.c.Kill(who); err != nil {
+		return c, err
+	}
+	if err := wait(ctx, awayFor); err != nil {
+		return c, err
+	}
+	leader, err := s.people.Health(ctx)
+	if err != nil {
+		return c, fmt.Errorf("ask the leader how far the log goes: %w", err)
+	}
+	began := time.Now()
+	if err := s.c.Restart(who); err != nil {
+		return c, err
+	}
+	return c, s.within(ctx, func(ctx context.Context) error {
+		first, err := s.until(ctx, who, func(*api.Health) bool { return true })
+		if err != nil {
+			return err
+		}
+		c.stale = time.Since(began)
+		if _, err := s.until(ctx, who, func(h *api.Health) bool { return h.Index >= leader.Index }); err != nil {
+			return err
+		}
+		c.caughtUp = time.Since(began)
+		c.entries = leader.Index - min(leader.Index, first.Index)
+		if err := s.complete(ctx, who, b.Jobs*b.Count); err != nil {
+			return err
+		}
+		u, err := s.c.Usage(who)
+		c.peak = u.PeakRSS
+		return err
+	})
+}
+
+// until asks a server for a job that it had before it was killed, with a stale answer, until it has it and the server's
+// health is as wanted.
+func (s *stage) until(ctx context.Context, who int, wanted func(*api.Health) bool) (*api.Health, error) {
+	tick := time.NewTicker(askAgain) // nobody can tell that a process has come up
+	defer tick.Stop()
+	for {
+		_, meta, err := s.c.API(who).ListNodes(ctx, api.Query{Stale: true, Prefix: "none"})
+		if err == nil && meta.Index > 1 {
+			h, err := s.c.API(who).Health(ctx)
+			if err == nil && wanted(h) {
+				return h, nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the restarted server does not answer as it should: %w", errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+// complete makes sure that a server has all instances running, by its own word.
+func (s *stage) complete(ctx context.Context, who, instances int) error {
+	jobs, _, err := s.c.API(who).ListJobs(ctx, api.Query{Stale: true})
+	if err != nil {
+		return err
+	}
+	running := 0
+	for _, j := range jobs {
+		running += j.Counts.Running
+	}
+	if running != instances {
+		return fmt.Errorf("the restarted server knows of %d instances that run, there are %d", running, instances)
+	}
+	return nil
+}
