@@ -66,7 +66,18 @@ func NewHandler(c api.Cluster, logger hclog.Logger) http.Handler {
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, api.Errorf(api.CodeForbidden, "a page of another site may not write here"))
 	}))
-	return protection.Handler(r)
+	return protection.Handler(unrouted(r))
+}
+
+// unrouted has a router begin at the path's beginning, also inside another router, and also the second time: what that one
+// and the first time left in the request's context is none of its business.
+func unrouted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if chi.RouteContext(r.Context()) != nil {
+			r = r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, (*chi.Context)(nil)))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Local reports whether a request is answered by the agent it reached, whoever leads: facts about that agent itself.
