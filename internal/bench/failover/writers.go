@@ -190,14 +190,15 @@ func (w *writers) look(ctx context.Context, one *writer, pending []write) error 
 	return nil
 }
 
-// ask sends a write once more and returns the index of its result. A server that is busy is asked again.
+// ask sends a write once more and returns the index of its result. It asks again while servers are busy or change their
+// leader, as they do at times on a machine that has too much to do.
 func (w *writers) ask(ctx context.Context, one *writer, number int) (uint64, error) {
-	for {
+	for giveUp := time.Now().Add(acceptedIn); ; {
 		registered, err := w.servers.API(number%w.servers.Size()).RegisterJobs(ctx, one.submission(number), api.WriteMeta{RequestID: one.request(number)})
 		if err == nil {
 			return registered.Index, nil
 		}
-		if api.CodeOf(err) != api.CodeBusy {
+		if time.Now().After(giveUp) || api.CodeOf(err) == api.CodeConflict {
 			return 0, err
 		}
 		if err := pause(ctx, again); err != nil {
