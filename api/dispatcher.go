@@ -54,6 +54,7 @@ type RegistrationAnswer struct {
 	Verdicts  []Verdict // in the order of the inventory
 	Ready     bool      // the node is ready already; otherwise it reports Ready once the stops are done
 	Servers   []string  // RPC addresses of the servers, for the node to keep
+	Elsewhere bool      // as in a PollAnswer
 }
 
 // PollRequest asks what changed.
@@ -77,6 +78,7 @@ type PollAnswer struct {
 	Servers     []string  // RPC addresses
 	NoLeader    bool      // this server knows no leader: the node may try another
 	Excess      float64   // the part of this server's sessions, 0 to 1, that would be better off with others
+	Elsewhere   bool      // the node is asked to move to another server now, if it knows one
 }
 
 // Assignment is an allocation as its node needs it.
@@ -115,4 +117,6 @@ type ReportAnswer struct {
 	Index   uint64
 	Unknown []ID          // not allocations of this node
 	Spacing time.Duration // how long to collect before the next report; the first change after a quiet time goes at once
+	// LoadEvery is how far apart reports that carry nothing but the load are to be at the least.
+	LoadEvery time.Duration
 }

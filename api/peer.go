@@ -48,4 +48,6 @@ type SessionAnswer struct {
 	Full bool // the leader missed something: send the full set next
 	// Share is how many sessions each server would have if all had as many; 0 when the leader does not know yet.
 	Share float64
+	// None says that the sender leads, and is to have no sessions: others carry them, and leading is work enough.
+	None bool
 }

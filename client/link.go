@@ -47,6 +47,7 @@ type link struct {
 	known   remembered
 	from    uint64            // the index to poll from
 	greeted bool              // registered in this life
+	moved   time.Time         // when the node last did as it was asked, and left a server for another
 	told    *api.Node         // what the latest registration said
 	repoll  func()            // ends the poll that is out, so that the next one asks from the new index; nil: none is out
 	conn    Conn              // nil: none
@@ -171,7 +172,7 @@ func (l *link) trouble(addr string, err error) {
 	if err == nil {
 		return
 	}
-	if errors.Is(err, errCrowded) {
+	if errors.Is(err, errCrowded) || errors.Is(err, errSpared) {
 		l.log.Info("moving to another server", "from", addr, "because", err)
 		return
 	}
@@ -216,6 +217,21 @@ func (s *session) crowded(excess float64) bool {
 	return rand.Float64() < excess && !s.alone(s.addr)
 }
 
+// spared decides whether to move because a server asks for it: if another is known, and if the node did not do so a while
+// ago, since then the others may be out of its reach.
+func (s *session) spared(asked bool) bool {
+	if !asked || s.alone(s.addr) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); s.moved.IsZero() || now.Sub(s.moved) >= repickAfter {
+		s.moved = now
+		return true
+	}
+	return false
+}
+
 // alone reports whether no other server than addr is known.
 func (l *link) alone(addr string) bool {
 	for _, s := range l.candidates("") {
@@ -237,6 +253,7 @@ type session struct {
 var (
 	errSessionEnded = errors.New("the session ended")
 	errCrowded      = errors.New("the server has more nodes than the others")
+	errSpared       = errors.New("the server leads, and leaves its nodes to others")
 )
 
 // run registers, then polls and reports until the session ends or another server is to be tried.
@@ -353,7 +370,13 @@ func (s *session) register(ctx context.Context) error {
 			return nil
 		}
 	}
-	return s.runner.ask(ctx, func() { s.runner.judged(items, answer.Verdicts, strange, answer.Ready) })
+	if err := s.runner.ask(ctx, func() { s.runner.judged(items, answer.Verdicts, strange, answer.Ready) }); err != nil {
+		return err
+	}
+	if s.spared(answer.Elsewhere) {
+		return errSpared
+	}
+	return nil
 }
 
 // meet makes the drivers for the cluster that the node has just met, and returns what they found.
@@ -450,6 +473,9 @@ func (s *session) pollOnce(ctx context.Context) (news bool, err error) {
 				k.Servers = answer.Servers
 			}
 		})
+	}
+	if s.spared(answer.Elsewhere) {
+		return false, errSpared
 	}
 	if s.crowded(answer.Excess) {
 		return false, errCrowded

@@ -133,6 +133,42 @@ func TestACrowdedServerIsLeft(t *testing.T) {
 	})
 }
 
+// TestANodeGoesElsewhere: at once where it registers, with the next answer where it is already; but one that finds no other
+// server stays for a while with the one that there is.
+func TestANodeGoesElsewhere(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		on := func() string {
+			w.Helper()
+			conn, ok := w.c.Current()
+			if !ok {
+				w.Fatal("there is no session")
+			}
+			return conn.(*memConn).addr
+		}
+		w.s.set(func() { w.s.busy = map[string]bool{"s1": true} })
+		w.up()
+		w.after(time.Second)
+		if on() != "s2" {
+			t.Error("it stays where it was turned away")
+		}
+		w.after(repickAfter + time.Minute) // else it has just moved
+		w.s.set(func() { w.s.busy = map[string]bool{"s2": true} })
+		w.after(2 * time.Minute)
+		if on() != "s1" {
+			t.Error("it was not told by an answer")
+		}
+		w.after(repickAfter + time.Minute)
+		w.s.shut("s2")
+		w.s.set(func() { w.s.busy = map[string]bool{"s1": true} })
+		w.after(2 * time.Minute)
+		enrolled := len(w.s.enrolled)
+		w.after(repickAfter / 2)
+		if on() != "s1" || len(w.s.enrolled) > enrolled {
+			t.Errorf("with nowhere to go it registered %d times", len(w.s.enrolled)-enrolled)
+		}
+	})
+}
+
 func TestOnlyServerIsKeptThoughLeaderless(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.addrs = []string{"s1"}

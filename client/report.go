@@ -140,11 +140,10 @@ func (o *outbox) drop(id api.ID) {
 func (s *session) report(ctx context.Context) error {
 	var p patience
 	var spaced time.Time // not before
-	last := time.Now()
+	last, every := time.Now(), s.c.cfg.Tuning.LoadEvery
 	for {
 		now := time.Now()
 		at := s.out.due(now)
-		every := s.c.cfg.Tuning.LoadEvery
 		switch {
 		case !at.IsZero():
 			if at.Before(spaced) {
@@ -169,7 +168,7 @@ func (s *session) report(ctx context.Context) error {
 			continue
 		}
 		last = now
-		spacing, err := s.reportOnce(ctx)
+		answer, err := s.reportOnce(ctx)
 		if err != nil {
 			if err := p.wait(ctx, s, err); err != nil {
 				return err
@@ -177,11 +176,14 @@ func (s *session) report(ctx context.Context) error {
 			continue
 		}
 		p = patience{}
-		spaced = now.Add(spacing)
+		spaced = now.Add(answer.Spacing)
+		if every > 0 {
+			every = max(s.c.cfg.Tuning.LoadEvery, answer.LoadEvery)
+		}
 	}
 }
 
-func (s *session) reportOnce(ctx context.Context) (spacing time.Duration, err error) {
+func (s *session) reportOnce(ctx context.Context) (*api.ReportAnswer, error) {
 	p := s.out.take()
 	call, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
@@ -190,12 +192,12 @@ func (s *session) reportOnce(ctx context.Context) (spacing time.Duration, err er
 		Node: s.c.id, Incarnation: s.c.incarnation, Ready: p.ready, Statuses: p.statuses, Load: s.c.load()})
 	if err != nil {
 		s.out.back(p)
-		return 0, err
+		return nil, err
 	}
 	if len(p.statuses) > 0 {
 		s.runner.post(func() { s.runner.acknowledged(p.statuses, answer.Unknown) })
 	}
-	return answer.Spacing, nil
+	return answer, nil
 }
 
 // passing reports whether an error may go away by itself, on the same server.

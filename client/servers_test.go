@@ -27,6 +27,7 @@ type servers struct {
 	failing  error           // what every call answers
 	spacing  time.Duration
 	excess   map[string]float64 // of addresses that have too many nodes
+	busy     map[string]bool    // addresses that send their nodes elsewhere
 	conns    map[*memConn]bool
 	changed  chan struct{}
 	seen     []api.AllocationStatus // every status that was taken, in order
@@ -222,7 +223,7 @@ func (c *memConn) Register(ctx context.Context, r *api.Registration) (*api.Regis
 	}
 	s.enrolled = append(s.enrolled, *r)
 	s.nodes[r.Node.ID] = r.Node
-	a := &api.RegistrationAnswer{ClusterID: s.cluster, Epoch: s.epoch, Index: s.index, Ready: true}
+	a := &api.RegistrationAnswer{ClusterID: s.cluster, Epoch: s.epoch, Index: s.index, Ready: true, Elsewhere: s.busy[c.addr]}
 	for _, item := range r.Inventory {
 		v := api.VerdictUnknown
 		if w := s.rows[item.ID]; w != nil && w.node == r.Node.ID {
@@ -253,7 +254,7 @@ func (c *memConn) Poll(ctx context.Context, r *api.PollRequest) (*api.PollAnswer
 		if leads, told := s.leading[c.addr]; told && !leads {
 			a.NoLeader = true
 		}
-		a.Excess = s.excess[c.addr]
+		a.Excess, a.Elsewhere = s.excess[c.addr], s.busy[c.addr]
 		changed := s.changed
 		s.mu.Unlock()
 		if len(a.Assignments) > 0 || a.NoLeader || a.Epoch != r.Epoch {

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"cube/agent/server/contact"
 	"cube/agent/server/members"
 	"cube/api"
 	"cube/fsm"
@@ -52,7 +53,7 @@ func TestOneServer(t *testing.T) {
 		go func() { polled <- n.poll() }()
 		synctest.Wait()
 		report := n.run(m, poll.Assignments)
-		if len(report.Unknown) > 0 || report.Spacing != minSpacing {
+		if len(report.Unknown) > 0 || report.Spacing != contact.MinSpacing {
 			t.Errorf("reported: %+v", report)
 		}
 		status, meta, err := m.Job(ctx, "web", api.Query{})

@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
 	"cube/agent/server/contact"
+	"cube/agent/server/signal"
 	"cube/api"
 	"cube/fsm"
 )
@@ -26,21 +28,19 @@ const (
 	// pingWait is how long the other holder of a node's identity may take to prove that it lives.
 	pingWait = 3 * time.Second
 
-	// Reports are spaced so that all nodes together make at most so many a second; one node never waits longer than
-	// maxSpacing, nor less than a batch is worth.
-	reportsPerSecond = 5000
-	minSpacing       = 50 * time.Millisecond
-	maxSpacing       = time.Second
-
 	maxInventory = 100_000 // instances on one node
 	nodeIDLength = 32
 )
 
 // Register implements api.Dispatcher. The leader answers, through this server if need be.
 func (s *Server) Register(ctx context.Context, r *api.Registration) (*api.RegistrationAnswer, error) {
-	return toLeader(ctx, s, unwritten,
+	answer, err := toLeader(ctx, s, unwritten,
 		func() (*api.RegistrationAnswer, error) { return s.Enroll(ctx, r) },
 		func(leader string) (*api.RegistrationAnswer, error) { return s.peer(leader).Enroll(ctx, r) })
+	if err == nil {
+		answer.Elsewhere = s.registry.Elsewhere()
+	}
+	return answer, err
 }
 
 // Enroll implements api.Peer.
@@ -230,42 +230,62 @@ func (s *Server) Poll(ctx context.Context, r *api.PollRequest) (*api.PollAnswer,
 	}
 	began := time.Now()
 	end := began.Add(pollWait + rand.N(pollWait/10))
-	var seen baseline
+	node := s.told.take(r)
+	defer s.told.put(r, node)
 	for {
 		rows := s.machine.Watch(fsm.WatchKey{Table: fsm.TableNodeAllocations, Key: r.Node})
-		node := s.machine.Watch(fsm.WatchKey{Table: fsm.TableNodes, Key: r.Node})
+		row := s.machine.Watch(fsm.WatchKey{Table: fsm.TableNodes, Key: r.Node})
 		elected := s.leader.changed.Wait()
-		answer, err := s.pollAnswer(s.machine.Snapshot(), r, &seen)
-		if err != nil {
-			return nil, err
-		}
+		now, snapshot := time.Now(), s.machine.Snapshot()
+		answer := &api.PollAnswer{Epoch: snapshot.Epoch(), Index: snapshot.Index(), Register: stranger(snapshot, r)}
+		news := !answer.Register && node.news(snapshot, r)
 		wake := end
 		if _, _, known := s.LeaderInfo(); !known {
 			_, _, since := s.leader.get()
-			answer.NoLeader = time.Since(since) >= leaderlessPoll && time.Since(began) >= leaderlessPoll
-			if at := time.Now().Add(leaderlessPoll); !answer.NoLeader && at.Before(wake) {
-				wake = at
+			answer.NoLeader = now.Sub(since) >= leaderlessPoll && now.Sub(began) >= leaderlessPoll
+			wake = signal.Earliest(wake, now.Add(leaderlessPoll))
+		}
+		if answer.Register && s.tenure.Load() == nil {
+			wake = signal.Earliest(wake, began.Add(unknownWait))
+		}
+		if news && node.next.Before(wake) {
+			wake = node.next
+		}
+		if answer.NoLeader || !now.Before(wake) || answer.Register && s.tenure.Load() != nil {
+			if news {
+				s.polls.Count(now)
+				node.next = now.Add(s.polls.Spacing(s.registry.Len(), now))
 			}
+			return s.answerPoll(snapshot, r, node, answer)
 		}
-		known := !answer.Register || s.tenure.Load() != nil || time.Since(began) >= unknownWait
-		if known && (answer.Register || len(answer.Assignments) > 0 || answer.NoLeader || !time.Now().Before(end)) {
-			return answer, nil
+		if news {
+			rows = nil // more of it may come until it is the node's turn
 		}
-		if at := began.Add(unknownWait); !known && at.Before(wake) {
-			wake = at
+		if err := s.awaitPoll(ctx, wake, rows, row, elected); err != nil {
+			return nil, err
 		}
-		timer := time.NewTimer(time.Until(wake))
-		select {
-		case <-rows:
-		case <-node:
-		case <-elected:
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		}
-		timer.Stop()
 	}
+}
+
+// awaitPoll waits for a time or a change of what a poll depends on.
+func (s *Server) awaitPoll(ctx context.Context, wake time.Time, rows, row, elected <-chan struct{}) error {
+	timer := time.NewTimer(time.Until(wake))
+	defer timer.Stop()
+	select {
+	case <-rows:
+	case <-row:
+	case <-elected:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// stranger reports whether a node must register before anything can be said to it.
+func stranger(snapshot *fsm.Snapshot, r *api.PollRequest) bool {
+	node := snapshot.Node(r.Node)
+	return node == nil || node.Incarnation != r.Incarnation || node.Status == api.NodeDown || r.Epoch != snapshot.Epoch()
 }
 
 // catchUp waits until this server's state is no older than index.
@@ -285,41 +305,18 @@ func (s *Server) catchUp(ctx context.Context, index uint64) error {
 	}
 }
 
-// baseline is what a node knows when its poll begins: the version and desire of each of its allocations. A row that
-// changed since only because its own node reported it is no news to the node.
-type baseline map[api.ID]knownRow
-
-type knownRow struct {
-	version uint64
-	desired api.Desired
-}
-
-// pollAnswer is what the node does not know yet.
-func (s *Server) pollAnswer(snapshot *fsm.Snapshot, r *api.PollRequest, seen *baseline) (*api.PollAnswer, error) {
-	answer := &api.PollAnswer{Epoch: snapshot.Epoch(), Index: snapshot.Index(), Servers: s.serverAddresses(), Excess: s.registry.Excess()}
-	node := snapshot.Node(r.Node)
-	if node == nil || node.Incarnation != r.Incarnation || node.Status == api.NodeDown || r.Epoch != snapshot.Epoch() {
-		answer.Register = true
+// answerPoll completes an answer with what every answer carries, and with what is news to the node.
+func (s *Server) answerPoll(snapshot *fsm.Snapshot, r *api.PollRequest, node *toldNode, answer *api.PollAnswer) (*api.PollAnswer, error) {
+	answer.Servers, answer.Excess, answer.Elsewhere = s.serverAddresses(), s.registry.Excess(), s.registry.Elsewhere()
+	if answer.Register {
 		return answer, nil
-	}
-	if *seen == nil {
-		*seen = make(baseline)
-		for row := range snapshot.NodeRows(r.Node, 0) {
-			if r.Index > 0 && row.ModifyIndex <= r.Index {
-				(*seen)[row.ID] = knownRow{row.Version, row.Desired}
-			}
-		}
 	}
 	type version struct {
 		job     string
 		version uint64
 	}
 	specs := make(map[version]bool)
-	for row := range snapshot.NodeRows(r.Node, r.Index) {
-		known, ok := (*seen)[row.ID]
-		if row.Phase.Terminal() || ok && known == (knownRow{row.Version, row.Desired}) {
-			continue // the node said so itself, or has it already
-		}
+	for row := range node.tell(snapshot, r) {
 		answer.Assignments = append(answer.Assignments, api.Assignment{
 			ID: row.ID, Job: row.Job, Version: row.Version, Task: row.Task, Slot: row.Slot, Desired: row.Desired,
 			Ports: snapshot.Ports(row.ID), Devices: snapshot.Claims(row.ID), Restarts: row.Restarts, Phase: row.Phase, Seq: row.Seq,
@@ -336,9 +333,117 @@ func (s *Server) pollAnswer(snapshot *fsm.Snapshot, r *api.PollRequest, seen *ba
 	return answer, nil
 }
 
-// spacing is how far apart each of so many nodes sends its reports.
-func spacing(nodes int) time.Duration {
-	return min(max(time.Duration(nodes)*time.Second/reportsPerSecond, minSpacing), maxSpacing)
+// told is what the nodes that poll here know: the version and desire of each of their allocations. A row that changed only
+// because its own node reported it is no news to the node, so that a start costs one poll's answer, not three. It is kept
+// between polls, so that a poll costs what has changed and not what there is.
+type told struct {
+	mu    sync.Mutex
+	nodes map[string]*toldNode
+}
+
+// toldNode is what one life of a node knows. One poll uses it at a time.
+type toldNode struct {
+	incarnation uint64
+	epoch       uint32
+	index       uint64             // that a node asks from which knows all this
+	scanned     uint64             // what changed up to here is no news to it
+	next        time.Time          // its turn for another answer with news
+	rows        map[api.ID]toldRow // nil: not known yet
+}
+
+type toldRow struct {
+	version uint64
+	desired api.Desired
+}
+
+func newTold() *told { return &told{nodes: make(map[string]*toldNode)} }
+
+// take returns what the node knows, for one poll. One that asks from elsewhere than it was told last has missed an
+// answer, or begins anew.
+func (t *told) take(r *api.PollRequest) *toldNode {
+	t.mu.Lock()
+	n := t.nodes[r.Node]
+	delete(t.nodes, r.Node)
+	t.mu.Unlock()
+	if n == nil || n.incarnation != r.Incarnation {
+		n = &toldNode{incarnation: r.Incarnation}
+	}
+	if n.rows == nil || n.epoch != r.Epoch || n.index != r.Index || r.Index == 0 {
+		n.epoch, n.index, n.scanned, n.rows = r.Epoch, r.Index, r.Index, nil
+	}
+	return n
+}
+
+// put keeps what the node knows for its next poll.
+func (t *told) put(r *api.PollRequest, n *toldNode) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.nodes[r.Node] = n
+}
+
+// forget drops a life of a node whose session ended.
+func (t *told) forget(node string, incarnation uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.nodes[node]; n != nil && n.incarnation == incarnation {
+		delete(t.nodes, node)
+	}
+}
+
+// learn finds out what the node knew at the index that it asks from: its allocations that have not changed since.
+func (n *toldNode) learn(snapshot *fsm.Snapshot, r *api.PollRequest) {
+	if n.rows != nil {
+		return
+	}
+	n.rows = make(map[api.ID]toldRow)
+	if r.Index == 0 {
+		return
+	}
+	for row := range snapshot.NodeRows(r.Node, 0) {
+		if row.ModifyIndex <= r.Index {
+			n.rows[row.ID] = toldRow{row.Version, row.Desired}
+		}
+	}
+}
+
+// news reports whether there is something to tell, and passes over what is none.
+func (n *toldNode) news(snapshot *fsm.Snapshot, r *api.PollRequest) bool {
+	n.learn(snapshot, r)
+	for row := range snapshot.NodeRows(r.Node, n.scanned) {
+		if n.isNews(&row) {
+			return true
+		}
+	}
+	n.scanned = snapshot.Index()
+	return false
+}
+
+// isNews says whether the node is to hear of a row that changed. What ended it said itself.
+func (n *toldNode) isNews(row *api.AllocationRow) bool {
+	if row.Phase.Terminal() {
+		delete(n.rows, row.ID)
+		return false
+	}
+	known, ok := n.rows[row.ID]
+	return !ok || known != toldRow{row.Version, row.Desired}
+}
+
+// tell yields what is news, which the node knows from then on.
+func (n *toldNode) tell(snapshot *fsm.Snapshot, r *api.PollRequest) iter.Seq[*api.AllocationRow] {
+	return func(yield func(*api.AllocationRow) bool) {
+		n.learn(snapshot, r)
+		for row := range snapshot.NodeRows(r.Node, n.scanned) {
+			if !n.isNews(&row) {
+				continue
+			}
+			n.rows[row.ID] = toldRow{row.Version, row.Desired}
+			if !yield(&row) {
+				n.rows = nil // it was not told all of it
+				return
+			}
+		}
+		n.scanned, n.index = snapshot.Index(), snapshot.Index()
+	}
 }
 
 // specCache keeps encoded job versions: every node that runs one is sent the same bytes.

@@ -167,7 +167,7 @@ func (s *Server) lead(ctx context.Context) error {
 	ctx, renew := context.WithCancel(ctx)
 	defer renew()
 	g, ctx := errgroup.WithContext(ctx)
-	t := &tenure{ctx: ctx, renew: renew, directory: contact.NewDirectory(time.Now()), reports: newCommitting()}
+	t := &tenure{ctx: ctx, renew: renew, directory: contact.NewDirectory(s.cfg.ID, time.Now()), reports: newCommitting()}
 	g.Go(func() error { return s.scheduling(t).run(ctx) })
 	g.Go(func() error { return s.liveness(t).Run(ctx) })
 	if !s.cfg.Dev { // which lets nobody in

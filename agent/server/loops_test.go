@@ -270,11 +270,3 @@ func TestResolve(t *testing.T) {
 	_, err = resolve("node", "x", nil, same)
 	wantCode(t, err, api.CodeNotFound)
 }
-
-func TestSpacing(t *testing.T) {
-	for nodes, want := range map[int]time.Duration{0: minSpacing, 100: minSpacing, 1000: 200 * time.Millisecond, 5000: time.Second, 20_000: time.Second} {
-		if got := spacing(nodes); got != want {
-			t.Errorf("%d nodes: %s, want %s", nodes, got, want)
-		}
-	}
-}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -169,6 +170,109 @@ func TestReportsShareEntries(t *testing.T) {
 		t.Logf("%d reports in %d entries", reports, entries)
 		if s := m.machine.Snapshot().Summary("web"); s.Counts.Running != 60 {
 			t.Errorf("of 60 instances %d are known to run", s.Counts.Running)
+		}
+	})
+}
+
+// TestReportsThroughAFollower are passed on together, and each learns what became of its own; an election in between
+// costs them nothing but time.
+func TestReportsThroughAFollower(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		servers := c.three()
+		leader := leaderOf(servers...)
+		others := slices.DeleteFunc(slices.Clone(servers), func(m *member) bool { return m == leader })
+		follower := others[0]
+		leader.register(job("web", 40))
+		n, stray := c.node(1), c.node(2)
+		for _, n := range []*node{n, stray} {
+			n.connect(follower)
+			if _, err := n.dispatcher().Register(context.Background(), &api.Registration{Node: &n.row}); err != nil {
+				t.Fatal(err)
+			}
+			n.epoch = 1
+		}
+		stray.row.Incarnation++ // the servers have not heard of this life
+		follower.until("placed", func(s *fsm.Snapshot) bool { return s.Summary("web").Counts.Pending == 40 })
+		n.epoch = follower.machine.Snapshot().Epoch()
+		assignments := n.poll().Assignments
+		if len(assignments) < 10 {
+			t.Fatalf("%d assignments", len(assignments))
+		}
+		report := func(a api.Assignment, n *node, incarnation uint64) (*api.ReportAnswer, error) {
+			return n.dispatcher().Report(context.Background(), &api.Report{Node: n.row.ID, Incarnation: incarnation,
+				Statuses: []api.AllocationStatus{{ID: a.ID, Seq: a.Seq + 1, Phase: api.PhaseRunning}, {ID: 1 << 40, Seq: 1}}})
+		}
+		before := leader.Metrics()
+		var wait sync.WaitGroup
+		for i, a := range assignments {
+			wait.Go(func() {
+				if i == 3 {
+					_, err := report(a, stray, 2)
+					wantCode(t, err, api.CodeConflict)
+					return
+				}
+				answer, err := report(a, n, 1)
+				if err != nil || !slices.Equal(answer.Unknown, []api.ID{1 << 40}) || answer.Index == 0 {
+					t.Errorf("%+v, %v", answer, err)
+				}
+			})
+		}
+		wait.Wait()
+		if entries := leader.Metrics().ReportEntries - before.ReportEntries; entries > 5 {
+			t.Errorf("%d reports cost %d entries", len(assignments), entries)
+		}
+		leader.kill()
+		if _, err := report(assignments[3], n, 1); err != nil {
+			t.Errorf("while there is no leader: %v", err)
+		}
+		leader = leaderOf(others[0], others[1], others[1])
+		if got := leader.machine.Snapshot().Summary("web").Counts.Running; got != len(assignments) {
+			t.Errorf("of %d instances %d are known to run", len(assignments), got)
+		}
+	})
+}
+
+// TestAMissedAnswerIsGivenAgain: a server remembers what it told a node, and goes by what the node says that it knows.
+func TestAMissedAnswerIsGivenAgain(t *testing.T) {
+	memnet.Bubble(t, func(t *testing.T) {
+		c := newCluster(t)
+		m := c.start(1, "s1", t.TempDir(), nil)
+		leaderOf(m)
+		n := c.node(1)
+		n.connect(m)
+		n.register(m)
+		m.register(job("web", 3))
+		m.until("placed", func(s *fsm.Snapshot) bool { return s.Summary("web").Counts.Pending == 3 })
+		first := n.poll()
+		n.index = 0
+		if again := n.poll(); len(again.Assignments) != 3 {
+			t.Errorf("from the beginning: %d assignments", len(again.Assignments))
+		}
+		known := n.index
+		m.register(job("db", 2))
+		m.until("placed", func(s *fsm.Snapshot) bool { return s.Summary("db").Counts.Pending == 2 })
+		n.run(m, first.Assignments)
+		if got := n.poll().Assignments; len(got) != 2 || got[0].Job != "db" {
+			t.Errorf("what it does not know is more than %+v", got)
+		}
+		dbs := func(list []api.Assignment) (n int) {
+			for _, a := range list {
+				if a.Job == "db" {
+					n++
+				}
+			}
+			return n
+		}
+		n.index = known // that answer was lost
+		if got := n.poll().Assignments; dbs(got) != 2 {
+			t.Errorf("polled again: %+v", got)
+		}
+		n.disconnect()
+		n.connect(m)
+		n.index = known
+		if got := n.poll().Assignments; dbs(got) != 2 {
+			t.Errorf("in another session: %+v", got)
 		}
 	})
 }

@@ -23,10 +23,12 @@ const (
 // Report implements api.Dispatcher. The leader answers after the statuses are committed, through this server if need be.
 // A node's load alone stays here: the leader is told of it with that of others.
 func (s *Server) Report(ctx context.Context, r *api.Report) (*api.ReportAnswer, error) {
-	s.metrics.reports.Add(1)
+	now := time.Now()
 	s.registry.SetLoad(r.Node, r.Incarnation, r.Load)
+	s.reported.Count(now)
+	space, loads := s.reported.Spacing(s.registry.Len(), now), s.registry.LoadEvery()
 	if len(r.Statuses) == 0 && !r.Ready {
-		return &api.ReportAnswer{Index: s.machine.Snapshot().Index(), Spacing: minSpacing}, nil
+		return &api.ReportAnswer{Index: s.machine.Snapshot().Index(), Spacing: space, LoadEvery: loads}, nil
 	}
 	outcome, err := toLeader(ctx, s, retold,
 		func() (api.ReportOutcome, error) { return s.deliverOne(ctx, r) },
@@ -41,6 +43,7 @@ func (s *Server) Report(ctx context.Context, r *api.Report) (*api.ReportAnswer, 
 	case outcome.Refused != nil:
 		return nil, outcome.Refused
 	}
+	outcome.Spacing, outcome.LoadEvery = space, loads
 	return &outcome.ReportAnswer, nil
 }
 
@@ -87,7 +90,7 @@ func (s *Server) Deliver(ctx context.Context, b *api.ReportBatch) (*api.ReportBa
 		return nil, err
 	}
 	snapshot := s.machine.Snapshot()
-	space := spacing(t.directory.Sessions())
+	s.metrics.reports.Add(uint64(len(b.Reports)))
 	answers := make([]api.ReportOutcome, len(b.Reports))
 	var statuses []fsm.NodeReport
 	for i := range b.Reports {
@@ -97,7 +100,7 @@ func (s *Server) Deliver(ctx context.Context, b *api.ReportBatch) (*api.ReportBa
 			answers[i].Refused = &api.Error{Code: api.CodeConflict, Message: "node " + r.Node[:min(32, len(r.Node))] + " is not registered in this life: register first"}
 			continue
 		}
-		answers[i].Index, answers[i].Spacing = snapshot.Index(), space
+		answers[i].Index = snapshot.Index()
 		if len(r.Statuses) > 0 {
 			statuses = append(statuses, fsm.NodeReport{Node: r.Node, Statuses: r.Statuses})
 		}

@@ -42,6 +42,9 @@ type Server struct {
 	registry *contact.Registry                         // nodes with a session here
 	peers    *peers                                    // sessions with other servers
 	passing  *gatherer[*api.Report, api.ReportOutcome] // what nodes here report, on its way to the leader
+	reported contact.Pace                              // of nodes here, as polls that brought news
+	polls    contact.Pace
+	told     *told
 
 	leader  *leaderView
 	tenure  atomic.Pointer[tenure] // nil unless this server leads and has caught up
@@ -72,6 +75,7 @@ func New(cfg Config) (*Server, error) {
 		machine:  fsm.New(),
 		registry: contact.NewRegistry(),
 		passing:  newPassing(),
+		told:     newTold(),
 		leader:   new(leaderView),
 		parses:   newGate(),
 		metrics:  new(counters),
@@ -208,6 +212,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn, handler session.Handl
 	if in.Hello.Role == api.RoleClient {
 		remove := s.registry.Add(in.Hello.Sender, in.Hello.Incarnation, in.Session)
 		defer remove()
+		defer s.told.forget(in.Hello.Sender, in.Hello.Incarnation)
 		handler.Quiet = s.registry.Quiet
 	}
 	err = in.Session.Serve(ctx, handler)

@@ -249,6 +249,7 @@ func encodePollAnswer(p *api.PollAnswer) []byte {
 	w.bool(p.Register)
 	w.bool(p.NoLeader)
 	w.float(p.Excess)
+	w.bool(p.Elsewhere)
 	w.strings(p.Servers)
 	w.uint(uint64(len(p.Specs)))
 	for i := range p.Specs {
@@ -263,7 +264,7 @@ func encodePollAnswer(p *api.PollAnswer) []byte {
 func decodePollAnswer(b []byte) (*api.PollAnswer, error) {
 	r, p := newWireReader(b), new(api.PollAnswer)
 	p.Epoch, p.Index = uint32(r.small(math.MaxUint32)), r.uint()
-	p.Register, p.NoLeader, p.Excess, p.Servers = r.bool(), r.bool(), r.float(), r.strings()
+	p.Register, p.NoLeader, p.Excess, p.Elsewhere, p.Servers = r.bool(), r.bool(), r.float(), r.bool(), r.strings()
 	if n := r.count(3); n > 0 {
 		p.Specs = make([]api.JobSpec, n)
 	}
@@ -392,6 +393,7 @@ func decodeReport(b []byte) (*api.Report, error) {
 func (w *wireWriter) reportAnswer(p *api.ReportAnswer) {
 	w.uint(p.Index)
 	w.int(int64(p.Spacing))
+	w.int(int64(p.LoadEvery))
 	w.uint(uint64(len(p.Unknown)))
 	for _, id := range p.Unknown {
 		w.uint(uint64(id))
@@ -400,7 +402,7 @@ func (w *wireWriter) reportAnswer(p *api.ReportAnswer) {
 
 func (r *wireReader) reportAnswer(p *api.ReportAnswer) {
 	p.Index = r.uint()
-	p.Spacing = time.Duration(r.int())
+	p.Spacing, p.LoadEvery = time.Duration(r.int()), time.Duration(r.int())
 	if n := r.count(1); n > 0 {
 		p.Unknown = make([]api.ID, n)
 	}

@@ -2,6 +2,7 @@ package contact
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"net/http"
 	"testing"
@@ -71,7 +72,7 @@ func TestDirectory(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			d := NewDirectory(at(0))
+			d := NewDirectory("leader", at(0))
 			for i, s := range test.steps {
 				if s.report != nil {
 					if got := d.Report(s.report, at(s.at)); got.Full != s.full {
@@ -98,12 +99,12 @@ func TestExcess(t *testing.T) {
 		for i := range test.sessions {
 			r.Add(string(rune('a'+i)), 1, &link{})
 		}
-		r.setShare(test.share)
+		r.setShare(test.share, false)
 		if got := r.Excess(); math.Abs(got-test.want) > 1e-9 {
 			t.Errorf("with %d sessions of %g the excess is %g, want %g", test.sessions, test.share, got, test.want)
 		}
 	}
-	d := NewDirectory(at(0))
+	d := NewDirectory("leader", at(0))
 	d.Report(&api.SessionReport{Server: "a", Boot: 1, Seq: 1, Full: true, Up: session("n")}, at(1))
 	if got := d.Report(&api.SessionReport{Server: "b", Boot: 1, Seq: 1, Full: true, Up: session("m")}, at(2)).Share; got != 1 {
 		t.Errorf("each of two servers has a share of %g in two sessions", got)
@@ -113,8 +114,74 @@ func TestExcess(t *testing.T) {
 	}
 }
 
+// TestALeaderOfManyIsSpared: once what came with its election is over, as long as another server lives, and by no more
+// than what the others have to carry.
+func TestALeaderOfManyIsSpared(t *testing.T) {
+	many := func(prefix string, n int) (out []api.NodeSession) {
+		for i := range n {
+			out = append(out, api.NodeSession{Node: fmt.Sprint(prefix, i), Incarnation: 1})
+		}
+		return out
+	}
+	d := NewDirectory("a", at(0))
+	report := func(server string, seq uint64, up []api.NodeSession, second int) *api.SessionAnswer {
+		return d.Report(&api.SessionReport{Server: server, Boot: 1, Seq: seq, Full: seq == 1, Up: up}, at(second))
+	}
+	if got := report("a", 1, many("a", spareFrom), 6); got.None {
+		t.Error("a server that is alone is spared")
+	}
+	report("b", 1, many("b", spareFrom), 6)
+	report("c", 1, many("c", spareFrom), 6)
+	if got := report("a", 2, nil, 7); !got.None || got.Share != 1.5*spareFrom {
+		t.Errorf("the leader is answered %+v", got)
+	}
+	if got := report("b", 2, nil, 7); got.None || got.Share != 1.5*spareFrom {
+		t.Errorf("a follower is answered %+v", got)
+	}
+	if got := report("a", 3, nil, 20); got.None { // the others have fallen silent
+		t.Errorf("the last one is answered %+v", got)
+	}
+	d = NewDirectory("a", at(0))
+	report("b", 1, many("b", spareFrom), 1)
+	if got := report("a", 1, nil, 1); got.None {
+		t.Error("a new leader is spared at once")
+	}
+	r := NewRegistry()
+	r.Add("n", 1, &link{})
+	r.setShare(10, true)
+	if !r.Elsewhere() || r.Excess() != 0 {
+		t.Errorf("elsewhere: %t, excess: %g", r.Elsewhere(), r.Excess())
+	}
+}
+
+// TestTheMoreTheSeldomer: pings and loads of all sessions together keep to a rate.
+func TestTheMoreTheSeldomer(t *testing.T) {
+	r := NewRegistry()
+	for i := range 1000 {
+		r.Add(fmt.Sprint(i), 1, &link{})
+	}
+	if r.Quiet() != 5*time.Second || r.LoadEvery() != 10*time.Second {
+		t.Errorf("1000 sessions are pinged every %s and tell their load every %s", r.Quiet(), r.LoadEvery())
+	}
+}
+
+func TestProbeReachesEachLife(t *testing.T) {
+	r := NewRegistry()
+	one, two, other := &link{}, &link{}, &link{}
+	r.Add("n", 1, one)
+	remove := r.Add("n", 2, two)
+	r.Add("m", 1, other)
+	r.Probe("n")
+	remove()
+	r.Probe("n")
+	r.Probe("nobody")
+	if one.probed != 2 || two.probed != 1 || other.probed != 0 {
+		t.Errorf("probed %d, %d and %d times", one.probed, two.probed, other.probed)
+	}
+}
+
 func TestTwoLivesOfOneNode(t *testing.T) {
-	d := NewDirectory(at(0))
+	d := NewDirectory("leader", at(0))
 	d.Report(&api.SessionReport{Server: "a", Boot: 1, Seq: 1, Full: true, Up: []api.NodeSession{{Node: "n", Incarnation: 1}}}, at(1))
 	d.Report(&api.SessionReport{Server: "b", Boot: 1, Seq: 1, Full: true, Up: []api.NodeSession{{Node: "n", Incarnation: 2}}}, at(1))
 	for incarnation, want := range map[uint64]string{1: "a", 2: "b", 3: ""} {

@@ -16,10 +16,19 @@ const serverSilence = 10 * time.Second
 // there tell within a round trip.
 const FirstReports = 3 * time.Second
 
+const (
+	// spareFrom is how many sessions there must be before the leader has others carry them all: below that they cost it
+	// next to nothing, and a node and the leader may be one machine.
+	spareFrom = 300
+	// spareAfter is how long a leader leads before that: what comes with its election is to be over.
+	spareAfter = 5 * time.Second
+)
+
 // Directory is the leader's knowledge of who holds which node's session, put together from the servers' reports. It lives
 // as long as one leadership.
 type Directory struct {
 	Changed signal.Broadcast // a session came or went, or a server was heard for the first time
+	leader  string           // the ID of this server
 	began   time.Time        // nothing before this was observed
 
 	mu       sync.Mutex
@@ -55,9 +64,9 @@ type Contact struct {
 	Server    string    // that holds the session
 }
 
-// NewDirectory returns the directory of a leadership that begins now.
-func NewDirectory(now time.Time) *Directory {
-	return &Directory{began: now, servers: make(map[string]*reporting), nodes: make(map[string]*nodeContact)}
+// NewDirectory returns the directory of this server's leadership, which begins now.
+func NewDirectory(leader string, now time.Time) *Directory {
+	return &Directory{leader: leader, began: now, servers: make(map[string]*reporting), nodes: make(map[string]*nodeContact)}
 }
 
 // Report takes in one server's report.
@@ -85,7 +94,8 @@ func (d *Directory) Report(r *api.SessionReport, now time.Time) *api.SessionAnsw
 	for _, n := range r.Down {
 		d.down(r.Server, n.Node, n.Incarnation, true, now)
 	}
-	answer := &api.SessionAnswer{Share: d.share(now)}
+	share, spare := d.share(now)
+	answer := &api.SessionAnswer{Share: share, None: spare && r.Server == d.leader}
 	d.mu.Unlock()
 	if changed {
 		d.Changed.Notify()
@@ -93,15 +103,22 @@ func (d *Directory) Report(r *api.SessionReport, now time.Time) *api.SessionAnsw
 	return answer
 }
 
-// share is how many sessions each server that lives would have if all had as many. The caller holds d.mu.
-func (d *Directory) share(now time.Time) float64 {
-	live := 0
-	for _, s := range d.servers {
-		if now.Sub(s.heard) < serverSilence {
-			live++
+// share is how many sessions each server that lives would have if all had as many, or all but the leader where it is to
+// be spared. The caller holds d.mu.
+func (d *Directory) share(now time.Time) (share float64, spareLeader bool) {
+	live, others := 0, 0
+	for id, s := range d.servers {
+		if now.Sub(s.heard) >= serverSilence {
+			continue
+		}
+		if live++; id != d.leader {
+			others++
 		}
 	}
-	return float64(d.sessions) / float64(max(1, live))
+	if others > 0 && d.sessions >= spareFrom && now.Sub(d.began) >= spareAfter {
+		return float64(d.sessions) / float64(others), true
+	}
+	return float64(d.sessions) / float64(max(1, live)), false
 }
 
 // Settled reports whether all these servers have told of their sessions, or have had the time to: before that a session

@@ -28,6 +28,7 @@ type Registry struct {
 	sessions map[nodeLife]bool     // changed since the last report: true came, false went
 	loads    map[nodeLife]bool     // of these a newer load is here than was reported
 	share    float64               // what the leader said last: see api.SessionAnswer
+	none     bool                  // likewise
 }
 
 // nodeLife is one life of a node: two lives may overlap for a moment, or when a data directory was copied.
@@ -119,10 +120,17 @@ func (r *Registry) Excess() float64 {
 	return (n - r.share) / n
 }
 
-func (r *Registry) setShare(share float64) {
+// Elsewhere reports whether nodes are to go to other servers, all of them: this one leads.
+func (r *Registry) Elsewhere() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.share = share
+	return r.none
+}
+
+func (r *Registry) setShare(share float64, none bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.share, r.none = share, none
 }
 
 // Probe makes sure of each life of a node that has a session here.
@@ -145,6 +153,15 @@ const pingsPerSecond = 200
 // Quiet is how long a session may be silent before it is pinged: the more there are, the longer.
 func (r *Registry) Quiet() time.Duration {
 	return time.Duration(r.Len()) * time.Second / pingsPerSecond
+}
+
+// loadsPerSecond is how many reports of nothing but a load one server takes. Loads only rank nodes, and the screen of a
+// person who looks at a few.
+const loadsPerSecond = 100
+
+// LoadEvery is how far apart each node here is to report its load: the more there are, the longer.
+func (r *Registry) LoadEvery() time.Duration {
+	return time.Duration(r.Len()) * time.Second / loadsPerSecond
 }
 
 // Len is how many sessions there are.

@@ -66,7 +66,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 			continue
 		}
 		last = leader
-		r.Registry.setShare(answer.Share)
+		r.Registry.setShare(answer.Share, answer.None)
 		timer := time.NewTimer(reportEvery)
 		select {
 		case <-elected:

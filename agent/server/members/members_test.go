@@ -2,6 +2,7 @@ package members
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -142,7 +143,8 @@ func TestVotersBeginsToCountAnew(t *testing.T) {
 
 func TestRoster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := NewRoster([]api.Member{{ID: "s", NodeID: "n", Role: api.RoleServer, Status: api.MemberAlive}}, func(string) {})
+		var doubted []string
+		r := NewRoster([]api.Member{{ID: "s", NodeID: "n", Role: api.RoleServer, Status: api.MemberAlive}}, func(node string) { doubted = append(doubted, node) })
 		events := make(chan api.MemberEvent)
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
@@ -159,6 +161,9 @@ func TestRoster(t *testing.T) {
 		<-changed
 		if got := r.Node("n"); got != api.MemberFailed {
 			t.Errorf("the node of a server's agent is %q", got)
+		}
+		if synctest.Wait(); !slices.Equal(doubted, []string{"n"}) {
+			t.Errorf("%v are doubted, want the node of the agent that failed", doubted)
 		}
 		for _, m := range []api.Member{ // the node's agent is no server any more
 			{ID: "n", NodeID: "n", Role: api.RoleClient, Status: api.MemberAlive},
