@@ -20,13 +20,13 @@ import (
 type report func(what, measured, target string)
 
 // measureAgent measures what Cube promises of itself on one machine: how soon a -dev agent leads, what it costs at rest, how
-// large the binary is, and what it adds to the Docker API's own create and start. It prints figures and judges none: a
+// large the binary is, and how long its own way from a task file to the driver is. It prints figures and judges none: a
 // shared machine is no judge of milliseconds. Compare rows of one run.
 func measureAgent(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("agent", flag.ContinueOnError)
 	cube := f.String("cube", "bin/cube", "the binary to measure")
 	runs := f.Int("runs", 20, "starts measured")
-	only := f.String("only", "binary,ready,path,rest,starts", "what to measure, with commas between")
+	only := f.String("only", "binary,ready,path,rest", "what to measure, with commas between")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -46,7 +46,6 @@ func measureParts(ctx context.Context, cube string, runs int, only []string) err
 		{"ready", func() error { return ready(ctx, cube, row) }},
 		{"path", func() error { return path(ctx, runs, row) }},
 		{"rest", func() error { return atRest(ctx, cube, row) }},
-		{"starts", func() error { return starts(ctx, cube, runs, row) }},
 	} {
 		if !slices.Contains(only, part.name) {
 			continue

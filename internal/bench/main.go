@@ -27,7 +27,7 @@ type scenario struct {
 // scenarios lists all there is to measure, in the order in which help shows it.
 func scenarios() []scenario {
 	return []scenario{
-		{"agent", "one agent: start, rest, binary size, and what it adds to Docker's own start", measureAgent},
+		{"agent", "one agent: start, rest, binary size, and its own way to the driver", measureAgent},
 		{"c1m", "a million instances on 5,000 simulated nodes, submitted at once", c1m()},
 		{"c100k", "a hundred thousand instances on 500 simulated nodes", c100k()},
 		{"churn", "200,000 instances, 500 a second of them stopped and replaced", churn},
@@ -35,6 +35,7 @@ func scenarios() []scenario {
 		{"idle", "200,000 instances on 5,000 nodes, and nothing happens", idle},
 		{fleet.Command, "", serveFleet},
 		{"watch", "10,000 blocking queries: how soon a change reaches all, what they cost", measureWatch},
+		{"oneshot", "single starts through a real Docker engine: what Cube adds, and when the API shows it", measureOneshot},
 		{"restart", "a server with a million instances is killed and starts again", restart},
 		{"failover", "the leader is killed under load, 100 times: the next accepted write, and what was lost", measureFailover},
 		{watchersName, "", watchers},

@@ -67,7 +67,7 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	}()
 	if c.cube == "" {
 		c.cube = filepath.Join(c.dir, "cube")
-		if err := build(ctx, c.cube); err != nil {
+		if err := Build(ctx, c.cube); err != nil {
 			return nil, err
 		}
 	}
@@ -109,8 +109,8 @@ func fresh(dir string) error {
 	return nil
 }
 
-// build makes the binary of the checkout that this process stands in, as make build does.
-func build(ctx context.Context, path string) error {
+// Build makes the binary of the checkout that this process stands in, as make build does.
+func Build(ctx context.Context, path string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "hashicorpmetrics", "-trimpath", "-ldflags", "-s -w", "-o", path, "cube")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
