@@ -38,6 +38,7 @@ func scenarios() []scenario {
 		{"oneshot", "single starts through a real Docker engine: what Cube adds, and when the API shows it", measureOneshot},
 		{"restart", "a server with a million instances is killed and starts again", restart},
 		{"failover", "the leader is killed under load, 100 times: the next accepted write, and what was lost", measureFailover},
+		{"micro", "go test -bench of the hot paths, for benchstat; or their instructions", measureMicro},
 		{watchersName, "", watchers},
 	}
 }

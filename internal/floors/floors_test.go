@@ -62,13 +62,14 @@ func floors() []floor {
 		{"internal/bench/result", nil, noRaft},
 		{"internal/bench/process", nil, noRaft},
 		{"internal/bench/failover", []string{"api", "internal/bench/cluster", "internal/bench/result"}, nil},
+		{"internal/bench/micro", nil, noRaft},
 		{"internal/bench/watch", []string{"api", "internal/bench/cluster", "internal/bench/process", "internal/bench/result"}, nil},
 		{"internal/bench/cluster", []string{"agent", "api/rest", "internal/bench/process"}, noRaft},
 		{"internal/bench/load", []string{"api", "api/rest"}, noRaft},
 		{"internal/bench/scale", []string{"api", "api/rest", "internal/bench/cluster", "internal/bench/fleet", "internal/bench/load", "internal/bench/process", "internal/bench/result"}, noRaft},
 		{"internal/bench/fleet", []string{"agent", "api", "api/rest", "client", "client/driver", "client/driver/fake", "internal/bench/process", "internal/version"}, noRaft},
 		{"internal/bench", []string{"agent", "api", "api/rest", "client", "client/driver", "client/driver/fake", "fsm", "scheduler", "internal/session", "internal/hello/helloimage",
-			"internal/bench/result", "internal/bench/process", "internal/bench/cluster", "internal/bench/fleet", "internal/bench/scale", "internal/bench/packing", "internal/bench/watch", "internal/bench/failover"}, nil},
+			"internal/bench/result", "internal/bench/process", "internal/bench/cluster", "internal/bench/fleet", "internal/bench/scale", "internal/bench/packing", "internal/bench/watch", "internal/bench/failover", "internal/bench/micro"}, nil},
 	}
 }
 

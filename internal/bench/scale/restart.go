@@ -84,6 +84,9 @@ func (b Restart) once(ctx context.Context, s *stage, who int) (c comeback, err e
 	if err := wait(ctx, awayFor); err != nil {
 		return c, err
 	}
+	if err := s.find(ctx); err != nil {
+		return c, err
+	}
 	leader, err := s.people.Health(ctx)
 	if err != nil {
 		return c, fmt.Errorf("ask the leader how far the log goes: %w", err)
