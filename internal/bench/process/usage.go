@@ -41,8 +41,7 @@ func ReadUsage(pid int) (Usage, error) {
 
 // parseUsage reads /proc/PID/stat (utime and stime, in ticks of 10 ms on every Linux that Go runs on) and /proc/PID/status.
 func parseUsage(stat, status string) (u Usage, err error) {
-	_, rest, _ := strings.Cut(stat, ") ") // the name before it may hold spaces
-	fields := strings.Fields(rest)
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:]) // the name before it may hold anything
 	if len(fields) < 13 {
 		return u, fmt.Errorf("stat has %d fields after the name", len(fields))
 	}

@@ -113,17 +113,15 @@ func (r *Result) Table(w io.Writer) error {
 }
 
 // Save writes the result as JSON to the file at path, which it replaces.
-func (r *Result) Save(path string) (err error) {
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the result: %w", err)
-	}
+func (r *Result) Save(path string) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("save the result: %w", err)
 	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Close()); err != nil {
+	e := json.NewEncoder(f)
+	e.SetEscapeHTML(false) // a target is written "<= 60"
+	e.SetIndent("", "  ")
+	if err := errors.Join(e.Encode(r), f.Close()); err != nil {
 		return fmt.Errorf("save the result: %w", err)
 	}
 	return nil

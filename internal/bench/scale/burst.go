@@ -56,7 +56,7 @@ func (b Burst) Run(ctx context.Context, cfg Config) (_ *result.Result, err error
 		return nil, err
 	}
 	t := load.NewTracker(b.jobs(cfg.Classes))
-	err = s.profiled(ctx, r, max(5, int(b.Within.Seconds())), func() error {
+	err = s.profiled(ctx, r, int(b.Within.Seconds()), func() error {
 		return s.fill(ctx, b.jobs(cfg.Classes), t)
 	})
 	if err != nil {

@@ -37,11 +37,11 @@ func (l NodeLoss) Run(ctx context.Context, cfg Config) (_ *result.Result, err er
 	if err != nil {
 		return nil, err
 	}
+	s.fleets = s.fleets[:1] // what those use who are left is counted
 	before, err := s.read(ctx)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, victims.Kill())
 	}
-	s.fleets = s.fleets[:1]
 	gone := time.Now()
 	if err := victims.Kill(); err != nil {
 		return nil, err
@@ -64,7 +64,6 @@ func (l NodeLoss) Run(ctx context.Context, cfg Config) (_ *result.Result, err er
 	if err != nil {
 		return nil, err
 	}
-	before.fleet.CPU = 0 // of two fleets; one is left
 	after, err := s.read(ctx)
 	if err != nil {
 		return nil, err

@@ -44,13 +44,13 @@ type stage struct {
 
 // open starts servers and, in one process for each number in split, nodes, and returns when all nodes are ready. The caller
 // calls close.
-func open(ctx context.Context, cfg Config, split ...int) (s *stage, err error) {
+func open(ctx context.Context, cfg Config, split ...int) (_ *stage, err error) {
 	if cfg.Profile != "" {
 		if err := os.MkdirAll(cfg.Profile, 0o755); err != nil {
 			return nil, fmt.Errorf("make the directory of profiles: %w", err)
 		}
 	}
-	s = &stage{cfg: cfg}
+	s := &stage{cfg: cfg}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -77,7 +77,10 @@ func open(ctx context.Context, cfg Config, split ...int) (s *stage, err error) {
 		return nil, err
 	}
 	cfg.Progress("%d nodes are ready after %.1f s", first, time.Since(began).Seconds())
-	return s, s.find(ctx)
+	if err := s.find(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // find finds who leads.
