@@ -150,31 +150,6 @@ func (s *story) node(words []string) error {
 	return nil
 }
 
-// addDevices gives the node a group; its IDs go on where those of the type before it end.
-func addDevices(n *api.Node, kind, text string) {
-	words := strings.Split(text, ",")
-	number, model, _ := strings.Cut(words[0], "*")
-	count, _ := strconv.Atoi(number)
-	g := api.DeviceGroup{Type: kind, Model: model}
-	for _, w := range words[1:] {
-		key, value, _ := strings.Cut(w, "=")
-		if g.Attributes == nil {
-			g.Attributes = map[string]string{}
-		}
-		g.Attributes[key] = value
-	}
-	from := 0
-	for _, other := range n.Devices {
-		if other.Type == kind {
-			from += len(other.IDs)
-		}
-	}
-	for i := range count {
-		g.IDs = append(g.IDs, fmt.Sprintf("%s%d", kind, from+i))
-	}
-	n.Devices = append(n.Devices, g)
-}
-
 func setResource(r *api.Resources, key, value string) error {
 	f, err := strconv.ParseFloat(value, 64)
 	switch key {
@@ -233,89 +208,6 @@ func (s *story) job(d *datadriven.TestData, lines []string) error {
 	}
 	j.ModifyIndex = s.world.Index() + 1
 	s.world.PutJob(j)
-	return nil
-}
-
-func taskWords(t *api.Task, words []string) (err error) {
-	for _, w := range words {
-		key, value, _ := strings.Cut(w, "=")
-		switch key {
-		case "count":
-			t.Count, err = strconv.Atoi(value)
-		case "image":
-			t.Image = value
-		case "driver":
-			t.Driver = value
-		case "cpu", "memory", "disk":
-			err = setResource(&t.Resources, key, value)
-		default:
-			err = fmt.Errorf("unknown word %q", w)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func taskLine(t *api.Task, words []string) error {
-	at := func(i int) string {
-		if i < len(words) {
-			return words[i]
-		}
-		return ""
-	}
-	switch words[0] {
-	case "constraint":
-		c := api.Constraint{Attribute: at(1), Operator: at(2), Value: at(3)}
-		if at(1) == api.OpDistinctHosts {
-			c = api.Constraint{Operator: api.OpDistinctHosts}
-		}
-		t.Constraints = append(t.Constraints, c)
-	case "affinity":
-		weight, err := strconv.Atoi(at(4))
-		t.Affinities = append(t.Affinities, api.Affinity{Attribute: at(1), Operator: at(2), Value: at(3), Weight: weight})
-		return err
-	case "spread":
-		weight, err := strconv.Atoi(at(2))
-		sp := api.Spread{Attribute: at(1), Weight: weight}
-		for _, w := range words[3:] {
-			value, percent, _ := strings.Cut(w, "=")
-			p, _ := strconv.Atoi(percent)
-			sp.Targets = append(sp.Targets, api.SpreadTarget{Value: value, Percent: p})
-		}
-		t.Spreads = append(t.Spreads, sp)
-		return err
-	case "port":
-		p := api.Port{Label: at(1)}
-		for _, w := range words[2:] {
-			key, value, _ := strings.Cut(w, "=")
-			n, _ := strconv.Atoi(value)
-			if key == "static" {
-				p.Static = n
-			} else {
-				p.To = n
-			}
-		}
-		t.Ports = append(t.Ports, p)
-	case "device":
-		d := api.DeviceRequest{Type: at(1), Count: 1, Share: api.WholeDevice}
-		for _, w := range words[2:] {
-			key, value, _ := strings.Cut(w, "=")
-			f, _ := strconv.ParseFloat(value, 64)
-			if key == "share" {
-				d.Share = int(f * api.WholeDevice)
-			} else {
-				d.Count = int(f)
-			}
-		}
-		t.Devices = append(t.Devices, d)
-	case "if":
-		d := &t.Devices[len(t.Devices)-1]
-		d.Constraints = append(d.Constraints, api.Constraint{Attribute: at(1), Operator: at(2), Value: at(3)})
-	default:
-		return fmt.Errorf("unknown line %q", words)
-	}
 	return nil
 }
 
