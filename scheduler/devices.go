@@ -25,7 +25,8 @@ type devices struct {
 	kinds  []deviceKind // the groups there are, alike ones once
 	types  []deviceType // in the order in which the nodes come up with them
 
-	suits map[string][]bool // by request without count and share: the kinds that it may take
+	suits   map[string][]bool // by request without count and share: the kinds that it may take
+	outlook *outlook          // nil until binpack asks for it
 }
 
 // deviceKind stands for groups that are alike: of one type and model, with the same attributes.
@@ -266,14 +267,7 @@ func (r *request) claim(node int) []api.DeviceClaim {
 	d, n := r.view.devices, r.view.nodes[node]
 	for i := range r.devices {
 		a := &r.devices[i]
-		best, least := int32(-1), int32(0)
-		for g := d.groups[node]; g < d.groups[node+1]; g++ {
-			if a.suits[d.kind[g]] && a.Fits(d.group(g)) {
-				if spare := a.spare(d.group(g)); best < 0 || spare < least {
-					best, least = g, spare
-				}
-			}
-		}
+		best := a.best(d, node)
 		ids := n.Devices[best-d.groups[node]].IDs
 		for _, place := range a.Choose(d.group(best), nil) {
 			claims = append(claims, api.DeviceClaim{Type: a.Type, ID: ids[place], Share: a.Share})
@@ -282,11 +276,31 @@ func (r *request) claim(node int) []api.DeviceClaim {
 	return claims
 }
 
+// best is the group to take devices of, of those that can give them the one where that breaks into least; the first among
+// equals, -1 if there is none.
+func (a *deviceAsk) best(d *devices, node int) int32 {
+	best, least := int32(-1), int32(0)
+	for g := d.groups[node]; g < d.groups[node+1]; g++ {
+		if a.suits[d.kind[g]] && a.Fits(d.group(g)) {
+			if spare := a.spare(d.group(g)); best < 0 || spare < least {
+				best, least = g, spare
+			}
+		}
+	}
+	return best
+}
+
 // spare is what a group that fits has beyond what is asked for, as far as it matters: of the one device that is shared,
 // or in whole devices.
 func (a *deviceAsk) spare(left []int16) (spare int32) {
 	if a.Share < api.WholeDevice {
-		return int32(left[a.Choose(left, nil)[0]])
+		least := int16(api.WholeDevice)
+		for _, l := range left {
+			if int(l) >= a.Share {
+				least = min(least, l)
+			}
+		}
+		return int32(least)
 	}
 	for _, l := range left {
 		if l == api.WholeDevice {

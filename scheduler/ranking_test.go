@@ -16,6 +16,7 @@ func TestRankingIsExact(t *testing.T) {
 		for i := range rapid.IntRange(1, 12).Draw(t, "nodes") {
 			w.PutNode(drawNode(t, i))
 		}
+		useSome(t, w)
 		task := api.DefaultTask("web")
 		task.Count = rapid.IntRange(1, 30).Draw(t, "count")
 		task.Resources = api.Resources{CPU: rapid.Int64Range(0, 900).Draw(t, "cpu"), Memory: rapid.Int64Range(1, 900).Draw(t, "memory")}
@@ -33,6 +34,12 @@ func TestRankingIsExact(t *testing.T) {
 		}
 		if share := rapid.SampledFrom([]int{0, 300, 1000}).Draw(t, "share"); share > 0 {
 			task.Devices = []api.DeviceRequest{{Type: "gpu", Count: 1 + rapid.IntRange(0, share/1000).Draw(t, "devices"), Share: share}}
+		}
+		if rapid.Bool().Draw(t, "device") {
+			task.Devices = []api.DeviceRequest{{Type: "gpu", Count: rapid.IntRange(1, 2).Draw(t, "devices wanted"), Share: api.WholeDevice}}
+			if task.Devices[0].Count == 1 {
+				task.Devices[0].Share = rapid.IntRange(1, api.WholeDevice).Draw(t, "share")
+			}
 		}
 		job := &api.Job{Name: "web", Type: api.JobService, Tasks: []*api.Task{task},
 			Scheduler: rapid.SampledFrom(api.Algorithms()).Draw(t, "algorithm")}
@@ -56,6 +63,15 @@ func drawNode(t *rapid.T, i int) *api.Node {
 	n := &api.Node{ID: fmt.Sprintf("n%d", i), Name: fmt.Sprintf("n%d", i), Datacenter: "dc1", Status: api.NodeReady,
 		Meta: map[string]string{}, Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}},
 		Resources: api.Resources{CPU: rapid.Int64Range(0, 4000).Draw(t, "cpu"), Memory: rapid.Int64Range(0, 4000).Draw(t, "memory")}}
+	for _, model := range []string{"A100", "T4"} {
+		g := api.DeviceGroup{Type: "gpu", Model: model}
+		for d := range rapid.IntRange(0, 4).Draw(t, model) {
+			g.IDs = append(g.IDs, fmt.Sprint(model, d))
+		}
+		if len(g.IDs) > 0 {
+			n.Devices = append(n.Devices, g)
+		}
+	}
 	for _, key := range []string{"rack", "class"} {
 		if v := rapid.SampledFrom([]string{"a", "b", "c", ""}).Draw(t, key); v != "" {
 			n.Meta[key] = v
@@ -89,6 +105,20 @@ func checkDevices(t *rapid.T, v *view) {
 	})
 	if fmt.Sprint(v.devices.types) != fmt.Sprint(fresh.types) {
 		t.Fatalf("the columns are %+v, and made anew %+v", v.devices.types, fresh.types)
+	}
+}
+
+// useSome has some of the nodes' devices in use already.
+func useSome(t *rapid.T, w *World) {
+	for n := range w.Nodes() {
+		for _, g := range n.Devices {
+			for _, id := range g.IDs {
+				if share := rapid.IntRange(-500, api.WholeDevice).Draw(t, "in use"); share > 0 {
+					w.PutAllocation(api.AllocationRow{Job: "old", Task: "old", Node: n.ID, Desired: api.DesiredRun, Phase: api.PhaseRunning,
+						Held: api.Resources{CPU: int64(share), Memory: int64(share)}}, nil, api.DeviceClaim{Type: g.Type, ID: id, Share: share})
+				}
+			}
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type request struct {
 	hosts    []bool          // nodes that keep an instance; only if distinct
 	same     map[uint64]bool // older versions: whether their instances are what the task asks for
 	devices  []deviceAsk     // one for each of the task's device requests
+	chosen   []int           // scratch: places of devices
 
 	turns []int32 // rounds each node has had; only for roundrobin
 }

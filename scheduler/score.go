@@ -36,6 +36,9 @@ func (c *change) algorithm(r *request) scoring {
 		base = r.nextInTurn(c.rows)
 	default:
 		base = r.bestFit
+		if r.view.devices != nil {
+			base = r.keepProspects()
+		}
 	}
 	return r.withAffinities(base)
 }
@@ -43,10 +46,17 @@ func (c *change) algorithm(r *request) scoring {
 // bestFit prefers the node that is fullest afterwards, CPU and memory counting alike. It shies away from nodes that hold
 // much of the task already: of two instances the second goes elsewhere unless that node is 25 % emptier, of a thousand
 // nearly nothing is left of this.
-func (r *request) bestFit(node int) float64 {
+func (r *request) bestFit(node int) float64 { return r.fullAfter(node) - r.aversion(node) }
+
+// fullAfter is the part of the node that is reserved once it has one more instance.
+func (r *request) fullAfter(node int) float64 {
 	v, ask := r.view, r.task.Resources
-	full := (v.cpu[node] + float64(ask.CPU)*v.perCPU[node] + v.memory[node] + float64(ask.Memory)*v.perMemory[node]) / 2
-	return full - selfAversion*float64(v.counts.task[node])/float64(max(r.task.Count, 1))
+	return (v.cpu[node] + float64(ask.CPU)*v.perCPU[node] + v.memory[node] + float64(ask.Memory)*v.perMemory[node]) / 2
+}
+
+// aversion is the part of the task's instances that the node has, in bestFit's unit.
+func (r *request) aversion(node int) float64 {
+	return selfAversion * float64(r.view.counts.task[node]) / float64(max(r.task.Count, 1))
 }
 
 // spreadOut prefers the node with the fewest instances of the task, then of the job, then the emptiest. A job's other

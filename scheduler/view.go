@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -99,6 +100,9 @@ func (v *view) give(node int, held api.Resources, g grant) {
 	v.reckon(node)
 	if v.opportunity != nil {
 		v.opportunity.reckon(v, node)
+	}
+	if v.devices != nil && v.devices.outlook != nil {
+		v.devices.outlook.worth[node] = math.NaN()
 	}
 }
 
