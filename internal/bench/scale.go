@@ -27,6 +27,7 @@ func newScaleFlags(name string, nodes, classes int) *scaleFlags {
 	f.cfg.Node = api.Resources{CPU: 8000, Memory: 30 << 10, Disk: 100 << 10}
 	f.IntVar(&f.cfg.Nodes, "nodes", nodes, "simulated nodes")
 	f.IntVar(&f.cfg.Classes, "classes", classes, "classes of nodes; each job asks for the nodes of one")
+	f.IntVar(&f.cfg.AtOnce, "at-once", 32, "submissions under way at a time; servers take 64")
 	f.DurationVar(&f.cfg.Patience, "patience", 10*time.Minute, "how long a phase may take before the run fails")
 	return f
 }

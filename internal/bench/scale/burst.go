@@ -43,7 +43,7 @@ func (b Burst) Run(ctx context.Context, cfg Config) (_ *result.Result, err error
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	r := result.New(b.Name)
-	for name, v := range map[string]any{"jobs": b.Jobs, "count": b.Count, "nodes": cfg.Nodes, "servers": cfg.Cluster.Servers, "classes": cfg.Classes} {
+	for name, v := range map[string]any{"jobs": b.Jobs, "count": b.Count, "nodes": cfg.Nodes, "servers": cfg.Cluster.Servers, "classes": cfg.Classes, "at-once": cfg.AtOnce} {
 		r.Set(name, v)
 	}
 	note(r)
@@ -90,7 +90,7 @@ func (b Burst) Run(ctx context.Context, cfg Config) (_ *result.Result, err error
 func (s *stage) fill(ctx context.Context, jobs []load.Job, t *load.Tracker) error {
 	return s.within(ctx, func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return load.Submit(ctx, s.people, jobs, atOnce, t.Submitted, t.Accepted) })
+		g.Go(func() error { return load.Submit(ctx, s.people, jobs, s.cfg.AtOnce, t.Submitted, t.Accepted) })
 		g.Go(func() error { return t.Follow(ctx, s.people) })
 		done := make(chan struct{})
 		go s.tell(t, done) // ends with done

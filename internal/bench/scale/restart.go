@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"cube/api"
@@ -16,6 +17,7 @@ const (
 	tailWithin  = 15 * time.Second // target for the end of the log's tail
 	askAgain    = 5 * time.Millisecond
 	awayFor     = time.Second // between the kill and the start: the others go on meanwhile
+	filling     = 100         // writes of 0.9 MB, which are more than the 64 MiB after which a server takes a snapshot
 )
 
 // Restart kills a follower of a full cluster and starts it again, with what it has on disk.
@@ -46,6 +48,10 @@ func (b Restart) Run(ctx context.Context, cfg Config) (_ *result.Result, err err
 		return nil, err
 	}
 	who := (s.leader + 1) % s.c.Size()
+	cfg.Progress("the servers are brought to take a snapshot")
+	if err := s.within(ctx, func(ctx context.Context) error { return s.compact(ctx, who) }); err != nil {
+		return nil, err
+	}
 	log, snapshots, err := s.c.Disk(who)
 	if err != nil {
 		return nil, err
@@ -76,6 +82,36 @@ func (b Restart) Run(ctx context.Context, cfg Config) (_ *result.Result, err err
 	return r, nil
 }
 
+// compact makes the log as long as it takes for a server to have a snapshot of the full state. What it writes, a job file
+// with more and more comment, changes nothing in the state.
+func (s *stage) compact(ctx context.Context, who int) error {
+	had, err := s.c.Snapshots(who)
+	if err != nil {
+		return err
+	}
+	comment := strings.Repeat("# "+strings.Repeat("-", 998)+"\n", 900)
+	filler := load.Job{Name: "restart-filler"}.Source()
+	tick := time.NewTicker(askAgain) // a snapshot is seen only on disk
+	defer tick.Stop()
+	for written := 0; ; {
+		has, err := s.c.Snapshots(who)
+		if err != nil || has > had {
+			return err
+		}
+		if written < filling { // the rest is waiting for the disk
+			if _, err := s.people.RegisterJobs(ctx, api.Submission{Source: comment + filler, FileName: "filler.hcl"}, api.WriteMeta{}); err != nil {
+				return fmt.Errorf("make the log longer: %w", err)
+			}
+			written++
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("no snapshot after %d writes of %d bytes: %w", written, len(comment), ctx.Err())
+		}
+	}
+}
+
 // once kills a server, starts it again and returns when it has all that the leader had.
 func (b Restart) once(ctx context.Context, s *stage, who int) (c comeback, err error) {
 	if err := s.c.Kill(who); err != nil {
@@ -96,12 +132,12 @@ func (b Restart) once(ctx context.Context, s *stage, who int) (c comeback, err e
 		return c, err
 	}
 	return c, s.within(ctx, func(ctx context.Context) error {
-		first, err := s.until(ctx, who, func(*api.Health) bool { return true })
+		first, err := b.until(ctx, s, who, func(*api.Health) bool { return true })
 		if err != nil {
 			return err
 		}
 		c.stale = time.Since(began)
-		if _, err := s.until(ctx, who, func(h *api.Health) bool { return h.Index >= leader.Index }); err != nil {
+		if _, err := b.until(ctx, s, who, func(h *api.Health) bool { return h.Index >= leader.Index }); err != nil {
 			return err
 		}
 		c.caughtUp = time.Since(began)
@@ -115,14 +151,14 @@ func (b Restart) once(ctx context.Context, s *stage, who int) (c comeback, err e
 	})
 }
 
-// until asks a server for a job that it had before it was killed, with a stale answer, until it has it and the server's
-// health is as wanted.
-func (s *stage) until(ctx context.Context, who int, wanted func(*api.Health) bool) (*api.Health, error) {
+// until asks a server for a job of the burst, with a stale answer, until it knows of it and its health is as wanted.
+func (b Restart) until(ctx context.Context, s *stage, who int, wanted func(*api.Health) bool) (*api.Health, error) {
+	job := b.jobs(1)[b.Jobs-1].Name
 	tick := time.NewTicker(askAgain) // nobody can tell that a process has come up
 	defer tick.Stop()
 	for {
-		_, meta, err := s.c.API(who).ListNodes(ctx, api.Query{Stale: true, Prefix: "none"})
-		if err == nil && meta.Index > 1 {
+		_, _, err := s.c.API(who).JobVersions(ctx, job, api.Query{Stale: true})
+		if err == nil {
 			h, err := s.c.API(who).Health(ctx)
 			if err == nil && wanted(h) {
 				return h, nil

@@ -52,7 +52,7 @@ func test(m *testing.M) int {
 func small(t *testing.T, servers, nodes int) Config {
 	return Config{
 		Cluster: cluster.Config{Servers: servers, Cube: cube, Dir: t.TempDir(), Debug: true, Extra: "server {\n  raft_multiplier  = 3\n  disconnect_after = \"2s\"\n}\n"},
-		Nodes:   nodes, Classes: 2, Node: api.Resources{CPU: 8000, Memory: 30 << 10, Disk: 100 << 10}, Patience: time.Minute, Progress: t.Logf,
+		Nodes:   nodes, Classes: 2, AtOnce: 4, Node: api.Resources{CPU: 8000, Memory: 30 << 10, Disk: 100 << 10}, Patience: time.Minute, Progress: t.Logf,
 	}
 }
 

@@ -25,13 +25,11 @@ type Config struct {
 	Nodes    int
 	Classes  int           // of nodes, by meta.class
 	Node     api.Resources // what each node has
+	AtOnce   int           // submissions under way at a time; servers take 64, and refuse more
 	Profile  string        // directory for profiles of the measured time; "": none
 	Patience time.Duration // a phase that takes longer has failed
 	Progress func(format string, args ...any)
 }
-
-// atOnce is how many submissions are under way at a time: servers take 64, and few are enough to keep them busy.
-const atOnce = 16
 
 // stage is a cluster with its simulated nodes.
 type stage struct {
