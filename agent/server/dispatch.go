@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"iter"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -25,6 +24,9 @@ const (
 	unknownWait = time.Second
 	// leaderlessPoll is how long a poll waits for a leader before it tells the node that there is none.
 	leaderlessPoll = 3 * time.Second
+	// spareWait is the time over which a server that has come to lead a large cluster sends its nodes elsewhere, beginning
+	// when what came with its election is over.
+	spareWait = 10 * time.Second
 	// pingWait is how long the other holder of a node's identity may take to prove that it lives.
 	pingWait = 3 * time.Second
 
@@ -38,7 +40,7 @@ func (s *Server) Register(ctx context.Context, r *api.Registration) (*api.Regist
 		func() (*api.RegistrationAnswer, error) { return s.Enroll(ctx, r) },
 		func(leader string) (*api.RegistrationAnswer, error) { return s.peer(leader).Enroll(ctx, r) })
 	if err == nil {
-		answer.Elsewhere = s.registry.Elsewhere()
+		answer.Elsewhere = s.elsewhere()
 	}
 	return answer, err
 }
@@ -230,15 +232,16 @@ func (s *Server) Poll(ctx context.Context, r *api.PollRequest) (*api.PollAnswer,
 	}
 	began := time.Now()
 	end := began.Add(pollWait + rand.N(pollWait/10))
-	node := s.told.take(r)
-	defer s.told.put(r, node)
+	var leave time.Time // when a node of the leader is told to go elsewhere, if it is to
+	node := s.told.Take(r)
+	defer s.told.Put(r, node)
 	for {
 		rows := s.machine.Watch(fsm.WatchKey{Table: fsm.TableNodeAllocations, Key: r.Node})
 		row := s.machine.Watch(fsm.WatchKey{Table: fsm.TableNodes, Key: r.Node})
 		elected := s.leader.changed.Wait()
 		now, snapshot := time.Now(), s.machine.Snapshot()
 		answer := &api.PollAnswer{Epoch: snapshot.Epoch(), Index: snapshot.Index(), Register: stranger(snapshot, r)}
-		news := !answer.Register && node.news(snapshot, r)
+		news := !answer.Register && node.News(snapshot, r)
 		wake := end
 		if _, _, known := s.LeaderInfo(); !known {
 			_, _, since := s.leader.get()
@@ -248,13 +251,25 @@ func (s *Server) Poll(ctx context.Context, r *api.PollRequest) (*api.PollAnswer,
 		if answer.Register && s.tenure.Load() == nil {
 			wake = signal.Earliest(wake, began.Add(unknownWait))
 		}
-		if news && node.next.Before(wake) {
-			wake = node.next
+		if news && node.Next.Before(wake) {
+			wake = node.Next
+		}
+		switch {
+		case s.tenure.Load() == nil:
+		case leave.IsZero():
+			leave = now.Add(contact.SpareAfter + rand.N(spareWait))
+			fallthrough
+		case now.Before(leave):
+			if leave.Before(wake) {
+				wake = leave
+			}
+		case s.elsewhere():
+			wake = now
 		}
 		if answer.NoLeader || !now.Before(wake) || answer.Register && s.tenure.Load() != nil {
 			if news {
 				s.polls.Count(now)
-				node.next = now.Add(s.polls.Spacing(s.registry.Len(), now))
+				node.Next = now.Add(s.polls.Spacing(s.registry.Len(), now))
 			}
 			return s.answerPoll(snapshot, r, node, answer)
 		}
@@ -266,6 +281,9 @@ func (s *Server) Poll(ctx context.Context, r *api.PollRequest) (*api.PollAnswer,
 		}
 	}
 }
+
+// elsewhere reports whether this server leads, and its nodes are to go to others.
+func (s *Server) elsewhere() bool { return s.tenure.Load() != nil && s.registry.Elsewhere() }
 
 // awaitPoll waits for a time or a change of what a poll depends on.
 func (s *Server) awaitPoll(ctx context.Context, wake time.Time, rows, row, elected <-chan struct{}) error {
@@ -306,8 +324,8 @@ func (s *Server) catchUp(ctx context.Context, index uint64) error {
 }
 
 // answerPoll completes an answer with what every answer carries, and with what is news to the node.
-func (s *Server) answerPoll(snapshot *fsm.Snapshot, r *api.PollRequest, node *toldNode, answer *api.PollAnswer) (*api.PollAnswer, error) {
-	answer.Servers, answer.Excess, answer.Elsewhere = s.serverAddresses(), s.registry.Excess(), s.registry.Elsewhere()
+func (s *Server) answerPoll(snapshot *fsm.Snapshot, r *api.PollRequest, node *contact.ToldNode, answer *api.PollAnswer) (*api.PollAnswer, error) {
+	answer.Servers, answer.Excess, answer.Elsewhere = s.serverAddresses(), s.registry.Excess(), s.elsewhere()
 	if answer.Register {
 		return answer, nil
 	}
@@ -316,7 +334,7 @@ func (s *Server) answerPoll(snapshot *fsm.Snapshot, r *api.PollRequest, node *to
 		version uint64
 	}
 	specs := make(map[version]bool)
-	for row := range node.tell(snapshot, r) {
+	for row := range node.Tell(snapshot, r) {
 		answer.Assignments = append(answer.Assignments, api.Assignment{
 			ID: row.ID, Job: row.Job, Version: row.Version, Task: row.Task, Slot: row.Slot, Desired: row.Desired,
 			Ports: snapshot.Ports(row.ID), Devices: snapshot.Claims(row.ID), Restarts: row.Restarts, Phase: row.Phase, Seq: row.Seq,
@@ -331,119 +349,6 @@ func (s *Server) answerPoll(snapshot *fsm.Snapshot, r *api.PollRequest, node *to
 		}
 	}
 	return answer, nil
-}
-
-// told is what the nodes that poll here know: the version and desire of each of their allocations. A row that changed only
-// because its own node reported it is no news to the node, so that a start costs one poll's answer, not three. It is kept
-// between polls, so that a poll costs what has changed and not what there is.
-type told struct {
-	mu    sync.Mutex
-	nodes map[string]*toldNode
-}
-
-// toldNode is what one life of a node knows. One poll uses it at a time.
-type toldNode struct {
-	incarnation uint64
-	epoch       uint32
-	index       uint64             // that a node asks from which knows all this
-	scanned     uint64             // what changed up to here is no news to it
-	next        time.Time          // its turn for another answer with news
-	rows        map[api.ID]toldRow // nil: not known yet
-}
-
-type toldRow struct {
-	version uint64
-	desired api.Desired
-}
-
-func newTold() *told { return &told{nodes: make(map[string]*toldNode)} }
-
-// take returns what the node knows, for one poll. One that asks from elsewhere than it was told last has missed an
-// answer, or begins anew.
-func (t *told) take(r *api.PollRequest) *toldNode {
-	t.mu.Lock()
-	n := t.nodes[r.Node]
-	delete(t.nodes, r.Node)
-	t.mu.Unlock()
-	if n == nil || n.incarnation != r.Incarnation {
-		n = &toldNode{incarnation: r.Incarnation}
-	}
-	if n.rows == nil || n.epoch != r.Epoch || n.index != r.Index || r.Index == 0 {
-		n.epoch, n.index, n.scanned, n.rows = r.Epoch, r.Index, r.Index, nil
-	}
-	return n
-}
-
-// put keeps what the node knows for its next poll.
-func (t *told) put(r *api.PollRequest, n *toldNode) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.nodes[r.Node] = n
-}
-
-// forget drops a life of a node whose session ended.
-func (t *told) forget(node string, incarnation uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if n := t.nodes[node]; n != nil && n.incarnation == incarnation {
-		delete(t.nodes, node)
-	}
-}
-
-// learn finds out what the node knew at the index that it asks from: its allocations that have not changed since.
-func (n *toldNode) learn(snapshot *fsm.Snapshot, r *api.PollRequest) {
-	if n.rows != nil {
-		return
-	}
-	n.rows = make(map[api.ID]toldRow)
-	if r.Index == 0 {
-		return
-	}
-	for row := range snapshot.NodeRows(r.Node, 0) {
-		if row.ModifyIndex <= r.Index {
-			n.rows[row.ID] = toldRow{row.Version, row.Desired}
-		}
-	}
-}
-
-// news reports whether there is something to tell, and passes over what is none.
-func (n *toldNode) news(snapshot *fsm.Snapshot, r *api.PollRequest) bool {
-	n.learn(snapshot, r)
-	for row := range snapshot.NodeRows(r.Node, n.scanned) {
-		if n.isNews(&row) {
-			return true
-		}
-	}
-	n.scanned = snapshot.Index()
-	return false
-}
-
-// isNews says whether the node is to hear of a row that changed. What ended it said itself.
-func (n *toldNode) isNews(row *api.AllocationRow) bool {
-	if row.Phase.Terminal() {
-		delete(n.rows, row.ID)
-		return false
-	}
-	known, ok := n.rows[row.ID]
-	return !ok || known != toldRow{row.Version, row.Desired}
-}
-
-// tell yields what is news, which the node knows from then on.
-func (n *toldNode) tell(snapshot *fsm.Snapshot, r *api.PollRequest) iter.Seq[*api.AllocationRow] {
-	return func(yield func(*api.AllocationRow) bool) {
-		n.learn(snapshot, r)
-		for row := range snapshot.NodeRows(r.Node, n.scanned) {
-			if !n.isNews(&row) {
-				continue
-			}
-			n.rows[row.ID] = toldRow{row.Version, row.Desired}
-			if !yield(&row) {
-				n.rows = nil // it was not told all of it
-				return
-			}
-		}
-		n.scanned, n.index = snapshot.Index(), snapshot.Index()
-	}
 }
 
 // specCache keeps encoded job versions: every node that runs one is sent the same bytes.

@@ -44,7 +44,7 @@ type Server struct {
 	passing  *gatherer[*api.Report, api.ReportOutcome] // what nodes here report, on its way to the leader
 	reported contact.Pace                              // of nodes here, as polls that brought news
 	polls    contact.Pace
-	told     *told
+	told     *contact.Told
 
 	leader  *leaderView
 	tenure  atomic.Pointer[tenure] // nil unless this server leads and has caught up
@@ -75,7 +75,7 @@ func New(cfg Config) (*Server, error) {
 		machine:  fsm.New(),
 		registry: contact.NewRegistry(),
 		passing:  newPassing(),
-		told:     newTold(),
+		told:     contact.NewTold(),
 		leader:   new(leaderView),
 		parses:   newGate(),
 		metrics:  new(counters),
@@ -212,7 +212,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn, handler session.Handl
 	if in.Hello.Role == api.RoleClient {
 		remove := s.registry.Add(in.Hello.Sender, in.Hello.Incarnation, in.Session)
 		defer remove()
-		defer s.told.forget(in.Hello.Sender, in.Hello.Incarnation)
+		defer s.told.Forget(in.Hello.Sender, in.Hello.Incarnation)
 		handler.Quiet = s.registry.Quiet
 	}
 	err = in.Session.Serve(ctx, handler)

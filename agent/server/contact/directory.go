@@ -20,8 +20,8 @@ const (
 	// spareFrom is how many sessions there must be before the leader has others carry them all: below that they cost it
 	// next to nothing, and a node and the leader may be one machine.
 	spareFrom = 300
-	// spareAfter is how long a leader leads before that: what comes with its election is to be over.
-	spareAfter = 5 * time.Second
+	// SpareAfter is how long a leader leads before that: what comes with its election is to be over.
+	SpareAfter = 5 * time.Second
 )
 
 // Directory is the leader's knowledge of who holds which node's session, put together from the servers' reports. It lives
@@ -115,7 +115,7 @@ func (d *Directory) share(now time.Time) (share float64, spareLeader bool) {
 			others++
 		}
 	}
-	if others > 0 && d.sessions >= spareFrom && now.Sub(d.began) >= spareAfter {
+	if others > 0 && d.sessions >= spareFrom && now.Sub(d.began) >= SpareAfter {
 		return float64(d.sessions) / float64(others), true
 	}
 	return float64(d.sessions) / float64(max(1, live)), false
