@@ -219,7 +219,7 @@ func (s *Server) scheduling(t *tenure) *scheduling {
 		commit: func(p *api.Plan) pending {
 			return s.door.begin(&fsm.CommitPlan{Plan: p}, leaderLoop("schedule", "plan"))
 		},
-		loads:     t.directory.Loads,
+		loads:     func() map[string]api.NodeLoad { return t.directory.Loads(time.Now()) },
 		algorithm: s.cfg.Algorithm,
 		measured:  s.metrics.planned,
 		logger:    s.logger.Named("schedule"),

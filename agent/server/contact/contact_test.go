@@ -154,6 +154,27 @@ func TestALeaderOfManyIsSpared(t *testing.T) {
 	}
 }
 
+// TestLoadsAreCopiedOnceASecond, however often they are asked for.
+func TestLoadsAreCopiedOnceASecond(t *testing.T) {
+	d := NewDirectory("a", at(0))
+	report := func(seq uint64, cpu int64) {
+		d.Report(&api.SessionReport{Server: "b", Boot: 1, Seq: seq, Full: seq == 1,
+			Up: []api.NodeSession{{Node: "n", Incarnation: 1, Load: &api.NodeLoad{CPU: cpu}}, {Node: "m", Incarnation: 1}}}, at(1))
+	}
+	report(1, 5)
+	first := d.Loads(at(2))
+	if len(first) != 1 || first["n"].CPU != 5 {
+		t.Errorf("the loads are %+v", first)
+	}
+	report(2, 7)
+	if got := d.Loads(at(2).Add(loadsFor - 1))["n"].CPU; got != 5 {
+		t.Errorf("within a second the load is %d", got)
+	}
+	if got := d.Loads(at(2).Add(loadsFor))["n"].CPU; got != 7 || first["n"].CPU != 5 {
+		t.Errorf("after a second the load is %d, and in the former copy %d", got, first["n"].CPU)
+	}
+}
+
 // TestTheMoreTheSeldomer: pings and loads of all sessions together keep to a rate.
 func TestTheMoreTheSeldomer(t *testing.T) {
 	r := NewRegistry()

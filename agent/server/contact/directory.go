@@ -34,7 +34,9 @@ type Directory struct {
 	mu       sync.Mutex
 	servers  map[string]*reporting
 	nodes    map[string]*nodeContact
-	sessions int // of all nodes
+	sessions int                     // of all nodes
+	loads    map[string]api.NodeLoad // the latest copy, as of loadsAt
+	loadsAt  time.Time
 }
 
 // reporting is one server's stream of reports.
@@ -259,17 +261,23 @@ func (d *Directory) Load(node string) *api.NodeLoad {
 	return nil
 }
 
-// Loads returns every node's latest load.
-func (d *Directory) Loads() map[string]api.NodeLoad {
+// loadsFor is how long one copy of the loads serves: they only rank nodes, and a busy leader asks for them at every plan.
+const loadsFor = time.Second
+
+// Loads returns every node's load, as it was at most loadsFor ago. The caller does not change it.
+func (d *Directory) Loads(now time.Time) map[string]api.NodeLoad {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	out := make(map[string]api.NodeLoad, len(d.nodes))
+	if d.loads != nil && now.Sub(d.loadsAt) < loadsFor {
+		return d.loads
+	}
+	d.loads, d.loadsAt = make(map[string]api.NodeLoad, len(d.nodes)), now
 	for id, c := range d.nodes {
 		if c.load != nil {
-			out[id] = *c.load
+			d.loads[id] = *c.load
 		}
 	}
-	return out
+	return d.loads
 }
 
 // Sessions is how many sessions all servers hold.
