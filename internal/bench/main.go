@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"cube/internal/bench/fleet"
+	"cube/internal/bench/packing"
 )
 
 // scenario is something that can be measured by one command.
@@ -34,11 +35,14 @@ func scenarios() []scenario {
 		{"nodeloss", "500 of 5,000 nodes vanish: how soon their instances run elsewhere", nodeLoss},
 		{"idle", "200,000 instances on 5,000 nodes, and nothing happens", idle},
 		{fleet.Command, "", serveFleet},
+		{packing.Command, "a cluster's trace through the scheduler, and through what others do: how much is placed, on how few nodes",
+			func(ctx context.Context, args []string) error { return packing.Run(ctx, args, os.Stdout) }},
 		{"watch", "10,000 blocking queries: how soon a change reaches all, what they cost", measureWatch},
 		{"oneshot", "single starts through a real Docker engine: what Cube adds, and when the API shows it", measureOneshot},
 		{"restart", "a server with a million instances is killed and starts again", restart},
 		{"failover", "the leader is killed under load, 100 times: the next accepted write, and what was lost", measureFailover},
 		{"micro", "go test -bench of the hot paths, for benchstat; or their instructions", measureMicro},
+		{"ci", "a small edition of all this, which fails when a ratio has fallen", measureCI},
 		{watchersName, "", watchers},
 	}
 }

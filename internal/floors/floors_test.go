@@ -61,15 +61,17 @@ func floors() []floor {
 		{"internal/e2e", []string{"api", "api/rest", "internal/hello/helloimage"}, nil},
 		{"internal/bench/result", nil, noRaft},
 		{"internal/bench/process", nil, noRaft},
+		{"internal/bench/packing", []string{"api", "scheduler", "internal/bench/result"}, noRaft},
 		{"internal/bench/failover", []string{"api", "internal/bench/cluster", "internal/bench/result"}, nil},
 		{"internal/bench/micro", nil, noRaft},
+		{"internal/bench/ci", []string{"api", "internal/bench/cluster", "internal/bench/micro", "internal/bench/result", "internal/bench/scale", "internal/bench/watch"}, noRaft},
 		{"internal/bench/watch", []string{"api", "internal/bench/cluster", "internal/bench/process", "internal/bench/result"}, nil},
 		{"internal/bench/cluster", []string{"agent", "api/rest", "internal/bench/process"}, noRaft},
 		{"internal/bench/load", []string{"api", "api/rest"}, noRaft},
 		{"internal/bench/scale", []string{"api", "api/rest", "internal/bench/cluster", "internal/bench/fleet", "internal/bench/load", "internal/bench/process", "internal/bench/result"}, noRaft},
 		{"internal/bench/fleet", []string{"agent", "api", "api/rest", "client", "client/driver", "client/driver/fake", "internal/bench/process", "internal/version"}, noRaft},
 		{"internal/bench", []string{"agent", "api", "api/rest", "client", "client/driver", "client/driver/fake", "fsm", "scheduler", "internal/session", "internal/hello/helloimage",
-			"internal/bench/result", "internal/bench/process", "internal/bench/cluster", "internal/bench/fleet", "internal/bench/scale", "internal/bench/packing", "internal/bench/watch", "internal/bench/failover", "internal/bench/micro"}, nil},
+			"internal/bench/result", "internal/bench/process", "internal/bench/cluster", "internal/bench/fleet", "internal/bench/scale", "internal/bench/packing", "internal/bench/watch", "internal/bench/failover", "internal/bench/micro", "internal/bench/ci"}, nil},
 	}
 }
 

@@ -39,6 +39,7 @@ func Subjects() []Subject {
 		{"encode an answer", "api/rest", "^BenchmarkEncodeAnswer$", 2, 12},
 		{"persist", "fsm", "^BenchmarkPersist$", 1, 3},
 		{"restore", "fsm", "^BenchmarkRestore$", 1, 3},
+		{"memory", "fsm", "^BenchmarkMemory$", 0, 0},
 	}
 }
 
