@@ -208,7 +208,7 @@ func (c *Cluster) Settled(ctx context.Context) error {
 			}
 			select {
 			case <-s.process.Ended():
-				return fmt.Errorf("server %s: %w", s.name, errors.Join(s.process.Err(), errors.New("it ended while it was waited for")))
+				return fmt.Errorf("server %s has ended while it was waited for", s.name) // Stop says how
 			default:
 			}
 		}

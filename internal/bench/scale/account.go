@@ -141,6 +141,15 @@ func (s *stage) weight() (w fleetWeight, err error) {
 	return w, nil
 }
 
+// hold weighs the fleets and makes sure that they hold what the servers say: so many running instances.
+func (s *stage) hold(running int) (fleetWeight, error) {
+	w, err := s.weight()
+	if err == nil && w.Running != running {
+		err = fmt.Errorf("%d instances run on the nodes where the servers have %d", w.Running, running)
+	}
+	return w, err
+}
+
 // percentile of durations in a unit; 0 when there are none.
 func percentile(d []time.Duration, p float64, unit time.Duration) float64 {
 	if len(d) == 0 {

@@ -66,12 +66,9 @@ func (b Burst) Run(ctx context.Context, cfg Config) (_ *result.Result, err error
 	if err != nil {
 		return nil, err
 	}
-	full, err := s.weight()
+	full, err := s.hold(b.Jobs * b.Count)
 	if err != nil {
 		return nil, err
-	}
-	if want := b.Jobs * b.Count; full.Running != want {
-		return nil, fmt.Errorf("the servers have %d instances running and the nodes %d", want, full.Running)
 	}
 	b.rates(r, t)
 	if b.LeaderGiB > 0 {

@@ -68,6 +68,9 @@ func (l NodeLoss) Run(ctx context.Context, cfg Config) (_ *result.Result, err er
 	if err != nil {
 		return nil, err
 	}
+	if _, err := s.hold(l.Instances); err != nil {
+		return nil, err
+	}
 	r.Add("instances lost", float64(st.Running), "")
 	r.Add("gone to first node declared down", first.Sub(gone).Seconds(), "s")
 	r.Add("gone to last node declared down", last.Sub(gone).Seconds(), "s")

@@ -76,7 +76,7 @@ func positive(t *testing.T, r *result.Result, names ...string) {
 	}
 }
 
-// TestBurst runs what c1m and c100k run, with profiles. That all instances run, and on the nodes as many as the servers
+// TestBurst runs what c1m and c100k run, with profiles. That all instances run, and as many on the nodes as the servers
 // say, Run itself demands.
 func TestBurst(t *testing.T) {
 	cfg := small(t, 3, 10)

@@ -43,6 +43,9 @@ func (st Steady) settle(ctx context.Context, cfg Config, split ...int) (*stage, 
 	if err := s.fill(ctx, jobs, load.NewTracker(jobs)); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
+	if _, err := s.hold(st.Instances); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	cfg.Progress("%d instances run after %.1f s", st.Instances, time.Since(began).Seconds())
 	return s, nil
 }
