@@ -9,19 +9,24 @@ import "cube/api"
 // grouped by their values: within a group all are worse by the same cost, which leaves their order alone. Each group is a
 // heap, and the groups are a heap by their best node less their cost. With one spread a placement changes the cost of its
 // own group only; with several, all groups are put in order anew.
+//
+// Most evaluations place one instance. So all is put right when the next one is asked for, and a group is made a heap only
+// then: to find the best node a look at each is enough.
 type ranking struct {
 	request *request
 	score   scoring
 	spreads []spreadTable
 	groups  []group
 	order   []int32 // heap of the groups that have nodes left
+	used    bool    // the first group's best node has been taken or changed since all was in order
 	before  func(a, b int32) bool
 }
 
 // group is the nodes that share their values of the spread attributes.
 type group struct {
-	nodes  []candidate // heap
-	values []int32     // of each spread, into its table
+	nodes  []candidate // the best in front; a heap once it is heaped
+	heaped bool
+	values []int32 // of each spread, into its table
 	cost   float64
 }
 
@@ -71,7 +76,13 @@ func newRanking(r *request, score scoring, rows []api.AllocationRow) *ranking {
 	})
 	for g := range k.groups {
 		if nodes := k.groups[g].nodes; len(nodes) > 0 {
-			heapify(nodes, better)
+			best := 0
+			for i := range nodes {
+				if better(nodes[i], nodes[best]) {
+					best = i
+				}
+			}
+			nodes[0], nodes[best] = nodes[best], nodes[0]
 			k.order = append(k.order, int32(g))
 		}
 	}
@@ -119,12 +130,15 @@ func (k *ranking) betterGroup(a, b int32) bool {
 // next takes the best node and gives it an instance, with its ports and devices. ok is false when no node can take one.
 func (k *ranking) next() (node int, given grant, ok bool) {
 	r := k.request
+	if k.used {
+		k.mend()
+	}
 	for len(k.order) > 0 {
 		g := &k.groups[k.order[0]]
 		node = int(g.nodes[0].node)
 		if given.ports, ok = r.view.bind(node, r.task.Ports); !ok {
 			g.drop()
-			k.mendGroups()
+			k.mend()
 			continue
 		}
 		given.devices = r.claim(node)
@@ -134,27 +148,32 @@ func (k *ranking) next() (node int, given grant, ok bool) {
 		}
 		if r.fits(node) {
 			g.nodes[0] = k.candidate(node)
-			siftDown(g.nodes, 0, better)
 		} else {
 			g.drop()
 		}
-		k.mendGroups()
+		k.used = true
 		return node, given, true
 	}
 	return 0, grant{}, false
 }
 
-// drop removes the group's best node.
+// drop removes the group's best node; any other takes its place until the group is mended.
 func (g *group) drop() {
 	last := len(g.nodes) - 1
 	g.nodes[0] = g.nodes[last]
 	g.nodes = g.nodes[:last]
-	siftDown(g.nodes, 0, better)
 }
 
-// mendGroups puts the groups in order after the first one changed.
-func (k *ranking) mendGroups() {
+// mend puts the nodes of the first group in order after its first one changed, then the groups.
+func (k *ranking) mend() {
+	k.used = false
 	g := &k.groups[k.order[0]]
+	if g.heaped {
+		siftDown(g.nodes, 0, better)
+	} else {
+		heapify(g.nodes, better)
+		g.heaped = true
+	}
 	if len(g.nodes) == 0 {
 		last := len(k.order) - 1
 		k.order[0] = k.order[last]
