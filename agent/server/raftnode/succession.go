@@ -31,13 +31,18 @@ const (
 // refuses in its name) costs the cluster one election, and no second: without a new connection from the new leader it
 // has nothing more to miss.
 func (n *Node) succession(ctx context.Context) error {
+	stood := uint64(0)
 	for {
 		select {
 		case <-n.stream.lost:
 		case <-ctx.Done():
 			return nil
 		}
-		n.succeed(ctx)
+		// A leader's connections end one after the other. Standing a second time in one term could end the leadership that
+		// the first time has won.
+		if term := n.CurrentTerm(); term != stood && n.succeed(ctx, term) {
+			stood = term
+		}
 	}
 }
 
@@ -52,11 +57,13 @@ func (n *Node) succeed(ctx context.Context) {
 	}
 	n.logger.Info("the leader's process is gone", "leader", leader, "address", address)
 	if !signal.Pause(ctx, time.Duration(turn)*n.config.HeartbeatTimeout/2) {
-		return
+		return false
 	}
-	if _, still := n.LeaderWithID(); still == leader && n.CurrentTerm() == term && n.State() == raft.Follower {
-		n.stand()
+	if _, still := n.LeaderWithID(); still != leader || n.CurrentTerm() != term || n.State() != raft.Follower {
+		return false
 	}
+	n.stand()
+	return true
 }
 
 // turn is this server's place among those who may succeed the leader, -1 for none.
