@@ -46,14 +46,14 @@ func (n *Node) succession(ctx context.Context) error {
 	}
 }
 
-// succeed stands for election if the leader is gone. The others have learned of it at the same time: each waits its turn, so
-// that they do not split the votes, and the later ones come to it only where the earlier ones could not win.
-func (n *Node) succeed(ctx context.Context) {
+// succeed stands for election if the leader is gone, and reports whether it did. The others have learned of it at the same
+// time: each waits its turn, so that they do not split the votes, and the later ones come to it only where the earlier ones
+// could not win.
+func (n *Node) succeed(ctx context.Context, term uint64) bool {
 	address, leader := n.LeaderWithID()
-	term := n.CurrentTerm()
 	turn := n.turn(leader)
 	if leader == "" || turn < 0 || !n.gone(ctx, address, leader) {
-		return
+		return false
 	}
 	n.logger.Info("the leader's process is gone", "leader", leader, "address", address)
 	if !signal.Pause(ctx, time.Duration(turn)*n.config.HeartbeatTimeout/2) {
