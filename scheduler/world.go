@@ -21,6 +21,7 @@ type World struct {
 	grants  map[api.ID]grant
 	held    map[string]api.Resources // by node
 	devices map[worldDevice]int16    // what is held of each
+	shares  map[string][]int16       // the same by node, in the order of its devices, until something changes there
 	ports   map[worldPort]bool
 	blocked map[worldPort]bool
 	done    map[worldSlot]bool
@@ -52,6 +53,7 @@ func set[K comparable, V any](m *map[K]V, key K, value V) {
 // PutNode adds a node, or replaces the one with its ID.
 func (w *World) PutNode(n *api.Node) {
 	w.index++
+	delete(w.shares, n.ID)
 	i, found := w.place(n.ID)
 	if found {
 		w.nodes[i] = n
@@ -125,6 +127,9 @@ func (w *World) hold(row *api.AllocationRow, sign int64, ports bool) {
 	g := w.grants[row.ID]
 	for _, p := range g.ports {
 		set(&w.ports, worldPort{row.Node, p.Host}, ports)
+	}
+	if len(g.devices) > 0 {
+		delete(w.shares, row.Node)
 	}
 	for _, c := range g.devices {
 		key := worldDevice{row.Node, c.ID}
@@ -230,13 +235,19 @@ func (w *World) Nodes() iter.Seq2[*api.Node, api.Resources] {
 func (w *World) DevicesHeld() iter.Seq2[int, []int16] {
 	return func(yield func(int, []int16) bool) {
 		for i, n := range w.nodes {
-			var held []int16
-			for _, g := range n.Devices {
-				for _, id := range g.IDs {
-					held = append(held, w.devices[worldDevice{n.ID, id}])
-				}
+			if len(n.Devices) == 0 {
+				continue
 			}
-			if len(held) > 0 && !yield(i, held) {
+			shares, known := w.shares[n.ID]
+			if !known {
+				for _, g := range n.Devices {
+					for _, id := range g.IDs {
+						shares = append(shares, w.devices[worldDevice{n.ID, id}])
+					}
+				}
+				set(&w.shares, n.ID, shares)
+			}
+			if len(shares) > 0 && !yield(i, shares) {
 				return
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"cube/internal/bench/result"
 )
@@ -128,8 +127,9 @@ func (r *report) replays(ctx context.Context, name string, order func(seed uint6
 		heading = "\nwith departures: so many that %.0f %% of the GPUs would be asked for at once; of capacity: in use over the second half\n"
 	}
 	fmt.Fprintf(r.out, heading, 100*pressure)
-	table := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "algorithm\tGPU placed\tCPU\tmemory\tGPU of capacity\tCPU\tmemory\trefused\tstranded\tnodes untouched\tdecisions/CPU s\t")
+	fmt.Fprintf(r.out, "%-12s %21s   %21s\n", "", "% placed of requested", "% of capacity")
+	fmt.Fprintf(r.out, "%-12s %7s%7s%7s   %7s%7s%7s %9s%9s%10s%17s\n", "algorithm", "GPU", "CPU", "memory", "GPU", "CPU", "memory",
+		"refused", "stranded", "untouched", "decisions/CPU s")
 	for _, k := range r.chosen {
 		var sum outcome
 		for seed := range uint64(r.config.replays) {
@@ -143,9 +143,9 @@ func (r *report) replays(ctx context.Context, name string, order func(seed uint6
 			}
 			sum.join(&o)
 		}
-		r.row(table, name, k.name, &sum)
+		r.row(name, k.name, &sum)
 	}
-	return table.Flush()
+	return nil
 }
 
 // join adds up the outcomes of several replays.
@@ -162,7 +162,8 @@ func (o *outcome) join(other *outcome) {
 	o.cpu += other.cpu
 }
 
-func (r *report) row(table io.Writer, part, name string, o *outcome) {
+// row prints a line, and adds its figures to the result.
+func (r *report) row(part, name string, o *outcome) {
 	used := o.placed
 	if part == withDepartures {
 		used = o.mean
@@ -172,25 +173,25 @@ func (r *report) row(table io.Writer, part, name string, o *outcome) {
 		name   string
 		value  float64
 		unit   string
-		digits int
+		format string
 	}{
-		{"GPU placed", percent(o.placed.GPU, o.asked.GPU), "% of requested", 2},
-		{"CPU placed", percent(o.placed.CPU, o.asked.CPU), "% of requested", 2},
-		{"memory placed", percent(o.placed.Memory, o.asked.Memory), "% of requested", 2},
-		{"GPU of capacity", percent(used.GPU, o.total.GPU), "%", 2},
-		{"CPU of capacity", percent(used.CPU, o.total.CPU), "%", 2},
-		{"memory of capacity", percent(used.Memory, o.total.Memory), "%", 2},
-		{"refused", float64(o.refused) / times, "instances", 0},
-		{"stranded", float64(o.stranded) / times, "instances", 0},
-		{"nodes untouched", float64(o.untouched) / times, "", 0},
-		{"decisions per CPU second", float64(o.arrivals) / max(o.cpu.Seconds(), 1e-9), "1/s", 0},
+		{"GPU placed", percent(o.placed.GPU, o.asked.GPU), "% of requested", "%7.2f"},
+		{"CPU placed", percent(o.placed.CPU, o.asked.CPU), "% of requested", "%7.2f"},
+		{"memory placed", percent(o.placed.Memory, o.asked.Memory), "% of requested", "%7.2f"},
+		{"GPU of capacity", percent(used.GPU, o.total.GPU), "%", "   %7.2f"},
+		{"CPU of capacity", percent(used.CPU, o.total.CPU), "%", "%7.2f"},
+		{"memory of capacity", percent(used.Memory, o.total.Memory), "%", "%7.2f"},
+		{"refused", float64(o.refused) / times, "instances", " %9.0f"},
+		{"stranded", float64(o.stranded) / times, "instances", "%9.0f"},
+		{"nodes untouched", float64(o.untouched) / times, "", "%10.0f"},
+		{"decisions per CPU second", float64(o.arrivals) / max(o.cpu.Seconds(), 1e-9), "1/s", "%17.0f"},
 	}
-	fmt.Fprintf(table, "%s\t", name)
+	fmt.Fprintf(r.out, "%-12s ", name)
 	for _, f := range figures {
-		fmt.Fprintf(table, "%.*f\t", f.digits, f.value)
+		fmt.Fprintf(r.out, f.format, f.value)
 		r.result.Add(strings.Join([]string{part, name, f.name}, ": "), f.value, f.unit)
 	}
-	fmt.Fprintln(table)
+	fmt.Fprintln(r.out)
 }
 
 // compaction finds for every algorithm how many nodes it needs for all tasks.
@@ -204,8 +205,7 @@ func (r *report) compaction(ctx context.Context) error {
 	}
 	fmt.Fprintf(r.out, "the sums alone need %d at the 90th percentile\n", percentile(sums, 0.9))
 	r.result.Add(compaction+": sums", float64(percentile(sums, 0.9)), "nodes")
-	table := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "algorithm\t90th percentile\tof the nodes\tfewest\tmost\t")
+	fmt.Fprintf(r.out, "%-12s %16s%14s%9s%9s\n", "algorithm", "90th percentile", "of the nodes", "fewest", "most")
 	for _, k := range r.chosen {
 		var found []int
 		guess := percentile(sums, 0.9) * 21 / 20
@@ -222,11 +222,11 @@ func (r *report) compaction(ctx context.Context) error {
 			found = append(found, n)
 		}
 		n := percentile(found, 0.9)
-		fmt.Fprintf(table, "%s\t%s\t%.1f %%\t%s\t%s\t\n", k.name, nodes(n, most), percent(int64(n), int64(len(r.trace.Machines))),
+		fmt.Fprintf(r.out, "%-12s %16s%12.1f %%%9s%9s\n", k.name, nodes(n, most), percent(int64(n), int64(len(r.trace.Machines))),
 			nodes(slices.Min(found), most), nodes(slices.Max(found), most))
 		r.result.Add(compaction+": "+k.name, float64(n), "nodes")
 	}
-	return table.Flush()
+	return nil
 }
 
 // nodes writes a number of nodes; one beyond the largest tried stands for all that were not found.
