@@ -119,6 +119,13 @@ type Driver interface {
 	Watch(ctx context.Context, ended func(Handle, Exit)) error
 	// Logs streams the output of an allocation's instances, the kept tails of former ones first.
 	Logs(ctx context.Context, allocation api.ID, r api.LogRequest) (io.ReadCloser, error)
+	// Exec runs a command beside a running instance and returns its exit code once it has ended and all it wrote has been
+	// passed on; 128 and the number for one that a signal ended. When ctx ends, so does the command, with what it has
+	// started, and Exec returns ctx's error. The command also ends when the instance does.
+	//
+	// With an error the code says no more than that: ExecNotFound and ExecNotRunnable for a command that could not be
+	// started, -1 for everything else. An instance that does not run is CodeConflict.
+	Exec(ctx context.Context, h Handle, r *ExecRequest) (code int, err error)
 	// Close releases what the driver holds. Instances go on running.
 	Close() error
 }

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // portVariable is where Cube says on which port the port labelled "http" is expected.
@@ -34,14 +36,16 @@ type options struct {
 	memory     int
 	show       bool
 	open       string
+	echo       bool
+	size       bool
 }
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
 // run is main with its surroundings as arguments. The number is the exit code.
-func run(args []string, stdout, stderr io.Writer) int {
+func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	o := options{}
 	f := flag.NewFlagSet("hello", flag.ContinueOnError)
 	f.SetOutput(stderr)
@@ -53,13 +57,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 	f.IntVar(&o.memory, "memory", 0, "hold so many MiB of memory")
 	f.BoolVar(&o.show, "show", false, "print arguments, environment, directory and user as one line of JSON")
 	f.StringVar(&o.open, "open", "", "open the `file`, such as a device, to read and write, or end with 1")
+	f.BoolVar(&o.echo, "echo", false, "copy what is read to stdout, and end after the last of it")
+	f.BoolVar(&o.size, "size", false, "print the rows and columns of the terminal, again whenever they change, until there is nothing to read")
 	if err := f.Parse(args); err != nil {
 		return 2
 	}
 
 	// Subscribed before the first line is printed: whoever has seen output may send a signal.
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	if !o.echo {
+		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	}
 
 	if o.show {
 		if err := json.NewEncoder(stdout).Encode(look(f.Args())); err != nil {
@@ -80,9 +88,47 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "out %d\n", i)
 		fmt.Fprintf(stderr, "err %d\n", i)
 	}
+	if o.echo {
+		if _, err := io.Copy(stdout, stdin); err != nil {
+			fmt.Fprintf(stderr, "hello: %v\n", err)
+			return 1
+		}
+		return o.exitCode
+	}
+	if o.size {
+		return o.watchSize(stdin, stdout, stderr)
+	}
 	held := hold(o.memory)
 	defer func() { _ = len(held) }()
 	return o.serve(signals, stdout, stderr)
+}
+
+// watchSize prints how large the terminal is, and ends when nothing more can be read from it.
+func (o *options) watchSize(stdin *os.File, stdout, stderr io.Writer) int {
+	changes := make(chan os.Signal, 1)
+	signal.Notify(changes, syscall.SIGWINCH)
+	end := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, stdin)
+		end <- err
+	}()
+	for {
+		size, err := unix.IoctlGetWinsize(int(stdin.Fd()), unix.TIOCGWINSZ)
+		if err != nil {
+			fmt.Fprintf(stderr, "hello: stdin is no terminal: %v\n", err)
+			return 1
+		}
+		fmt.Fprintf(stdout, "%dx%d\n", size.Row, size.Col)
+		select {
+		case <-changes:
+		case err := <-end:
+			if err != nil {
+				fmt.Fprintf(stderr, "hello: %v\n", err)
+				return 1
+			}
+			return o.exitCode
+		}
+	}
 }
 
 // serve answers until a signal, the time or a request ends it.

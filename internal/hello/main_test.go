@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,24 +13,42 @@ import (
 func TestRun(t *testing.T) {
 	for _, c := range []struct {
 		args           string
+		stdin          string
 		code           int
 		stdout, stderr string
 	}{
-		{"-listen none -lines 2 -exit-after 0s -exit-code 3", 3, "out 1\nout 2\n", "err 1\nerr 2\n"},
-		{"-listen none -exit-after 1ms -memory 1", 0, "", ""},
-		{"-listen 127.0.0.1:70000", 1, "", "hello: listen tcp: address 70000: invalid port"},
-		{"-listen none -exit-after 0s -open /dev/null", 0, "opened /dev/null\n", ""},
-		{"-listen none -exit-after 0s -open /dev/null/x", 1, "", "hello: open /dev/null/x: not a directory"},
-		{"-no-such-flag", 2, "", "flag provided but not defined: -no-such-flag"},
+		{"-listen none -lines 2 -exit-after 0s -exit-code 3", "", 3, "out 1\nout 2\n", "err 1\nerr 2\n"},
+		{"-listen none -exit-after 1ms -memory 1", "", 0, "", ""},
+		{"-listen 127.0.0.1:70000", "", 1, "", "hello: listen tcp: address 70000: invalid port"},
+		{"-listen none -exit-after 0s -open /dev/null", "", 0, "opened /dev/null\n", ""},
+		{"-listen none -exit-after 0s -open /dev/null/x", "", 1, "", "hello: open /dev/null/x: not a directory"},
+		{"-echo -exit-code 5", "one\ntwo", 5, "one\ntwo", ""},
+		{"-size", "", 1, "", "hello: stdin is no terminal"},
+		{"-no-such-flag", "", 2, "", "flag provided but not defined: -no-such-flag"},
 	} {
 		var stdout, stderr strings.Builder
-		if code := run(strings.Fields(c.args), &stdout, &stderr); code != c.code {
+		if code := run(strings.Fields(c.args), input(t, c.stdin), &stdout, &stderr); code != c.code {
 			t.Errorf("hello %s ends with %d, want %d", c.args, code, c.code)
 		}
 		if stdout.String() != c.stdout || !strings.HasPrefix(stderr.String(), c.stderr) {
 			t.Errorf("hello %s prints %q and %q, want %q and %q", c.args, &stdout, &stderr, c.stdout, c.stderr)
 		}
 	}
+}
+
+// input is a file that holds the text.
+func input(t *testing.T, text string) *os.File {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "stdin")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 func TestSignals(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/url"
 	"strings"
 	"syscall"
@@ -36,6 +37,10 @@ type engine interface {
 	ContainerRemove(ctx context.Context, id string, options container.RemoveOptions) error
 	ContainerList(ctx context.Context, options container.ListOptions) ([]container.Summary, error)
 	ContainerLogs(ctx context.Context, id string, options container.LogsOptions) (io.ReadCloser, error)
+	ContainerExecCreate(ctx context.Context, id string, options container.ExecOptions) (container.ExecCreateResponse, error)
+	ContainerExecInspect(ctx context.Context, execID string) (container.ExecInspect, error)
+	ContainerExecResize(ctx context.Context, execID string, options container.ResizeOptions) error
+	Dialer() func(context.Context) (net.Conn, error)
 	ImagePull(ctx context.Context, reference string, options image.PullOptions) (io.ReadCloser, error)
 	Events(ctx context.Context, options events.ListOptions) (<-chan events.Message, <-chan error)
 	Close() error
@@ -93,7 +98,7 @@ func reason(err error) string {
 	}
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", " ")
 	text = strings.TrimPrefix(text, "Error response from daemon: ")
-	if i := strings.Index(text, "OCI runtime create failed"); i >= 0 || strings.Contains(text, "failed to create shim") {
+	if says(err, "OCI runtime create failed") || says(err, refused) || says(err, "failed to create shim") {
 		// The layers under the engine each add their name; the last one knows.
 		if i := strings.LastIndex(text, "caused: "); i >= 0 {
 			text = text[i+len("caused: "):]

@@ -26,6 +26,10 @@ type Program struct {
 	ExitCode   int
 	IgnoreTerm bool // goes on after SIGTERM
 	Memory     int  // MiB to hold from the beginning
+
+	// What commands are asked for that run beside an instance.
+	Echo bool // copies stdin to stdout after the Lines, and ends with it; signals end it
+	Size bool // prints the rows and columns of its terminal, 24x80, again when they change, and ends with stdin
 }
 
 // Open opens a driver for one owner. Drivers that one Open made share what they drive: a second one for the same owner
@@ -38,6 +42,8 @@ type Harness struct {
 	Engine func(t *testing.T) Open
 	// Configure makes c run the program. The rest of c is filled in already.
 	Configure func(c *driver.Config, p Program)
+	// Command is the program as a command to run beside an instance that Configure has made.
+	Command func(p Program) []string
 	// Break makes c name an image or a command that does not exist.
 	Break func(c *driver.Config)
 	// What instances of this driver are able to do. The tests of what is false here are left out.
@@ -77,6 +83,17 @@ func Run(t *testing.T, h Harness) {
 		{"logs", true, logs},
 		{"logs follow", true, logsFollow},
 		{"logs of former runs come first", true, logsOfFormerRuns},
+		{"exec tells code and output", true, execTellsCodeAndOutput},
+		{"exec reads stdin", true, execReadsStdin},
+		{"exec leaves stdin", true, execLeavesStdin},
+		{"exec of what does not exist", true, execOfNothing},
+		{"exec in what has ended", true, execInTheEnded},
+		{"exec ends with its context", true, execEndsWithItsContext},
+		{"exec ends with its instance", true, execEndsWithItsInstance},
+		{"exec passes signals on", true, execSignals},
+		{"exec with a terminal", true, execTerminal},
+		{"execs at the same time", true, execsAtTheSameTime},
+		{"exec has the instance's surroundings", h.Surrounding, execSurroundings},
 		{"surroundings", h.Surrounding, surrounding},
 		{"ports", h.Ports, ports},
 		{"out of memory", h.OOM, outOfMemory},

@@ -1,6 +1,7 @@
 package fake_test
 
 import (
+	"strconv"
 	"testing"
 
 	"cube/client/driver"
@@ -24,7 +25,23 @@ func TestContract(t *testing.T) {
 			}
 			c.Options = o
 		},
-		Break: func(c *driver.Config) { c.Options = map[string]any{"start_error": "no such image"} },
-		OOM:   true,
+		Command: command,
+		Break:   func(c *driver.Config) { c.Options = map[string]any{"start_error": "no such image"} },
+		OOM:     true,
 	})
+}
+
+// command is a program of the suite in the words of Exec.
+func command(p drivertest.Program) []string {
+	var words []string
+	for i := 1; i <= p.Lines; i++ {
+		words = append(words, "echo", "out", strconv.Itoa(i), ";", "warn", "err", strconv.Itoa(i), ";")
+	}
+	switch {
+	case p.Echo:
+		words = append(words, "cat", ";")
+	case p.Size:
+		words = append(words, "size", ";")
+	}
+	return append(words, "exit", strconv.Itoa(p.ExitCode))
 }

@@ -57,21 +57,31 @@ type process struct {
 
 // open opens the process, nil if it has ended.
 func (i identity) open() (*process, error) {
-	fd, err := unix.PidfdOpen(i.PID, 0)
+	p, err := openProcess(i.PID)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open process %d: %w", i.PID, err)
+		return nil, err
 	}
 	// In this order the descriptor is the process that has this start time, or there is none.
 	if now, ok := identify(i.PID); !ok || now != i {
-		unix.Close(fd)
+		p.close()
 		return nil, nil
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // so that waiting takes no thread
-		unix.Close(fd)
-		return nil, fmt.Errorf("open process %d: %w", i.PID, err)
+	return p, nil
+}
+
+// openProcess opens whatever process has the number now, also one that has ended and was not waited for.
+func openProcess(pid int) (*process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == nil {
+		if err = unix.SetNonblock(fd, true); err != nil { // so that waiting takes no thread
+			unix.Close(fd)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open process %d: %w", pid, err)
 	}
 	return &process{fd: os.NewFile(uintptr(fd), "pidfd")}, nil
 }
@@ -88,16 +98,21 @@ func (p *process) signal(s syscall.Signal) error {
 	return nil
 }
 
-// wait returns nil once the process has ended, or ctx's error.
+// wait returns nil once the process has ended, or ctx's error, and lets it go if it is a child of ours.
 func (p *process) wait(ctx context.Context) error {
-	err := awaitReadable(ctx, p.fd, func(fd int) bool {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
-	})
+	err := p.await(ctx)
 	if err == nil {
 		p.reap()
 	}
 	return err
+}
+
+// await returns nil once the process has ended, or ctx's error.
+func (p *process) await(ctx context.Context) error {
+	return awaitReadable(ctx, p.fd, func(fd int) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+	})
 }
 
 // reap lets an ended process go if it is a child of ours.

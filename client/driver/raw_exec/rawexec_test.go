@@ -79,7 +79,20 @@ func configure(c *driver.Config, p drivertest.Program) {
 	if p.IgnoreTerm {
 		c.Args = append(c.Args, "-ignore-term")
 	}
+	if p.Echo {
+		c.Args = append(c.Args, "-echo")
+	}
+	if p.Size {
+		c.Args = append(c.Args, "-size")
+	}
 	c.Args = append(c.Args, p.Args...)
+}
+
+// command is a program of the suite beside an instance.
+func command(p drivertest.Program) []string {
+	c := &driver.Config{Env: map[string]string{}}
+	configure(c, p)
+	return append([]string{os.Getenv(helloVariable)}, c.Args...)
 }
 
 func TestContract(t *testing.T) {
@@ -91,6 +104,7 @@ func TestContract(t *testing.T) {
 			}
 		},
 		Configure:   configure,
+		Command:     command,
 		Break:       func(c *driver.Config) { c.Command = "/no/such/program" },
 		Ports:       true,
 		Surrounding: true,

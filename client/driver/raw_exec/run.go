@@ -56,6 +56,8 @@ type state struct {
 	Supervisor identity
 	Program    identity
 	Cgroups    []string
+	User       string
+	WorkDir    string
 	StartedAt  time.Time
 }
 

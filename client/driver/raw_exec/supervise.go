@@ -37,7 +37,12 @@ const (
 // Supervise is the hidden command `cube supervise DIRECTORY`: it runs one program until its end and writes down what
 // became of it. The driver starts it; the number is the exit code. It must be called by a process that does nothing
 // else, and takes over its signals and children.
+//
+// `cube supervise -enter` becomes a command beside a program that runs; Exec starts it.
 func Supervise(args []string) int {
+	if len(args) == 1 && args[0] == enterFlag {
+		return enterInstance()
+	}
 	if len(args) != 1 {
 		fmt.Fprintln(os.Stderr, "supervise: want one directory; this command is for Cube's own use")
 		return 2
@@ -129,7 +134,7 @@ func (s *supervisor) start(signals <-chan os.Signal) error {
 	}
 	s.state = state{
 		Marks: s.spec.Marks, Boot: boot, Supervisor: itself, Program: program,
-		Cgroups: s.group.dirs, StartedAt: time.Now().Round(0),
+		Cgroups: s.group.dirs, User: s.spec.User, WorkDir: s.spec.WorkDir, StartedAt: time.Now().Round(0),
 	}
 	if err == nil {
 		err = writeJSON(s.dir, stateFile, &s.state)

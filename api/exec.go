@@ -1,0 +1,7 @@
+package api
+
+// WindowSize is how many characters a terminal shows.
+type WindowSize struct {
+	Rows    uint16
+	Columns uint16
+}
