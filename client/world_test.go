@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,7 @@ type world struct {
 	engine *fake.Engine
 	dir    string
 	addrs  []string
+	gossip sync.Mutex    // guards addrs and news while an agent runs
 	news   chan struct{} // closed when addrs changes
 	tune   func(*Config)
 	alter  func(*Client) // between New and Run
@@ -60,8 +62,7 @@ func (w *world) config() Config {
 		Name: "node-a", Datacenter: "dc1", Address: "10.0.0.1", DataDir: filepath.Join(w.dir, "client"), Meta: map[string]string{"rack": "r7"},
 		Reserved:   api.Resources{CPU: 500, Memory: 192},
 		NewDrivers: func(o driver.Owner) ([]driver.Driver, error) { return []driver.Driver{w.engine.Driver(o)}, nil },
-		Connect:    w.s.connect, Servers: func() []string { return w.addrs },
-		ServersChanged: func() <-chan struct{} { return w.news }, DecodeJob: decodeJob, Machine: fixedMachine{}, Logger: log,
+		Connect:    w.s.connect, Servers: w.servers, ServersChanged: w.changed, DecodeJob: decodeJob, Machine: fixedMachine{}, Logger: log,
 	}
 	if w.tune != nil {
 		w.tune(&cfg)
@@ -100,9 +101,23 @@ func (w *world) down() {
 
 // gossips has gossip name these servers from now on.
 func (w *world) gossips(addrs []string) {
+	w.gossip.Lock()
+	defer w.gossip.Unlock()
 	w.addrs = addrs
 	close(w.news)
 	w.news = make(chan struct{})
+}
+
+func (w *world) servers() []string {
+	w.gossip.Lock()
+	defer w.gossip.Unlock()
+	return w.addrs
+}
+
+func (w *world) changed() <-chan struct{} {
+	w.gossip.Lock()
+	defer w.gossip.Unlock()
+	return w.news
 }
 
 // mine tells the server that the session is with.

@@ -14,7 +14,7 @@ import (
 const (
 	// gatherBytes and gatherStatuses bound one entry of statuses, and what a server passes on to the leader at a time.
 	gatherBytes    = 256 << 10
-	gatherStatuses = 2000
+	gatherStatuses = 4000
 	statusSize     = 64 // about what one takes in the log, besides its message
 	// deliverTimeout is how long the leader may take for what is passed on to it: a commit on a busy cluster.
 	deliverTimeout = 10 * time.Second
