@@ -40,30 +40,32 @@ func (n *Node) succession(ctx context.Context) error {
 		}
 		// A leader's connections end one after the other. Standing a second time in one term could end the leadership that
 		// the first time has won.
-		if term := n.CurrentTerm(); term != stood && n.succeed(ctx, term) {
-			stood = term
+		if n.CurrentTerm() != stood {
+			stood = max(stood, n.succeed(ctx))
 		}
 	}
 }
 
-// succeed stands for election if the leader is gone, and reports whether it did. The others have learned of it at the same
-// time: each waits its turn, so that they do not split the votes, and the later ones come to it only where the earlier ones
-// could not win.
-func (n *Node) succeed(ctx context.Context, term uint64) bool {
+// succeed stands for election if the leader is gone, and returns the term that it ends with that, 0 if it did not. The others
+// have learned of it at the same time: each waits its turn, so that they do not split the votes, and the later ones come
+// to it only where the earlier ones could not win, since their logs lacked something.
+func (n *Node) succeed(ctx context.Context) (term uint64) {
 	address, leader := n.LeaderWithID()
 	turn := n.turn(leader)
 	if leader == "" || turn < 0 || !n.gone(ctx, address, leader) {
-		return false
+		return 0
 	}
 	n.logger.Info("the leader's process is gone", "leader", leader, "address", address)
 	if !signal.Pause(ctx, time.Duration(turn)*n.config.HeartbeatTimeout/2) {
-		return false
+		return 0
 	}
-	if _, still := n.LeaderWithID(); still != leader || n.CurrentTerm() != term || n.State() != raft.Follower {
-		return false
+	// Who refused an earlier one his vote has no leader any more, and is in that one's term.
+	if _, now := n.LeaderWithID(); now != leader && now != "" || n.State() != raft.Follower {
+		return 0
 	}
+	term = n.CurrentTerm()
 	n.stand()
-	return true
+	return term
 }
 
 // turn is this server's place among those who may succeed the leader, -1 for none.
