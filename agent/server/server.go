@@ -39,12 +39,9 @@ type Server struct {
 	door     *door
 	stream   *raftnode.Stream
 	roster   *members.Roster
-	registry *contact.Registry                         // nodes with a session here
-	peers    *peers                                    // sessions with other servers
-	passing  *gatherer[*api.Report, api.ReportOutcome] // what nodes here report, on its way to the leader
-	reported contact.Pace                              // of nodes here, as polls that brought news
-	polls    contact.Pace
-	told     *contact.Told
+	registry *contact.Registry // nodes with a session here
+	peers    *peers            // sessions with other servers
+	exchanges
 
 	leader  *leaderView
 	tenure  atomic.Pointer[tenure] // nil unless this server leads and has caught up
@@ -55,6 +52,14 @@ type Server struct {
 
 	leaving   chan struct{} // closed when Leave has succeeded
 	leaveOnce sync.Once
+}
+
+// exchanges are what goes on with the nodes that have sessions here.
+type exchanges struct {
+	passing  *gatherer[*api.Report, api.ReportOutcome] // what they report, on its way to the leader
+	told     *contact.Told
+	reported contact.Pace // reports
+	polls    contact.Pace // polls that brought news
 }
 
 var (
@@ -70,16 +75,15 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg:      cfg,
-		logger:   cfg.Logger,
-		machine:  fsm.New(),
-		registry: contact.NewRegistry(),
-		passing:  newPassing(),
-		told:     contact.NewTold(),
-		leader:   new(leaderView),
-		parses:   newGate(),
-		metrics:  new(counters),
-		leaving:  make(chan struct{}),
+		cfg:       cfg,
+		logger:    cfg.Logger,
+		machine:   fsm.New(),
+		registry:  contact.NewRegistry(),
+		exchanges: exchanges{passing: newPassing(), told: contact.NewTold()},
+		leader:    new(leaderView),
+		parses:    newGate(),
+		metrics:   new(counters),
+		leaving:   make(chan struct{}),
 	}
 	s.roster = members.NewRoster(cfg.Membership.Members(), s.registry.Probe)
 	s.specs = newSpecCache(cfg.EncodeJob)

@@ -74,8 +74,9 @@ func pair(b *testing.B, lis net.Listener, s *stub, over *sync.WaitGroup) (*Sessi
 		h, _ := From(ctx)
 		return h.Role, h.Sender
 	})
+	quiet := func() time.Duration { return 5 * time.Second } // as a server with a thousand sessions says
 	in := <-taken
-	over.Go(func() { in.Serve(b.Context(), Handler{Call: call}) })
+	over.Go(func() { in.Serve(b.Context(), Handler{Call: call, Quiet: quiet}) })
 	over.Go(func() { dialled.Serve(b.Context(), Handler{}) })
 	return dialled, rest.NewDispatcher(dialled.Call)
 }
@@ -136,4 +137,29 @@ func BenchmarkExchange(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkQuiet prints what sessions on which nothing is said cost both sides: processor time a session and second.
+func BenchmarkQuiet(b *testing.B) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer lis.Close()
+	const sessions, lasts = 1000, 5 * time.Second
+	var over sync.WaitGroup
+	var all []*Session
+	for range sessions {
+		s, _ := pair(b, lis, &stub{}, &over)
+		all = append(all, s)
+	}
+	for b.Loop() {
+		before := cpu()
+		<-time.After(lasts)
+		b.ReportMetric(float64((cpu()-before).Nanoseconds())/sessions/lasts.Seconds(), "cpu-ns/session/s")
+	}
+	for _, s := range all {
+		s.Close()
+	}
+	over.Wait()
 }
