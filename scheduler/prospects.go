@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"math"
+	"slices"
 
 	"cube/api"
 )
@@ -196,6 +197,21 @@ type outlook struct {
 	prospects []*prospects
 	worth     []float64 // of a node as it is; NaN where nobody asked since it last changed
 	left      []int16   // scratch
+
+	// What the task being ranked costs of nodes that were asked about, found by a hash of what they have left: in most
+	// clusters many nodes are alike. An entry of another round is none; each task and each placement begins a round.
+	seen [256]struct {
+		round int
+		node  int
+		loss  float64
+	}
+	round int
+}
+
+// changed notes that a node has something else left than before.
+func (o *outlook) changed(node int) {
+	o.worth[node] = math.NaN()
+	o.round++
 }
 
 // outlook looks at the nodes' prospects, at the first call of a batch.
@@ -230,13 +246,43 @@ func (o *outlook) worthOf(node int, cpu, memory int64, left []int16) float64 {
 // to lose, and among themselves they differ as they do in bestFit.
 func (r *request) keepProspects() scoring {
 	o, d := r.view.outlook(), r.view.devices
+	o.round++
 	return func(node int) float64 {
 		if d.groups[node] == d.groups[node+1] {
 			return r.bestFit(node) / (1 + prospectUnit)
 		}
-		lost := r.loss(o, node)
+		seen := &o.seen[d.hash(node, r.view.free[node])%uint64(len(o.seen))]
+		if seen.round != o.round || !r.view.alike(seen.node, node) {
+			seen.round, seen.node, seen.loss = o.round, node, r.loss(o, node)
+		}
+		lost := seen.loss
 		return (r.fullAfter(node)-prospectUnit*lost/(1+lost))/(1+prospectUnit) - r.aversion(node)
 	}
+}
+
+// hash is of what a node has left: nodes that are alike have the same.
+func (d *devices) hash(node int, free api.Resources) uint64 {
+	h := uint64(free.CPU)*0x9e3779b97f4a7c15 ^ uint64(free.Memory)
+	for _, l := range d.of(node) {
+		h = (h ^ uint64(l)) * 0x9e3779b97f4a7c15 // 2^64 by the golden ratio: the high bits depend on all
+	}
+	return h >> 32
+}
+
+// alike reports whether an instance does the same to the prospects of two nodes.
+func (v *view) alike(a, b int) bool {
+	d := v.devices
+	groups := d.groups[a+1] - d.groups[a]
+	if v.free[a].CPU != v.free[b].CPU || v.free[a].Memory != v.free[b].Memory || d.groups[b+1]-d.groups[b] != groups {
+		return false
+	}
+	for i := range groups {
+		g, h := d.groups[a]+i, d.groups[b]+i
+		if d.kind[g] != d.kind[h] || !slices.Equal(d.group(g), d.group(h)) {
+			return false
+		}
+	}
+	return true
 }
 
 // loss is what an instance of the task would cost of a node's prospects, in devices.

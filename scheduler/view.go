@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"cmp"
-	"math"
 	"math/bits"
 	"slices"
 
@@ -102,7 +101,7 @@ func (v *view) give(node int, held api.Resources, g grant) {
 		v.opportunity.reckon(v, node)
 	}
 	if v.devices != nil && v.devices.outlook != nil {
-		v.devices.outlook.worth[node] = math.NaN()
+		v.devices.outlook.changed(node)
 	}
 }
 
