@@ -3,6 +3,7 @@ package packing
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"cube/api"
@@ -60,8 +61,10 @@ func (b *cube) place(arrival int, t *Task) (spot, bool) {
 	p := &answer.Placements[0]
 	s := spot{machine: b.machines[p.Node]}
 	for _, c := range p.Devices {
-		device := 0
-		fmt.Sscan(c.ID, &device)
+		device, err := strconv.Atoi(c.ID)
+		if err != nil {
+			return spot{machine: -1}, true // not a device of this cluster: the book-keeping will say so
+		}
 		s.gpus |= 1 << device
 	}
 	for row := range b.world.Allocations(job.Name) {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -17,8 +18,8 @@ const Command = "packing"
 
 // config is what the flags say.
 type config struct {
-	dir, json, vary, parts, algorithms string
-	seeds, replays                     int
+	dir, nodes, tasks, json, vary, parts, algorithms string
+	seeds, replays                                   int
 }
 
 // parts of a run, in the order in which they are shown.
@@ -33,6 +34,8 @@ func Run(ctx context.Context, args []string, out io.Writer) error {
 	f := flag.NewFlagSet(Command, flag.ContinueOnError)
 	var o config
 	f.StringVar(&o.dir, "trace", "", "the directory with *node_list*.csv and *pod_list*.csv, in the format of cluster-trace-gpu-v2023")
+	f.StringVar(&o.nodes, "nodes", "", "the file in it with the nodes, where there are several")
+	f.StringVar(&o.tasks, "tasks", "", "the file in it with the tasks, where there are several")
 	f.StringVar(&o.json, "json", "", "write the result to this file, too")
 	f.StringVar(&o.vary, "vary", "", "make another trace of it first: gpushareN, multigpuN, gpuspecN, cpuN, nodesN (N in percent), gpunodes, shuffled, with commas between")
 	f.StringVar(&o.parts, "parts", strings.Join([]string{withoutDepartures, withDepartures, compaction}, ","), "what to run: replays without and with departures, compaction")
@@ -45,7 +48,7 @@ func Run(ctx context.Context, args []string, out io.Writer) error {
 	if o.dir == "" || o.seeds < 1 || o.replays < 1 {
 		return errors.New("give -trace DIR, and at least one of -seeds and -replays")
 	}
-	t, err := ReadTrace(o.dir)
+	t, err := ReadTrace(o.dir, o.nodes, o.tasks)
 	if err != nil {
 		return err
 	}
@@ -108,7 +111,7 @@ func (r *report) describe() {
 	for i := range r.trace.Tasks {
 		asked.add(&r.trace.Tasks[i], 1)
 	}
-	r.result.Set("trace", r.dir)
+	r.result.Set("trace", filepath.Join(filepath.Base(r.dir), r.tasks))
 	r.result.Set("vary", r.vary)
 	r.result.Set("replays", r.config.replays)
 	r.result.Set("seeds", r.seeds)

@@ -56,23 +56,27 @@ type Trace struct {
 	kinds    int      // of tasks
 }
 
-// ReadTrace reads the one file whose name holds "node_list" and the one whose name holds "pod_list", both CSV with a
-// header. Columns are found by name; those that are not needed may be missing. The error names file and line.
-func ReadTrace(dir string) (*Trace, error) {
+// ReadTrace reads the file whose name holds "node_list" and the one whose name holds "pod_list" in a directory, both CSV
+// with a header. Where there are several, nodes and tasks name the ones to read; "" otherwise. Columns are found by name;
+// those that are not needed may be missing. The error names file and line.
+func ReadTrace(dir, nodes, tasks string) (*Trace, error) {
 	t := &Trace{}
 	for _, part := range []struct {
-		pattern string
-		read    func(row) error
+		name, pattern string
+		read          func(row) error
 	}{
-		{"*node_list*.csv", t.readMachine},
-		{"*pod_list*.csv", t.readTask},
+		{nodes, "*node_list*.csv", t.readMachine},
+		{tasks, "*pod_list*.csv", t.readTask},
 	} {
-		files, err := filepath.Glob(filepath.Join(dir, part.pattern))
-		if err != nil {
-			return nil, fmt.Errorf("look for %s in %s: %w", part.pattern, dir, err)
+		files := []string{filepath.Join(dir, part.name)}
+		if part.name == "" {
+			var err error
+			if files, err = filepath.Glob(filepath.Join(dir, part.pattern)); err != nil {
+				return nil, fmt.Errorf("look for %s in %s: %w", part.pattern, dir, err)
+			}
 		}
 		if len(files) != 1 {
-			return nil, fmt.Errorf("%s has %d files %s, and a trace has one of them", dir, len(files), part.pattern)
+			return nil, fmt.Errorf("%s has %d files %s: say which with -nodes or -tasks", dir, len(files), part.pattern)
 		}
 		if err := readTable(files[0], part.read); err != nil {
 			return nil, err

@@ -31,7 +31,7 @@ const (
 func TestTraceIsReadByColumnNames(t *testing.T) {
 	dir := write(t, "\ufeffmodel,gpu,sn,cpu_milli,memory_mib,rack\nA10,2,a,8000,1024,7\n,0,b,4000,512,\n",
 		"name,creation_time,num_gpu,gpu_milli,cpu_milli,memory_mib,gpu_spec\nlate,20.0,1,500,1000,64,\nearly,10,8.0,,2000,,A10|B 20\nplain,15,0,0,,,A10\n")
-	trace, err := ReadTrace(dir)
+	trace, err := ReadTrace(dir, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,14 +70,25 @@ func TestBrokenTraces(t *testing.T) {
 		"empty file":     {"", goodTasks, "read the names of the columns"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := ReadTrace(write(t, c.nodes, c.tasks))
+			_, err := ReadTrace(write(t, c.nodes, c.tasks), "", "")
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("the error is %q, want one line with %q", err, c.want)
 			}
 		})
 	}
-	if _, err := ReadTrace(t.TempDir()); err == nil || !strings.Contains(err.Error(), "has 0 files *node_list*.csv") {
+	if _, err := ReadTrace(t.TempDir(), "", ""); err == nil || !strings.Contains(err.Error(), "has 0 files *node_list*.csv") {
 		t.Errorf("of an empty directory the error is %v", err)
+	}
+	dir := write(t, goodNodes, goodTasks)
+	other := filepath.Join(dir, "y_pod_list_other.csv")
+	if err := os.WriteFile(other, []byte(goodTasks+"q,10,10,0,0,,,,1,2,3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadTrace(dir, "", ""); err == nil || !strings.Contains(err.Error(), "has 2 files *pod_list*.csv") {
+		t.Errorf("of two lists of tasks the error is %v", err)
+	}
+	if trace, err := ReadTrace(dir, "", "y_pod_list_other.csv"); err != nil || len(trace.Tasks) != 2 {
+		t.Errorf("one of two lists cannot be chosen: %v", err)
 	}
 }
 
