@@ -15,7 +15,7 @@ type Dispatcher interface {
 	// over. A server that is behind r.Index or r.Seen waits, or answers CodeUnavailable so that the node tries another.
 	Poll(ctx context.Context, r *PollRequest) (*PollAnswer, error)
 	// Report delivers statuses; it returns after they are committed. Statuses of allocations that are not this node's are
-	// ignored and named in the answer.
+	// ignored and named in the answer. What carries nothing but a load is not committed, and answered at once.
 	Report(ctx context.Context, r *Report) (*ReportAnswer, error)
 }
 

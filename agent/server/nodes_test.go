@@ -222,9 +222,10 @@ func TestReportsThroughAFollower(t *testing.T) {
 		if entries := leader.Metrics().ReportEntries - before.ReportEntries; entries > 5 {
 			t.Errorf("%d reports cost %d entries", len(assignments), entries)
 		}
-		leader.kill()
-		if _, err := report(assignments[3], n, 1); err != nil {
-			t.Errorf("while there is no leader: %v", err)
+		c.net.Partition([]string{leader.ip})
+		cut := time.Now()
+		if _, err := report(assignments[3], n, 1); err != nil || time.Since(cut) > 3*time.Second {
+			t.Errorf("while there is no leader, after %s: %v", time.Since(cut), err)
 		}
 		leader = leaderOf(others[0], others[1], others[1])
 		if got := leader.machine.Snapshot().Summary("web").Counts.Running; got != len(assignments) {

@@ -67,20 +67,43 @@ func (s *Server) passOn(ctx context.Context, reports []*api.Report) ([]api.Repor
 	if self || !known {
 		return nil, notLeader()
 	}
-	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
+	call, cancel := context.WithTimeout(ctx, deliverTimeout)
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	defer cancel()
+	watching.Go(func() { s.whileLeads(call, leader.ID, cancel) })
 	batch := &api.ReportBatch{Reports: make([]api.Report, len(reports))}
 	for i, r := range reports {
 		batch.Reports[i] = *r
 	}
-	answer, err := s.peer(leader.ID).Deliver(ctx, batch)
-	if err != nil {
+	answer, err := s.peer(leader.ID).Deliver(call, batch)
+	switch {
+	case err != nil && call.Err() != nil && ctx.Err() == nil:
+		return nil, api.Errorf(api.CodeUnavailable, "the leader did not take the reports: %w", err)
+	case err != nil:
 		return nil, err
 	}
 	if len(answer.Answers) != len(reports) {
 		return nil, api.Errorf(api.CodeInternal, "the leader answered %d of %d reports", len(answer.Answers), len(reports))
 	}
 	return answer.Answers, nil
+}
+
+// whileLeads gives a call up when this server hears of another leader: the one that was called may be cut off, and its
+// silence would be noticed later.
+func (s *Server) whileLeads(ctx context.Context, id string, giveUp func()) {
+	for {
+		changed := s.LeaderChanged()
+		if leader, _, known := s.LeaderInfo(); known && leader.ID != id {
+			giveUp()
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Deliver implements api.Peer.
