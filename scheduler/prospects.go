@@ -11,12 +11,13 @@ import (
 // taken from any workload: they lie evenly over what can be asked, and the search that led to them (DESIGN.md) found a
 // plain, not a peak.
 const (
-	imaginedShares = 5 // one device: a fifth of it, two, three, four, all
+	imaginedShares = 10 // one device: a tenth of it, two, three, up to all
 	imaginedStep   = api.WholeDevice / imaginedShares
 	// A device is asked for with 1/4, 2/4, 3/4, 4/4 or 6/4 of the CPU and memory that go with a device in this cluster.
 	imaginedCompany = 5
-	// Of the imagined tasks few ask for several devices; that these need nodes which are empty makes them dear enough.
-	manyWeight = 0.05
+	// The weight of a task that asks for several devices, where one that asks for one has 1: as the former are few kinds,
+	// this makes up about a twentieth of all. That they need nodes which are empty makes them dear enough.
+	manyWeight = 0.2
 	// What goes with a device is what is held beside those in use, and what the machines have beside theirs, as if this
 	// part of all devices were in use in that way.
 	companyPrior = 0.05

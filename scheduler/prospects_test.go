@@ -35,7 +35,7 @@ func TestWhatANodeIsGoodFor(t *testing.T) {
 	}
 	at := func(kind, company int) int64 { return p.usable[kind*imaginedCompany+company] }
 	const quarter, usual, sixQuarters = 0, 3, 4
-	const fifth, threeFifths, one, two, four = 0, 2, 4, 5, 6
+	const fifth, threeFifths, one, two, four = 1, 5, 9, 10, 11
 	for _, c := range []struct {
 		what          string
 		cpu, memory   int64
