@@ -10,6 +10,8 @@ import (
 // (CodeAmbiguous otherwise). All methods are safe for concurrent use.
 type Cluster interface {
 	Jobs
+	History
+	Foresight
 	Nodes
 	Allocations
 	Evaluations
@@ -22,6 +24,9 @@ type Submission struct {
 	FileName  string            `json:",omitempty"`
 	Variables map[string]string `json:",omitempty"` // given with -var, -var-file or CUBE_VAR_x; as written
 	Job       *Job              `json:",omitempty"`
+	// CheckIndex, if set, must be the greatest modify index of the jobs that the submission names, 0 if there is none of
+	// them: CodeConflict otherwise, and nothing is written.
+	CheckIndex *uint64 `json:",omitempty"`
 }
 
 // Registered is the answer to a submission: a file is registered as one entry, all or nothing.

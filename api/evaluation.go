@@ -25,6 +25,8 @@ const (
 	CauseNodeUp     = "node-up"
 	CauseAllocEnded = "alloc-ended"  // an instance ended or was lost
 	CauseUpdate     = "update"       // the next slot of a rolling change
+	CauseRevert     = "job-revert"   // an older version was asked for again
+	CauseScale      = "job-scale"    // a count was changed
 	CauseRestore    = "restore"      // after a snapshot restore
 	CauseQuarantine = "port-expired" // reserved
 )

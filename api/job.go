@@ -56,6 +56,10 @@ type Job struct {
 	Version     uint64    // grows by one a change, never restarts, not even after a purge
 	Stopped     bool      // asked to stop: every instance is to go
 	SubmittedAt time.Time // the leader's clock
+	SubmittedBy string    `json:",omitempty"` // who asked for the version; "" if it is not known
+	Origin      string    `json:",omitempty"` // what made it, if that was no submission: "reverted to version 2"
+	Scaled      *Scaling  `json:",omitempty"` // the latest change of a count within the version
+	Tags        []string  `json:",omitempty"` // names people gave the version, sorted; it is kept as long as it has one
 	Source      *Source   `json:",omitempty"` // what it was parsed from; nil when it came as JSON
 	CreateIndex uint64
 	ModifyIndex uint64 // of the job row: raised by a new version, a count change and a stop, by nothing else

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -25,10 +26,12 @@ type command struct {
 	offline  bool   // it asks no agent: no -address
 	// reads says that it may wait for a file or for standard input, where no context reaches: until it asks for
 	// Meta.Interrupt itself, Ctrl-C ends the process as it ends any other.
-	reads   bool
-	flags   func(*flag.FlagSet)
-	run     func(ctx context.Context, s *session, args []string) error
-	predict func(*Meta) complete.Predictor // of its arguments
+	reads bool
+	// errorCode is the exit code of an error, where that is not 1.
+	errorCode int
+	flags     func(*flag.FlagSet)
+	run       func(ctx context.Context, s *session, args []string) error
+	predict   func(*Meta) complete.Predictor // of its arguments
 }
 
 // session is one run of a command: its streams, its look and the cluster it asks.
@@ -36,6 +39,7 @@ type session struct {
 	*Meta
 	style   style
 	general generalFlags
+	failed  int // exit code of an error
 }
 
 // generalFlags are those every command has, or every command that asks an agent.
@@ -56,11 +60,11 @@ func (c *command) Synopsis() string { return c.synopsis }
 
 // Run implements cli.Command: it parses the arguments, runs the command and turns its error into words and an exit code.
 func (c *command) Run(args []string) int {
-	s := &session{Meta: c.meta}
+	s := &session{Meta: c.meta, failed: cmp.Or(c.errorCode, exitError)}
 	positional, err := c.parse(&s.general, args)
 	if err != nil {
 		fmt.Fprintf(c.meta.Stderr, "Error reading the arguments: %s\nFor additional help try 'cube %s -h'\n", printable(err.Error()), c.name)
-		return exitError
+		return s.failed
 	}
 	s.style = s.Meta.styleFor(s.general.noColor)
 	ctx := c.meta.Context
@@ -151,7 +155,7 @@ func (s *session) report(err error) int {
 	default:
 		fmt.Fprintf(s.Stderr, "Error: %s\n", printableLines(err.Error()))
 	}
-	return exitError
+	return s.failed
 }
 
 // hint says what a person may try, where the code of an error makes that plain and its sentence does not.

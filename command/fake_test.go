@@ -35,6 +35,9 @@ type fakeCluster struct {
 	cuts      int                    // how often all streams of output were broken off
 	requests  map[string]api.WriteMeta
 	submitted api.Submission // the latest
+	asks      any            // the latest request to change a job
+	forecast  *api.Forecast
+	history   []*api.Revision
 	left      bool
 	snapshot  []byte
 	restored  []byte
@@ -218,6 +221,44 @@ func sameJob(a, b *api.Job) bool {
 
 func (c *fakeCluster) ValidateJobs(context.Context, api.Submission) (*api.Validation, error) {
 	return nil, api.Errorf(api.CodeNotYet, "not in tests")
+}
+
+func (c *fakeCluster) PlanJobs(_ context.Context, s api.Submission) (*api.Forecast, error) {
+	if err := c.begin("PlanJobs", api.Query{}); err != nil {
+		return nil, err
+	}
+	c.do(func() { c.submitted = s })
+	return c.forecast, nil
+}
+
+func (c *fakeCluster) JobHistory(_ context.Context, name string, q api.Query) ([]*api.Revision, api.ReadMeta, error) {
+	return c.history, c.readMeta(q), c.begin("JobHistory", q)
+}
+
+func (c *fakeCluster) TagVersion(_ context.Context, name string, r api.TagRequest, w api.WriteMeta) (*api.Job, error) {
+	c.do(func() { c.asks = r })
+	return &api.Job{Name: name, Version: 3}, c.begin("TagVersion", api.Query{})
+}
+
+func (c *fakeCluster) RevertJob(_ context.Context, name string, r api.RevertRequest, w api.WriteMeta) (*api.Registered, error) {
+	return c.changeJob("RevertJob", name, r)
+}
+
+func (c *fakeCluster) ScaleJob(_ context.Context, name string, r api.ScaleRequest, w api.WriteMeta) (*api.Registered, error) {
+	return c.changeJob("ScaleJob", name, r)
+}
+
+// changeJob keeps what was asked for; the job stays as it is.
+func (c *fakeCluster) changeJob(method, name string, request any) (*api.Registered, error) {
+	if err := c.begin(method, api.Query{}); err != nil {
+		return nil, err
+	}
+	c.do(func() { c.asks = request })
+	j := c.jobs[name]
+	if j == nil {
+		return nil, api.Errorf(api.CodeNotFound, "there is no job %q", name)
+	}
+	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name, Version: j.Version, Changed: true, Evaluation: c.text.Format(c.mint())}}}, nil
 }
 
 func (c *fakeCluster) StopJob(_ context.Context, name string, w api.WriteMeta) (*api.EvaluationView, error) {

@@ -17,6 +17,7 @@ type runFlags struct {
 	detach    bool
 	verbose   bool
 	timeout   patience
+	check     indexFlag
 }
 
 func newTaskRun(m *Meta) *command {
@@ -35,6 +36,7 @@ The exit code is 0 when all is well, 1 when the file was not accepted, and 2 whe
 			f.BoolVar(&o.detach, "detach", false, "Do not follow: print the ID of each evaluation and return.")
 			f.BoolVar(&o.verbose, "verbose", false, "Whole IDs and exact times.")
 			patienceVar(f, &o.timeout, " for all to run")
+			o.check.declareCheck(f)
 		},
 		run: func(ctx context.Context, s *session, args []string) error {
 			name, source, err := readSource(s.Stdin, args[0])
@@ -49,7 +51,7 @@ The exit code is 0 when all is well, 1 when the file was not accepted, and 2 whe
 			if err != nil {
 				return err
 			}
-			submission := api.Submission{Source: string(source), FileName: name, Variables: variables}
+			submission := api.Submission{Source: string(source), FileName: name, Variables: variables, CheckIndex: o.check.index}
 			registered, err := write(ctx, s, func(ctx context.Context, w api.WriteMeta) (*api.Registered, error) {
 				return cluster.RegisterJobs(ctx, submission, w)
 			})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"cube/api"
 )
@@ -27,10 +28,13 @@ const (
 	kindReap           Kind = 11
 	kindRaiseRules     Kind = 12
 	kindRaiseEpoch     Kind = 13
+	kindTagVersion     Kind = 14
+	kindRevertJob      Kind = 15
+	kindScaleJob       Kind = 16
 )
 
 var kindNames = [...]string{"", "init-cluster", "register-jobs", "stop-job", "stop-allocation", "register-node", "node-ready",
-	"nodes-down", "set-eligibility", "commit-plan", "update-statuses", "reap", "raise-rules", "raise-epoch"}
+	"nodes-down", "set-eligibility", "commit-plan", "update-statuses", "reap", "raise-rules", "raise-epoch", "tag-version", "revert-job", "scale-job"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) && k > 0 {
@@ -48,12 +52,20 @@ const RulesVersion uint16 = 1
 //
 //	1  everything but
 //	2  plans that claim devices
-const envelopeVersion = 2
+//	3  registrations that say who asks, or depend on what is in force
+const envelopeVersion = 3
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
-	if plan, ok := b.(*CommitPlan); ok && claimsDevices(plan.Plan) {
-		return 2
+	switch b := b.(type) {
+	case *CommitPlan:
+		if claimsDevices(b.Plan) {
+			return 2
+		}
+	case *RegisterJobs:
+		if b.CheckIndex != nil || slices.ContainsFunc(b.Jobs, func(j *api.Job) bool { return j != nil && j.SubmittedBy != "" }) {
+			return 3
+		}
 	}
 	return 1
 }
@@ -85,7 +97,36 @@ type InitCluster struct{ ClusterID string }
 
 // RegisterJobs takes over jobs, parsed and validated, all or none. A job whose specification is the one in force gets no
 // new version, unless it is stopped: then it starts again.
-type RegisterJobs struct{ Jobs []*api.Job }
+type RegisterJobs struct {
+	Jobs []*api.Job
+	// CheckIndex, if set, must be the greatest modify index of the jobs of these names, 0 if there is none.
+	CheckIndex *uint64 `json:",omitempty"`
+}
+
+// TagVersion names a version of a job, or takes the name away. Version is as in RevertJob.
+type TagVersion struct {
+	Name    string
+	Version string `json:",omitempty"`
+	Tag     string
+	Remove  bool `json:",omitempty"`
+}
+
+// RevertJob puts the content of a kept version in force again, as a new version. To is a number, a tag, or one of
+// api.VersionCurrent and api.VersionPrevious: it is looked up when the entry is applied, so that the entry can be sent
+// again.
+type RevertJob struct {
+	Name       string
+	To         string
+	CheckIndex *uint64 `json:",omitempty"`
+}
+
+// ScaleJob changes how many instances there are of a task ("": of the only one), in the version in force.
+type ScaleJob struct {
+	Name       string
+	Task       string `json:",omitempty"`
+	Count      int
+	CheckIndex *uint64 `json:",omitempty"`
+}
 
 // StopJob asks for every instance of a job to go.
 type StopJob struct{ Name string }
@@ -164,6 +205,9 @@ func (*UpdateStatuses) kind() Kind { return kindUpdateStatuses }
 func (*Reap) kind() Kind           { return kindReap }
 func (*RaiseRules) kind() Kind     { return kindRaiseRules }
 func (*RaiseEpoch) kind() Kind     { return kindRaiseEpoch }
+func (*TagVersion) kind() Kind     { return kindTagVersion }
+func (*RevertJob) kind() Kind      { return kindRevertJob }
+func (*ScaleJob) kind() Kind       { return kindScaleJob }
 
 // newBody returns an empty body of the kind, nil for a kind this binary does not know.
 func newBody(k Kind) Body {
@@ -194,6 +238,12 @@ func newBody(k Kind) Body {
 		return &RaiseRules{}
 	case kindRaiseEpoch:
 		return &RaiseEpoch{}
+	case kindTagVersion:
+		return &TagVersion{}
+	case kindRevertJob:
+		return &RevertJob{}
+	case kindScaleJob:
+		return &ScaleJob{}
 	}
 	return nil
 }

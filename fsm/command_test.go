@@ -34,12 +34,16 @@ func everyCommand() []*Command {
 	reports := []NodeReport{{Node: "n1", Statuses: []api.AllocationStatus{
 		{ID: 9, Seq: 4, Restarts: 2, Phase: api.PhaseFailed, Failure: api.FailureOOM, ExitCode: -1, Signal: 9, Port: 65535, Message: "killed", StartedAt: 1_700_000_000_000, FinishedAt: 1_700_000_000_500},
 		{ID: 3, Seq: 1 << 60, Phase: api.PhaseRunning, StartedAt: 5}}}, {Node: "n2"}}
+	signed, nine := testJob("web", api.JobService, 1), uint64(9)
+	signed.SubmittedBy = "ada@host"
 	var out []*Command
 	for _, body := range []Body{&InitCluster{ClusterID: "c1"}, &RegisterJobs{Jobs: []*api.Job{job, testJob("sum", api.JobBatch, 0)}}, &StopJob{Name: "web"},
 		&StopAllocation{ID: 7}, &RegisterNode{Node: testNode("n1"), Ready: true}, &NodeReady{Node: "n1", Incarnation: 1<<64 - 1},
 		&NodesDown{Nodes: []string{"n1", "n2"}, Reason: "silent"}, &SetEligibility{Node: "n1", Ineligible: true}, &CommitPlan{Plan: plan},
 		&CommitPlan{Plan: &api.Plan{}}, &CommitPlan{Plan: devices}, &UpdateStatuses{Reports: reports}, &UpdateStatuses{},
-		&Reap{Allocations: []api.ID{1}, Evaluations: []api.ID{2}, Jobs: []string{"web"}, Nodes: []string{"n1"}}, &RaiseRules{Version: 1}, &RaiseEpoch{Above: 1}} {
+		&Reap{Allocations: []api.ID{1}, Evaluations: []api.ID{2}, Jobs: []string{"web"}, Nodes: []string{"n1"}}, &RaiseRules{Version: 1}, &RaiseEpoch{Above: 1},
+		&RegisterJobs{Jobs: []*api.Job{signed}, CheckIndex: &nine}, &TagVersion{Name: "web", Version: "3", Tag: "stable"}, &TagVersion{Name: "web", Tag: "stable", Remove: true},
+		&RevertJob{Name: "web", To: "stable", CheckIndex: &nine}, &ScaleJob{Name: "shop", Task: "web", CheckIndex: &nine}} {
 		out = append(out, &Command{Kind: body.kind(), Rules: 1, RequestID: "r-1", At: time.Date(2026, 11, 23, 0, 0, 0, 1, time.UTC).UnixNano(),
 			Who: "ada", Why: "to see", Body: body})
 	}
@@ -93,6 +97,7 @@ func TestDamageIsToldFromNovelty(t *testing.T) {
 		{"one byte more, sealed", reseal(func([]byte) {})[:len(raw):len(raw)], nil},
 		{"a kind to come", reseal(func(b []byte) { b[0] = 200 }), ErrUnknownKind},
 		{"no kind", reseal(func(b []byte) { b[0] = 0 }), ErrUnknownKind},
+		{"what the first release did not know", encoded(t, &Command{Body: &RegisterJobs{CheckIndex: new(uint64)}}), nil},
 		{"an envelope to come", reseal(func(b []byte) { b[1] = envelopeVersion + 1 }), ErrNewer},
 		{"rules to come", reseal(func(b []byte) { b[2] = byte(RulesVersion + 1) }), ErrNewer},
 		{"another kind's body", reseal(func(b []byte) { b[0] = byte(kindCommitPlan) }), ErrDamaged},

@@ -154,9 +154,12 @@ func (s *state) registerJobs(b *RegisterJobs) Result {
 		}
 		seen[j.Name] = true
 	}
+	if err := s.unchanged(b.CheckIndex, b.Jobs...); err != nil {
+		return refused(s.index, err)
+	}
 	r := s.done()
 	for _, j := range b.Jobs {
-		r.Registered = append(r.Registered, s.registerJob(j))
+		r.Registered = append(r.Registered, s.registerJob(j, api.CauseRegister))
 	}
 	return r
 }
@@ -180,7 +183,7 @@ func registrable(j *api.Job) error {
 	return nil
 }
 
-func (s *state) registerJob(spec *api.Job) RegisteredJob {
+func (s *state) registerJob(spec *api.Job, cause string) RegisteredJob {
 	row := s.jobs.get(spec.Name)
 	old := row.current()
 	if old != nil && !old.Stopped && api.SpecEqual(old, spec) {
@@ -194,6 +197,7 @@ func (s *state) registerJob(spec *api.Job) RegisteredJob {
 	accepted.Version, accepted.Stopped = next.next, false
 	accepted.SubmittedAt = time.Unix(0, s.now).UTC()
 	accepted.CreateIndex, accepted.ModifyIndex = s.index, s.index
+	accepted.Scaled, accepted.Tags = nil, nil
 	if old != nil {
 		accepted.CreateIndex = old.CreateIndex
 	}
@@ -202,7 +206,7 @@ func (s *state) registerJob(spec *api.Job) RegisteredJob {
 	s.dropVersions(next)
 	s.putJob(next)
 	s.recount(next)
-	return RegisteredJob{Name: next.name, Version: accepted.Version, Changed: true, Evaluation: s.look(next, api.CauseRegister, "", nil)}
+	return RegisteredJob{Name: next.name, Version: accepted.Version, Changed: true, Evaluation: s.look(next, cause, "", nil)}
 }
 
 // newVersion finds for each task whether its instances are those of the version before: then what completed stays so. A
@@ -220,32 +224,6 @@ func (s *state) newVersion(j *api.Job, before *job) version {
 		}
 	}
 	return v
-}
-
-// keptVersions is how many versions of a job are kept whether anything runs in them or not.
-const keptVersions = 10
-
-// dropVersions drops from j, which is not stored yet, the old versions in which nothing lives, and the completed slots
-// that only they knew.
-func (s *state) dropVersions(j *job) {
-	if len(j.versions) <= keptVersions {
-		return
-	}
-	used := map[uint64]bool{}
-	s.eachOfJob(j.handle, func(a allocation) bool {
-		if a.live() {
-			used[uint64(a.version)] = true
-		}
-		return true
-	})
-	kept := make([]version, 0, keptVersions+1)
-	for i, v := range j.versions {
-		if i < keptVersions || used[v.job.Version] {
-			kept = append(kept, v)
-		}
-	}
-	j.versions = kept
-	s.dropCompleted(j)
 }
 
 func (s *state) stopJob(b *StopJob) Result {

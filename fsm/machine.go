@@ -33,7 +33,7 @@ func New() *Machine {
 type Result struct {
 	Index      uint64
 	Err        error           // *api.Error: refused, and nothing changed
-	Registered []RegisteredJob // RegisterJobs
+	Registered []RegisteredJob // RegisterJobs; TagVersion, RevertJob, ScaleJob: of the one job
 	Evaluation api.ID          // StopJob, StopAllocation: the job's open one, 0 for none
 	Rejections []api.Rejection // CommitPlan
 	Accepted   int             // CommitPlan: placements
@@ -145,6 +145,12 @@ func (s *state) dispatch(c *Command) Result {
 		return s.raiseRules(b)
 	case *RaiseEpoch:
 		return s.raiseEpoch(b)
+	case *TagVersion:
+		return s.tagVersion(b)
+	case *RevertJob:
+		return s.revertJob(b, c.Who)
+	case *ScaleJob:
+		return s.scaleJob(b, c.Who)
 	}
 	return refused(s.index, api.Errorf(api.CodeInternal, "apply: a command without a body"))
 }

@@ -123,8 +123,15 @@ func (h *history) step() {
 	case 14:
 		h.reapSome()
 	case 15:
-		if h.n(4, "epoch") == 0 {
+		switch h.n(8, "epoch") {
+		case 0, 1:
 			h.apply(&RaiseEpoch{})
+		case 2:
+			h.apply(&TagVersion{Name: h.name("job", 3), Version: h.version(), Tag: h.name("tag", 3), Remove: h.n(3, "remove") == 0})
+		case 3, 4:
+			h.request(pick(h, []string{"", "r3"}, "request"), &RevertJob{Name: h.name("job", 3), To: h.version()})
+		default:
+			h.apply(&ScaleJob{Name: h.name("job", 3), Task: pick(h, []string{"", "side", "job0"}, "task"), Count: h.n(6, "count"), CheckIndex: h.check()})
 		}
 	}
 }
@@ -148,6 +155,19 @@ func (h *history) jobs() (out []*api.Job) {
 		out = append(out, j)
 	}
 	return out
+}
+
+func (h *history) version() string {
+	return pick(h, []string{api.VersionPrevious, api.VersionCurrent, "1", "2", "tag0", "tag1"}, "version")
+}
+
+// check draws the index that a change was decided on, mostly none.
+func (h *history) check() *uint64 {
+	j := h.past.Job("job0")
+	if j == nil || h.n(4, "check") > 0 {
+		return nil
+	}
+	return &j.ModifyIndex
 }
 
 func (h *history) node() *api.Node {

@@ -108,11 +108,12 @@ type Header struct {
 // A persisted snapshot is the magic word and the format's number, then sections: a tag, then blocks of whole rows, each
 // led by its length, until one of length zero. The last section's tag stands alone and the SHA-256 of all before follows.
 //
-// A state is written in the lowest format that can hold it: 2 has the section of claims, and is used where there are any.
+// A state is written in the lowest format that can hold it: 2 has the section of claims, and is used where there are any; 3
+// has versions of jobs that say more of themselves than what they ask for.
 // So a cluster without devices can be joined by a server that knows format 1 only, and equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 2
+	snapshotFormat = 3
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )
@@ -201,10 +202,7 @@ func (s *Snapshot) Fingerprint() [32]byte {
 
 func (t *tables) persist(w io.Writer) (digest [sha256.Size]byte, err error) {
 	k := &sink{to: w, sum: sha256.New()}
-	format := uint16(1)
-	if t.claims.Len() > 0 {
-		format = 2
-	}
+	format := t.format()
 	k.raw(binary.LittleEndian.AppendUint16([]byte(snapshotMagic), format))
 	k.section(sectionState, func() { t.persistState(k) })
 	k.section(sectionNames, func() { t.persistNames(k) })

@@ -83,11 +83,34 @@ func deviceStory(t failer) *cluster {
 	return c
 }
 
+// historyStory is versions that say who made them, with tags, and the ways back. It may not change either.
+func historyStory(t failer) *cluster {
+	c := newCluster(t)
+	c.nodes("n1")
+	signed := func(count int, image string) *RegisterJobs {
+		j := testJob("web", api.JobService, count)
+		j.Tasks[0].Image, j.SubmittedBy = image, "ada@host"
+		return &RegisterJobs{Jobs: []*api.Job{j}}
+	}
+	c.request("r1", signed(2, "one"))
+	c.run("web", 2, "n1")
+	c.ok(&TagVersion{Name: "web", Version: "1", Tag: "good"})
+	c.ok(signed(2, "two"))
+	c.request("r2", &RevertJob{Name: "web", To: api.VersionPrevious})
+	c.request("r3", &ScaleJob{Name: "web", Count: 3})
+	for i := range 11 {
+		c.ok(signed(2+i, "three"))
+	}
+	c.ok(&TagVersion{Name: "web", Version: api.VersionCurrent, Tag: "late"})
+	c.refused(api.CodeConflict, &RevertJob{Name: "web", To: "1", CheckIndex: new(uint64)})
+	return c
+}
+
 // TestGoldenHistory replays the log of each release, and restores the snapshot that the release made of it. What an entry
 // means never changes, so both give the same state. The two are compared as this binary writes them: a field that a later
 // release adds to a job changes a snapshot's bytes, not what it says.
 func TestGoldenHistory(t *testing.T) {
-	stories := map[string]func(failer) *cluster{"0.1": story, "0.1-devices": deviceStory}
+	stories := map[string]func(failer) *cluster{"0.1": story, "0.1-devices": deviceStory, "0.1-history": historyStory}
 	for name, story := range stories {
 		if _, err := os.Stat(filepath.Join("testdata", "log-"+name)); *rewrite && os.IsNotExist(err) {
 			writeGolden(t, name, story(t))

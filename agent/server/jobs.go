@@ -94,7 +94,15 @@ func (s *Server) RegisterJobs(ctx context.Context, sub api.Submission, w api.Wri
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.door.apply(&fsm.RegisterJobs{Jobs: jobs}, person(w, api.CauseRegister))
+	for _, j := range jobs {
+		j.SubmittedBy = w.Who
+	}
+	return s.register(&fsm.RegisterJobs{Jobs: jobs, CheckIndex: sub.CheckIndex}, w, api.CauseRegister)
+}
+
+// register commits what makes versions of jobs, or changes them.
+func (s *Server) register(body fsm.Body, w api.WriteMeta, why string) (*api.Registered, error) {
+	result, err := s.door.apply(body, person(w, why))
 	if err != nil {
 		return nil, err
 	}
@@ -294,4 +302,72 @@ func (s *Server) JobEvaluations(ctx context.Context, name string, q api.Query) (
 			return evaluationViews(snapshot, snapshot.JobEvaluations(name)), nil
 		},
 	})
+}
+
+// JobHistory implements api.History. Differences are found in what the versions really say, and shown without what is
+// sensitive.
+func (s *Server) JobHistory(ctx context.Context, name string, q api.Query) ([]*api.Revision, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[[]*api.Revision]{
+		keys: jobKeys(name, fsm.TableJobs),
+		get: func(snapshot *fsm.Snapshot) ([]*api.Revision, error) {
+			out := []*api.Revision{}
+			versions := snapshot.Versions(name)
+			for i, j := range versions {
+				r := &api.Revision{Job: j.Redacted()}
+				if i+1 < len(versions) {
+					r.Diff = api.DiffJobs(versions[i+1], j)
+				}
+				out = append(out, r)
+			}
+			return out, nil
+		},
+	})
+}
+
+// TagVersion implements api.History.
+func (s *Server) TagVersion(_ context.Context, name string, r api.TagRequest, w api.WriteMeta) (*api.Job, error) {
+	if err := namesVersion("version", r.Version, r.Remove); err != nil {
+		return nil, err
+	}
+	out, err := s.change(&fsm.TagVersion{Name: name, Version: r.Version, Tag: r.Tag, Remove: r.Remove}, w, "tag")
+	if err != nil {
+		return nil, err
+	}
+	j := s.machine.Snapshot().JobVersion(name, out.Jobs[0].Version)
+	if j == nil {
+		return nil, api.Errorf(api.CodeConflict, "job %.80q was forgotten meanwhile", name)
+	}
+	return j.Redacted(), nil
+}
+
+// RevertJob implements api.History.
+func (s *Server) RevertJob(_ context.Context, name string, r api.RevertRequest, w api.WriteMeta) (*api.Registered, error) {
+	if err := namesVersion("To", r.To, false); err != nil {
+		return nil, err
+	}
+	return s.change(&fsm.RevertJob{Name: name, To: r.To, CheckIndex: r.CheckIndex}, w, api.CauseRevert)
+}
+
+// ScaleJob implements api.History.
+func (s *Server) ScaleJob(_ context.Context, name string, r api.ScaleRequest, w api.WriteMeta) (*api.Registered, error) {
+	return s.change(&fsm.ScaleJob{Name: name, Task: r.Task, Count: r.Count, CheckIndex: r.CheckIndex}, w, api.CauseScale)
+}
+
+// namesVersion refuses what cannot name a version before it becomes an entry.
+func namesVersion(field, text string, optional bool) error {
+	if text == "" && !optional || len(text) > api.MaxNameLength {
+		return api.Errorf(api.CodeInvalid, "%s %.80q names no version: give a number, a tag, %s or %s", field, text, api.VersionCurrent, api.VersionPrevious)
+	}
+	return nil
+}
+
+// change commits a person's change of one job.
+func (s *Server) change(body fsm.Body, w api.WriteMeta, why string) (*api.Registered, error) {
+	if _, err := s.leading(); err != nil {
+		return nil, err
+	}
+	if err := checkWrite(w); err != nil {
+		return nil, err
+	}
+	return s.register(body, w, why)
 }

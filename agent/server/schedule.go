@@ -83,15 +83,9 @@ func waitFor(ctx context.Context, changed <-chan struct{}, at time.Time) bool {
 // round plans one batch and commits it.
 func (s *scheduling) round(snapshot *fsm.Snapshot, evaluations []*api.Evaluation) error {
 	began := time.Now()
-	loads := s.loads()
-	plan := scheduler.Schedule(snapshot, evaluations, scheduler.Options{
-		Algorithm:     s.algorithm,
-		MaxPlacements: batchChanges,
-		Load: func(node string) (api.NodeLoad, bool) {
-			load, ok := loads[node]
-			return load, ok
-		},
-	})
+	o := options(s.algorithm, s.loads())
+	o.MaxPlacements = batchChanges
+	plan := scheduler.Schedule(snapshot, evaluations, o)
 	s.warn(plan, snapshot)
 	var entries []pending
 	for _, p := range split(plan, entryChanges, entryBytes) {
@@ -113,6 +107,14 @@ func (s *scheduling) round(snapshot *fsm.Snapshot, evaluations []*api.Evaluation
 	s.measured(time.Since(began), placed, rejected)
 	s.pace.looked(plan, s.machine.Snapshot(), time.Now())
 	return nil
+}
+
+// options are what a plan of this server depends on besides the state.
+func options(algorithm string, loads map[string]api.NodeLoad) scheduler.Options {
+	return scheduler.Options{Algorithm: algorithm, Load: func(node string) (api.NodeLoad, bool) {
+		load, ok := loads[node]
+		return load, ok
+	}}
 }
 
 // warn tells people of jobs whose plans are rejected again and again.

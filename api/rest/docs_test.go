@@ -16,6 +16,8 @@ func TestEveryRouteIsDocumented(t *testing.T) {
 	r := chi.NewRouter()
 	r.Route("/v1", func(r chi.Router) {
 		h.jobRoutes(r)
+		h.historyRoutes(r)
+		h.foresightRoutes(r)
 		h.nodeRoutes(r)
 		h.allocationRoutes(r)
 		h.evaluationRoutes(r)

@@ -56,6 +56,8 @@ func NewHandler(c api.Cluster, logger hclog.Logger) http.Handler {
 	})
 	r.Route("/v1", func(r chi.Router) {
 		h.jobRoutes(r)
+		h.historyRoutes(r)
+		h.foresightRoutes(r)
 		h.nodeRoutes(r)
 		h.allocationRoutes(r)
 		h.evaluationRoutes(r)

@@ -41,6 +41,26 @@ func (e *echo) ValidateJobs(_ context.Context, s api.Submission) (*api.Validatio
 	e.sent = s
 	return &api.Validation{Jobs: []*api.Job{s.Job}}, e.err
 }
+func (e *echo) PlanJobs(_ context.Context, s api.Submission) (*api.Forecast, error) {
+	e.sent = s
+	return &api.Forecast{CheckIndex: 12, Jobs: []api.JobForecast{{Name: "web", Diff: &api.Diff{Kind: api.DiffAdded, Block: "job"},
+		Tasks: []api.TaskForecast{{Task: "web", Effect: api.EffectCreate, Place: 2, Nodes: []api.NodeCount{{Node: "n1", Count: 2}}}}}}}, e.err
+}
+func (e *echo) JobHistory(_ context.Context, name string, q api.Query) ([]*api.Revision, api.ReadMeta, error) {
+	return []*api.Revision{{Job: &api.Job{Name: name, Tags: []string{"good"}}, Diff: &api.Diff{Kind: api.DiffEdited, Block: "job"}}}, e.meta(q), e.err
+}
+func (e *echo) TagVersion(_ context.Context, name string, r api.TagRequest, w api.WriteMeta) (*api.Job, error) {
+	e.sent, e.write = r, w
+	return &api.Job{Name: name}, e.err
+}
+func (e *echo) RevertJob(_ context.Context, name string, r api.RevertRequest, w api.WriteMeta) (*api.Registered, error) {
+	e.sent, e.write = r, w
+	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name}}}, e.err
+}
+func (e *echo) ScaleJob(_ context.Context, name string, r api.ScaleRequest, w api.WriteMeta) (*api.Registered, error) {
+	e.sent, e.write = r, w
+	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name}}}, e.err
+}
 func (e *echo) StopJob(_ context.Context, name string, w api.WriteMeta) (*api.EvaluationView, error) {
 	e.write = w
 	return &api.EvaluationView{Job: name, Status: api.EvalPending}, e.err
@@ -161,6 +181,10 @@ func TestEveryMethodArrives(t *testing.T) {
 			v, m, err := c.JobVersions(ctx, "web", q)
 			return v, m, err
 		},
+		"JobHistory": func(c api.Cluster) (any, api.ReadMeta, error) {
+			v, m, err := c.JobHistory(ctx, "web", q)
+			return v, m, err
+		},
 		"JobAllocations": func(c api.Cluster) (any, api.ReadMeta, error) {
 			v, m, err := c.JobAllocations(ctx, "web", q)
 			return v, m, err
@@ -217,9 +241,19 @@ func TestEveryMethodArrives(t *testing.T) {
 			}
 		})
 	}
+	nine := uint64(9)
 	writes := map[string]func(api.Cluster) (any, error){
 		"RegisterJobs": func(c api.Cluster) (any, error) {
-			return c.RegisterJobs(ctx, api.Submission{Source: "x", FileName: "f", Variables: map[string]string{"a": "b"}}, w)
+			return c.RegisterJobs(ctx, api.Submission{Source: "x", FileName: "f", Variables: map[string]string{"a": "b"}, CheckIndex: &nine}, w)
+		},
+		"TagVersion": func(c api.Cluster) (any, error) {
+			return c.TagVersion(ctx, "web", api.TagRequest{Version: "previous", Tag: "good"}, w)
+		},
+		"RevertJob": func(c api.Cluster) (any, error) {
+			return c.RevertJob(ctx, "a/b", api.RevertRequest{To: "good", CheckIndex: &nine}, w)
+		},
+		"ScaleJob": func(c api.Cluster) (any, error) {
+			return c.ScaleJob(ctx, "web", api.ScaleRequest{Task: "x", Count: 3, CheckIndex: new(uint64)}, w)
 		},
 		"StopJob":            func(c api.Cluster) (any, error) { return c.StopJob(ctx, "web", w) },
 		"PurgeJob":           func(c api.Cluster) (any, error) { return nil, c.PurgeJob(ctx, "web", w) },
@@ -246,6 +280,17 @@ func TestEveryMethodArrives(t *testing.T) {
 			}
 			e.sent = nil
 		})
+	}
+}
+
+func TestForesightRoutes(t *testing.T) {
+	e := &echo{}
+	c := start(t, e)
+	direct := &echo{}
+	want, _ := direct.PlanJobs(t.Context(), api.Submission{Source: "x"})
+	got, err := c.PlanJobs(t.Context(), api.Submission{Source: "x"})
+	if err != nil || !cmp.Equal(direct.sent, e.sent) || !cmp.Equal(want, got) {
+		t.Errorf("%v: %+v arrived, %s came back", err, e.sent, cmp.Diff(want, got))
 	}
 }
 

@@ -1,0 +1,81 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Bounds of a job's history.
+const (
+	KeptVersions = 10 // versions of a job that are kept in any case, the one in force included
+	MaxTags      = 10 // tags of one job: a tagged version is kept beyond KeptVersions
+)
+
+// Words that name a version by its place.
+const (
+	VersionCurrent  = "current"  // the one in force
+	VersionPrevious = "previous" // the newest kept one before it
+)
+
+// Scaling is a change of a count within a version: instances are what they were, so there is no new version.
+type Scaling struct {
+	At   time.Time // the leader's clock
+	By   string
+	What string // "web from 3 to 12"
+}
+
+// Revision is one version of a job's history.
+type Revision struct {
+	Job  *Job  // redacted
+	Diff *Diff `json:",omitempty"` // from the kept version before it; nil where none is kept
+}
+
+// TagRequest gives a version of a job a name, or takes it away.
+type TagRequest struct {
+	Version string `json:",omitempty"` // a number, a tag, VersionCurrent or VersionPrevious; "" with Remove
+	Tag     string
+	Remove  bool `json:",omitempty"`
+}
+
+// RevertRequest asks for a version's content to be in force again.
+type RevertRequest struct {
+	To string // as TagRequest.Version
+	// CheckIndex, if set, must be the job's modify index: CodeConflict otherwise, and nothing is written.
+	CheckIndex *uint64 `json:",omitempty"`
+}
+
+// ScaleRequest asks for another number of instances of one task.
+type ScaleRequest struct {
+	Task       string `json:",omitempty"` // "" if the job has one only
+	Count      int
+	CheckIndex *uint64 `json:",omitempty"` // as RevertRequest.CheckIndex
+}
+
+// History is what has become of jobs, version by version, and the ways back.
+type History interface {
+	// JobHistory returns the kept versions of a job, newest first, each with what it changed.
+	JobHistory(ctx context.Context, name string, q Query) ([]*Revision, ReadMeta, error)
+	// TagVersion names a version, so that it is kept and can be found; a tag that another version has moves. It returns the
+	// version, without the tag if it was taken away.
+	TagVersion(ctx context.Context, name string, r TagRequest, w WriteMeta) (*Job, error)
+	// RevertJob registers the content of a kept version as a new one. A job that was stopped runs again.
+	RevertJob(ctx context.Context, name string, r RevertRequest, w WriteMeta) (*Registered, error)
+	// ScaleJob changes a count in place: nothing that runs is touched but what is too many.
+	ScaleJob(ctx context.Context, name string, r ScaleRequest, w WriteMeta) (*Registered, error)
+}
+
+// CheckTag says what is wrong with the name of a version, as the end of a sentence that begins with it.
+func CheckTag(tag string) error {
+	if err := CheckName(tag); err != nil {
+		return err
+	}
+	if _, err := strconv.ParseUint(tag, 10, 64); err == nil {
+		return fmt.Errorf("is a number, as versions have; take a word")
+	}
+	if tag == VersionCurrent || tag == VersionPrevious {
+		return fmt.Errorf("stands for a version by its place; take another word")
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"cube/api"
+)
+
+func (h *handler) historyRoutes(r chi.Router) {
+	r.Get("/jobs/{name}/history", list(h, "name", h.cluster.JobHistory))
+	r.Post("/jobs/{name}/tag", writeAbout(h.cluster.TagVersion))
+	r.Post("/jobs/{name}/revert", writeAbout(h.cluster.RevertJob))
+	r.Post("/jobs/{name}/scale", writeAbout(h.cluster.ScaleJob))
+}
+
+// writeAbout makes a handler of a write about one job, with a body that says what.
+func writeAbout[In, Out any](f func(ctx context.Context, name string, in In, m api.WriteMeta) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (Out, error) {
+			var in In
+			if err := readJSON(w, r, &in); err != nil {
+				var none Out
+				return none, err
+			}
+			return f(ctx, param(r, "name"), in, m)
+		})(w, r)
+	}
+}
+
+// JobHistory implements api.History.
+func (c *Client) JobHistory(ctx context.Context, name string, q api.Query) ([]*api.Revision, api.ReadMeta, error) {
+	return get[[]*api.Revision](ctx, c, path("jobs", name, "history"), q)
+}
+
+// TagVersion implements api.History.
+func (c *Client) TagVersion(ctx context.Context, name string, r api.TagRequest, w api.WriteMeta) (*api.Job, error) {
+	return post[*api.Job](ctx, c, path("jobs", name, "tag"), r, w)
+}
+
+// RevertJob implements api.History.
+func (c *Client) RevertJob(ctx context.Context, name string, r api.RevertRequest, w api.WriteMeta) (*api.Registered, error) {
+	return post[*api.Registered](ctx, c, path("jobs", name, "revert"), r, w)
+}
+
+// ScaleJob implements api.History.
+func (c *Client) ScaleJob(ctx context.Context, name string, r api.ScaleRequest, w api.WriteMeta) (*api.Registered, error) {
+	return post[*api.Registered](ctx, c, path("jobs", name, "scale"), r, w)
+}
