@@ -64,20 +64,28 @@ func TestDevicesFollowTheirInstancesBubble(t *testing.T) {
 		c.Eventually("what was replaced is gone", 30*time.Second, func(ctx context.Context) error { return c.owned(ctx) })
 
 		equip(c.Clients[1], 1)
+		c.Eventually("one device is gone and held", 30*time.Second, func(context.Context) error {
+			if gone := c.goneDevices(); gone != 1 {
+				return fmt.Errorf("%d are", gone)
+			}
+			return nil
+		})
 		c.NodesReady(2, 30*time.Second)
 		c.same("after a device was taken away", before)
-		gone := 0
-		for _, n := range c.nodes() {
-			for _, d := range n.DeviceUse {
-				if d.Gone && d.Held == api.WholeDevice {
-					gone++
-				}
+	})
+}
+
+// goneDevices counts the devices that no node announces any more and an instance holds all of.
+func (c *Cluster) goneDevices() (gone int) {
+	c.t.Helper()
+	for _, n := range c.nodes() {
+		for _, d := range n.DeviceUse {
+			if d.Gone && d.Held == api.WholeDevice {
+				gone++
 			}
 		}
-		if gone != 1 {
-			t.Errorf("%d devices are gone and held, not 1", gone)
-		}
-	})
+	}
+	return gone
 }
 
 func (c *Cluster) nodes() []*api.NodeView {
