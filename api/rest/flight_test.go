@@ -27,7 +27,7 @@ type counter struct {
 	mu      sync.Mutex
 	version uint64
 	changed chan struct{}
-	reads   int // that got as far as looking
+	reads   atomic.Int64 // that got as far as looking
 	open    atomic.Int32
 }
 
@@ -68,7 +68,7 @@ func (c *counter) Job(ctx context.Context, name string, q api.Query) (*api.JobSt
 	q.Awake()
 	time.Sleep(c.took())
 	c.mu.Lock()
-	c.reads++
+	c.reads.Add(1)
 	version := c.version
 	c.mu.Unlock()
 	if name == "panic" {
@@ -122,12 +122,12 @@ func TestAChangeIsReadOnceForAllWhoWait(t *testing.T) {
 		}
 		stale()
 		other()
-		if c.reads != 3 {
-			t.Errorf("the cluster was read %d times for three questions", c.reads)
+		if c.reads.Load() != 3 {
+			t.Errorf("the cluster was read %d times for three questions", c.reads.Load())
 		}
 		c.set(3)
-		if older(); c.reads != 4 {
-			t.Errorf("who waited for a later change caused %d reads, want one", c.reads-3)
+		if older(); c.reads.Load() != 4 {
+			t.Errorf("who waited for a later change caused %d reads, want one", c.reads.Load()-3)
 		}
 	})
 }
@@ -177,8 +177,8 @@ func TestTheWaitEndsForEachInHisTime(t *testing.T) {
 		if took := time.Since(begin); took < 30*time.Second || took > 31*time.Second {
 			t.Errorf("a wait of 30 s took %s", took)
 		}
-		if c.reads > 2 {
-			t.Errorf("500 waits that ended together caused %d reads", c.reads)
+		if c.reads.Load() > 2 {
+			t.Errorf("500 waits that ended together caused %d reads", c.reads.Load())
 		}
 		minutes()
 		if took := time.Since(begin); took < 3*time.Minute || took > 3*time.Minute+time.Second {
@@ -252,8 +252,8 @@ func TestNobodyIsAnsweredWithThePast(t *testing.T) {
 		readers.Wait()
 		stop()
 		writer.Wait()
-		if c.reads >= asked {
-			t.Errorf("%d answers took %d reads: nothing was shared", asked, c.reads)
+		if c.reads.Load() >= int64(asked) {
+			t.Errorf("%d answers took %d reads: nothing was shared", asked, c.reads.Load())
 		}
 	})
 }
