@@ -70,7 +70,82 @@ func giveDevices(i int, n *api.Node) {
 	n.Devices = []api.DeviceGroup{g}
 }
 
+// BenchmarkChurn is the leader of a large cluster whose load is small jobs: plan after plan for a few of them, each of one
+// instance with two constraints, and each plan is applied before the next. cold works everything out anew for every plan.
+func BenchmarkChurn(b *testing.B) {
+	kinds := []struct {
+		name string
+		edit func(*api.Job)
+		node []func(int, *api.Node)
+	}{
+		{"binpack", func(*api.Job) {}, nil},
+		{"epvm", func(j *api.Job) { j.Scheduler = api.AlgorithmEPVM }, nil},
+		{"gpu-share", func(j *api.Job) {
+			j.Tasks[0].Devices = []api.DeviceRequest{{Type: "gpu", Count: 1, Share: 250}}
+		}, []func(int, *api.Node){giveDevices}},
+	}
+	for _, k := range kinds {
+		for _, batch := range []int{1, 10} {
+			for _, memory := range []*scheduler.Memory{nil, {}} {
+				name := "warm"
+				if memory == nil {
+					name = "cold"
+				}
+				b.Run(fmt.Sprintf("%s/%d/%s", k.name, batch, name), func(b *testing.B) { churn(b, batch, memory, k.edit, k.node...) })
+			}
+		}
+	}
+}
+
+func churn(b *testing.B, batch int, memory *scheduler.Memory, edit func(*api.Job), nodes ...func(int, *api.Node)) {
+	const jobs = 1000
+	constrained := func(j *api.Job) {
+		j.Tasks[0].Constraints = []api.Constraint{{Attribute: "attr.kernel.version", Operator: "version", Value: ">= 5.10"},
+			{Attribute: "meta.rack", Operator: "regexp", Value: "^r[0-7]"}}
+		edit(j)
+	}
+	w, evals := benchWorld(jobs, 1, constrained, nodes...)
+	b.ReportAllocs()
+	placed := 0
+	for b.Loop() {
+		var some []*api.Evaluation
+		for range batch {
+			e := evals[placed%jobs]
+			for row := range w.Allocations(e.Job) { // the last time round
+				if row.Live() {
+					w.Report(row.ID, api.PhaseLost, api.FailureNone)
+				}
+			}
+			some = append(some, e)
+			placed++
+		}
+		p := scheduler.Schedule(w, some, scheduler.Options{Memory: memory})
+		if len(p.Jobs) != batch || len(p.Jobs[0].Placements) != 1 {
+			b.Fatalf("%d of %d jobs, the first %s: %s", len(p.Jobs), batch, p.Jobs[0].Status, p.Jobs[0].Message)
+		}
+		w.Apply(p)
+		if placed%jobs == 0 {
+			b.StopTimer()
+			w, evals = benchWorld(jobs, 1, constrained, nodes...)
+			b.StartTimer()
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(placed), "ns/placement")
+}
+
 func benchmark(b *testing.B, jobs, count int, edit func(*api.Job), nodes ...func(int, *api.Node)) {
+	w, evals := benchWorld(jobs, count, edit, nodes...)
+	b.ReportAllocs()
+	for b.Loop() {
+		p := scheduler.Schedule(w, evals, scheduler.Options{})
+		if len(p.Jobs) != jobs || p.Jobs[0].Status == api.EvalFailed {
+			b.Fatalf("%d of %d jobs, the first %s: %s", len(p.Jobs), jobs, p.Jobs[0].Status, p.Jobs[0].Message)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*jobs*count), "ns/placement")
+}
+
+func benchWorld(jobs, count int, edit func(*api.Job), nodes ...func(int, *api.Node)) (*scheduler.World, []*api.Evaluation) {
 	w := &scheduler.World{}
 	for i := range 5000 {
 		n := &api.Node{ID: fmt.Sprintf("%032x", i*7919), Name: fmt.Sprintf("node-%d", i), Datacenter: "dc1", Status: api.NodeReady,
@@ -91,12 +166,5 @@ func benchmark(b *testing.B, jobs, count int, edit func(*api.Job), nodes ...func
 		w.PutJob(j)
 		evals = append(evals, &api.Evaluation{ID: api.ID(i + 1), Job: j.Name, Priority: 50})
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		p := scheduler.Schedule(w, evals, scheduler.Options{})
-		if len(p.Jobs) != jobs || p.Jobs[0].Status == api.EvalFailed {
-			b.Fatalf("%d of %d jobs, the first %s: %s", len(p.Jobs), jobs, p.Jobs[0].Status, p.Jobs[0].Message)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*jobs*count), "ns/placement")
+	return w, evals
 }

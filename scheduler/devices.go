@@ -25,8 +25,14 @@ type devices struct {
 	kinds  []deviceKind // the groups there are, alike ones once
 	types  []deviceType // in the order in which the nodes come up with them
 
-	suits   map[string][]bool // by request without count and share: the kinds that it may take
-	outlook *outlook          // nil until binpack asks for it
+	suits   shelf[suits] // by request without count and share
+	outlook *outlook     // nil until binpack asks for it
+}
+
+// suits says of each kind whether a request may take it: none if one of its constraints is wrong.
+type suits struct {
+	kinds []bool
+	err   error
 }
 
 // deviceKind stands for groups that are alike: of one type and model, with the same attributes.
@@ -46,7 +52,7 @@ type deviceType struct {
 
 // newDevices reads the nodes' devices. held yields what is held, as State.DevicesHeld does.
 func newDevices(nodes []*api.Node, held iter.Seq2[int, []int16]) *devices {
-	d := &devices{groups: make([]int32, len(nodes)+1), first: make([]int32, 1), suits: map[string][]bool{}}
+	d := &devices{groups: make([]int32, len(nodes)+1), first: make([]int32, 1), suits: newShelf[suits](maxConditions)}
 	byHash := map[uint64][]int32{} // kinds; looked up, never ranged over
 	for i, n := range nodes {
 		for g := range n.Devices {
@@ -59,12 +65,6 @@ func newDevices(nodes []*api.Node, held iter.Seq2[int, []int16]) *devices {
 		}
 		d.groups[i+1] = int32(len(d.kind))
 	}
-	for node, shares := range held {
-		left := d.of(node)
-		for i, share := range shares {
-			left[i] -= share
-		}
-	}
 	for i := range d.types {
 		t, size := &d.types[i], len(nodes)
 		columns := make([]int16, 3*size)
@@ -73,7 +73,24 @@ func newDevices(nodes []*api.Node, held iter.Seq2[int, []int16]) *devices {
 	for i := range nodes {
 		d.reckon(i)
 	}
+	for node, shares := range held {
+		d.hold(node, shares)
+	}
 	return d
+}
+
+// hold takes over what is held of each device of a node, and reports whether that is something new.
+func (d *devices) hold(node int, shares []int16) (changed bool) {
+	left := d.of(node)
+	for i, share := range shares {
+		if l := api.WholeDevice - share; l != left[i] {
+			left[i], changed = l, true
+		}
+	}
+	if changed {
+		d.reckon(node)
+	}
+	return changed
 }
 
 // kindOf finds the kind of a group, or makes a new one.
@@ -169,20 +186,13 @@ func (r *request) askDevice(request *api.DeviceRequest) {
 	condition := deviceCondition(request)
 	var broken error
 	if ask.typ != nil {
-		ask.suits, broken = d.suiting(condition, request)
+		s := d.suiting(condition, request)
+		ask.suits, broken = s.kinds, s.err
 	}
 	key := fmt.Sprintf("device %d %s", request.Count, condition)
-	set, known := r.view.sets[key]
-	if !known {
-		set = newBitmap(len(r.view.nodes))
-		for node := range r.view.nodes {
-			if ask.typ != nil && ask.largest(d, node) >= request.Count {
-				set.add(node)
-			}
-		}
-		r.view.sets[key] = set
-	}
+	set := r.view.largeEnough(key, &ask)
 	r.open.intersect(set)
+	r.shape = append(r.shape, fmt.Sprintf("%s share %d\n", key, request.Share)...)
 	name := "device " + request.Type
 	r.fixed = append(r.fixed, filter{name: name, wanted: ask.wantedKind(), passes: set.has, seen: func(node int) string {
 		if broken != nil {
@@ -197,6 +207,20 @@ func (r *request) askDevice(request *api.DeviceRequest) {
 	r.devices = append(r.devices, ask)
 }
 
+// largeEnough returns the nodes with a group that may be taken and has as many devices as are asked for, working it out at
+// the first call with the key.
+func (v *view) largeEnough(key string, a *deviceAsk) bitmap {
+	if c, ok := v.conditions.get(key); ok {
+		return c.nodes
+	}
+	c := &condition{nodes: newBitmap(len(v.nodes))}
+	for node := range v.nodes {
+		c.nodes.put(node, a.typ != nil && a.largest(v.devices, node) >= a.Count)
+	}
+	v.conditions.put(key, c)
+	return c.nodes
+}
+
 // deviceCondition names what a request asks of a group, in the words of conditionKey.
 func deviceCondition(request *api.DeviceRequest) string {
 	var b strings.Builder
@@ -207,28 +231,27 @@ func deviceCondition(request *api.DeviceRequest) string {
 	return b.String()
 }
 
-// suiting says of each kind whether a request may take it, working it out at the first call with the condition. With a
-// constraint that does not compile it may take none.
-func (d *devices) suiting(condition string, request *api.DeviceRequest) (suits []bool, err error) {
-	matchers := make([]matcher, len(request.Constraints))
-	for i, c := range request.Constraints {
-		if matchers[i], err = newMatcher(c.Operator, c.Value); err != nil {
-			return make([]bool, len(d.kinds)), err
-		}
+// suiting says of each kind whether a request may take it, working it out at the first call with the condition.
+func (d *devices) suiting(condition string, request *api.DeviceRequest) suits {
+	if s, ok := d.suits.get(condition); ok {
+		return s
 	}
-	if suits, ok := d.suits[condition]; ok {
-		return suits, nil
-	}
-	suits = make([]bool, len(d.kinds))
+	s := suits{kinds: make([]bool, len(d.kinds))}
 	for k := range d.kinds {
-		group := d.kinds[k].group
-		suits[k] = group.Type == request.Type
-		for i, c := range request.Constraints {
-			suits[k] = suits[k] && matchers[i](group.Attribute(c.Attribute))
+		s.kinds[k] = d.kinds[k].group.Type == request.Type
+	}
+	for _, c := range request.Constraints {
+		match, err := newMatcher(c.Operator, c.Value)
+		if err != nil {
+			s = suits{make([]bool, len(d.kinds)), err}
+			break
+		}
+		for k := range d.kinds {
+			s.kinds[k] = s.kinds[k] && match(d.kinds[k].group.Attribute(c.Attribute))
 		}
 	}
-	d.suits[condition] = suits
-	return suits, nil
+	d.suits.put(condition, s)
+	return s
 }
 
 // largest is the number of devices of the node's largest group that may be taken.

@@ -31,6 +31,7 @@ func TestSchedulerProperties(t *testing.T) {
 type history struct {
 	world    *scheduler.World
 	versions map[string]uint64
+	memory   scheduler.Memory
 }
 
 var jobNames = []string{"web", "db", "sum"}
@@ -132,6 +133,8 @@ func (h *history) happen(t *rapid.T) {
 			}
 		}
 		w.PutNode(n)
+	case event == 5 && rapid.Bool().Draw(t, "node changes"):
+		h.changeNode(t)
 	case event == 5:
 		w.Quarantine(fmt.Sprintf("n%d", rapid.IntRange(0, 6).Draw(t, "which")), 80)
 	default:
@@ -147,6 +150,47 @@ func (h *history) happen(t *rapid.T) {
 			w.Report(row.ID, phase, failure)
 		}
 	}
+}
+
+// changeNode changes something about a node that is there, but its devices; or takes it away for good.
+func (h *history) changeNode(t *rapid.T) {
+	var nodes []*api.Node
+	for n := range h.world.Nodes() {
+		nodes = append(nodes, n)
+	}
+	if len(nodes) == 0 {
+		return
+	}
+	changed := *rapid.SampledFrom(nodes).Draw(t, "node")
+	other := drawNode(t, 0)
+	switch rapid.IntRange(0, 6).Draw(t, "what") {
+	case 0:
+		changed.Status = other.Status
+	case 1:
+		changed.Ineligible = !changed.Ineligible
+	case 2:
+		changed.Meta = map[string]string{"class": "b"}
+		if other.Meta["class"] == "b" {
+			changed.Meta = nil
+		}
+	case 3:
+		changed.Datacenter = other.Datacenter
+	case 4:
+		changed.Drivers = other.Drivers
+	case 5:
+		changed.Resources = changed.Resources.Add(other.Resources) // what it holds fits still
+	case 6:
+		for _, name := range jobNames {
+			for row := range h.world.Allocations(name) {
+				if row.Node == changed.ID {
+					h.world.Report(row.ID, api.PhaseLost, api.FailureNone)
+				}
+			}
+		}
+		h.world.RemoveNode(changed.ID)
+		return
+	}
+	h.world.PutNode(&changed)
 }
 
 // schedule plans for every job, checks the plan, applies it and checks the world.
@@ -166,6 +210,10 @@ func (h *history) schedule(t *rapid.T) {
 	backwards := []*api.Evaluation{evals[2], evals[1], evals[0]}
 	if again := scheduler.Schedule(h.world, backwards, o); !reflect.DeepEqual(p, again) {
 		t.Fatalf("two plans for one world:\n%s\n%s", text(p), text(again))
+	}
+	o.Memory = &h.memory
+	if warm := scheduler.Schedule(h.world, evals, o); !reflect.DeepEqual(p, warm) {
+		t.Fatalf("what is remembered of earlier plans changes this one:\n%s\n%s", text(p), text(warm))
 	}
 	changes := 0
 	for _, j := range p.Jobs {

@@ -10,12 +10,16 @@ import "cube/api"
 // heap, and the groups are a heap by their best node less their cost. With one spread a placement changes the cost of its
 // own group only; with several, all groups are put in order anew.
 //
-// Most evaluations place one instance. So all is put right when the next one is asked for, and a group is made a heap only
-// then: to find the best node a look at each is enough.
+// Most evaluations place few instances. The first ones are found by looking at what all requests of the shape have in
+// common (ratings), where there is such a thing; and of the rest all is put right when the next one is asked for, since a
+// look at each node is enough to find the best.
 type ranking struct {
 	request *request
 	score   scoring
+	ratings *ratings
+	looks   int // how often the ratings may still be asked
 	spreads []spreadTable
+	made    bool // the groups
 	groups  []group
 	order   []int32 // heap of the groups that have nodes left
 	used    bool    // the first group's best node has been taken or changed since all was in order
@@ -52,6 +56,13 @@ func better(a, b candidate) bool {
 func newRanking(r *request, score scoring, rows []api.AllocationRow) *ranking {
 	k := &ranking{request: r, score: score, spreads: newSpreadTables(r, rows)}
 	k.before = k.betterGroup
+	return k
+}
+
+// make ranks all nodes as they are now.
+func (k *ranking) make() {
+	r := k.request
+	k.made = true
 	if len(k.spreads) == 0 {
 		k.groups = []group{{nodes: r.view.scratch[:0]}} // a batch ranks for one task at a time
 	}
@@ -87,12 +98,15 @@ func newRanking(r *request, score scoring, rows []api.AllocationRow) *ranking {
 		}
 	}
 	heapify(k.order, k.before)
-	return k
 }
 
 func (k *ranking) candidate(node int) candidate {
+	return candidate{k.score(node), k.tie(node), int32(node)}
+}
+
+func (k *ranking) tie(node int) uint64 {
 	v := k.request.view
-	return candidate{k.score(node), uint64(v.counts.job[node])<<48 | mix64(v.hash[node]^k.request.seed)>>16, int32(node)}
+	return uint64(v.counts.job[node])<<48 | mix64(v.hash[node]^k.request.seed)>>16
 }
 
 func (k *ranking) groupKey(key []byte, node int) []byte {
@@ -130,6 +144,21 @@ func (k *ranking) betterGroup(a, b int32) bool {
 // next takes the best node and gives it an instance, with its ports and devices. ok is false when no node can take one.
 func (k *ranking) next() (node int, given grant, ok bool) {
 	r := k.request
+	if k.looks > 0 {
+		k.looks--
+		if node = k.best(); node < 0 {
+			return 0, grant{}, false
+		}
+		if given.ports, ok = r.view.bind(node, r.task.Ports); ok {
+			given.devices = r.claim(node)
+			r.give(node, given)
+			return node, given, true
+		}
+		k.looks = 0 // they know nothing of ports; the groups can do without a node
+	}
+	if !k.made {
+		k.make()
+	}
 	if k.used {
 		k.mend()
 	}

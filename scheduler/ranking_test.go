@@ -126,7 +126,7 @@ func rankedRequest(w *World, job *api.Job, o Options) *ranking {
 	c := &change{batch: &batch{state: w, options: o, view: newView(w, o)}, job: job}
 	r := newRequest(c.view, job, job.Tasks[0])
 	r.count(nil, nil)
-	return newRanking(r, c.algorithm(r), nil)
+	return c.rank(r)
 }
 
 // nextByScan does what next does, with the request and the spread tables of a ranking but none of its heaps.

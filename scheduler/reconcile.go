@@ -183,6 +183,9 @@ func (c *change) same(r *request, version uint64) bool {
 			before := old.Task(r.task.Name)
 			same = before != nil && api.SameInstance(before, r.task)
 		}
+		if r.same == nil {
+			r.same = map[uint64]bool{}
+		}
 		r.same[version] = same
 	}
 	return same
@@ -237,7 +240,7 @@ func (c *change) place(r *request, slots []slot) *api.Explanation {
 // fill places vacant slots until none is left, no node can take one, or the plan is full.
 func (c *change) fill(r *request, slots []slot) (placed int) {
 	r.count(c.rows, c.answer.Placements)
-	ranking := newRanking(r, c.algorithm(r), c.rows)
+	ranking := c.rank(r)
 	for i := range slots {
 		s := &slots[i]
 		if s.state != slotVacant {

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"cube/api"
@@ -10,10 +11,11 @@ import (
 
 // request is one task's wish for nodes.
 type request struct {
-	view *view
-	job  *api.Job
-	task *api.Task
-	seed uint64 // of the order among nodes that are equally good
+	view  *view
+	job   *api.Job
+	task  *api.Task
+	seed  uint64 // of the order among nodes that are equally good
+	shape []byte // what is asked for by fixed filters and of devices
 
 	// A node is asked in this order: the fixed filters, which do not change within a batch and are kept as bitmaps; the
 	// others; resources; dynamic ports, which are looked at only on a node that is chosen.
@@ -42,8 +44,7 @@ type filter struct {
 }
 
 func newRequest(v *view, job *api.Job, t *api.Task) *request {
-	r := &request{view: v, job: job, task: t, seed: hashString(job.Name), stays: newBitmap(len(v.nodes)),
-		same: map[uint64]bool{}}
+	r := &request{view: v, job: job, task: t, seed: hashString(job.Name), stays: newBitmap(len(v.nodes))}
 	for i := range r.stays {
 		r.stays[i] = ^uint64(0)
 	}
@@ -81,8 +82,12 @@ func newRequest(v *view, job *api.Job, t *api.Task) *request {
 
 // fix adds a filter that does not change within a batch. key names its condition among all jobs.
 func (r *request) fix(key, name, wanted string, test func(*api.Node) bool, seen func(*api.Node) string) bitmap {
-	set := r.view.set(key, test)
+	return r.fixSet(key, name, wanted, r.view.set(key, test), seen)
+}
+
+func (r *request) fixSet(key, name, wanted string, set bitmap, seen func(*api.Node) string) bitmap {
 	r.open.intersect(set)
+	r.shape = append(append(r.shape, key...), '\n')
 	r.fixed = append(r.fixed, filter{name: name, wanted: wanted, passes: set.has,
 		seen: func(node int) string { return seen(r.view.nodes[node]) }})
 	return set
@@ -102,14 +107,15 @@ func (r *request) askDatacenter() {
 		return
 	}
 	wanted := strings.Join(r.job.Datacenters, ", ")
-	r.stays.intersect(r.fix("datacenter "+wanted, "datacenter", wanted,
-		func(n *api.Node) bool { return slices.Contains(r.job.Datacenters, n.Datacenter) },
+	datacenters := r.job.Datacenters // not the job itself: the test outlives the batch
+	r.stays.intersect(r.fix(fmt.Sprintf("datacenter %q", datacenters), "datacenter", wanted,
+		func(n *api.Node) bool { return slices.Contains(datacenters, n.Datacenter) },
 		func(n *api.Node) string { return n.Datacenter }))
 }
 
 func (r *request) askDriver() {
 	name := r.task.Driver
-	r.fix("driver "+name, "driver "+name, "detected and healthy",
+	r.fix("driver "+strconv.Quote(name), "driver "+name, "detected and healthy",
 		func(n *api.Node) bool { return n.Drivers[name].Detected && n.Drivers[name].Healthy },
 		func(n *api.Node) string {
 			switch d := n.Drivers[name]; {
@@ -128,8 +134,7 @@ func (r *request) askConstraint(c api.Constraint) {
 	if c.Value != "" {
 		name, wanted = name+" "+c.Value, wanted+" "+c.Value
 	}
-	var broken error
-	test := func(n *api.Node) bool { return false }
+	set, broken := r.view.setWhere(c.Attribute, c.Operator, c.Value)
 	seen := func(n *api.Node) string {
 		if broken != nil {
 			return "the constraint is wrong: " + broken.Error()
@@ -139,12 +144,7 @@ func (r *request) askConstraint(c api.Constraint) {
 		}
 		return "not set"
 	}
-	if match, err := newMatcher(c.Operator, c.Value); err != nil {
-		broken = err
-	} else {
-		test = attributeTest(c.Attribute, match)
-	}
-	r.stays.intersect(r.fix(conditionKey(c.Attribute, c.Operator, c.Value), "constraint "+name, wanted, test, seen))
+	r.stays.intersect(r.fixSet(conditionKey(c.Attribute, c.Operator, c.Value), "constraint "+name, wanted, set, seen))
 }
 
 func attributeTest(attribute string, match matcher) func(*api.Node) bool {
@@ -153,7 +153,9 @@ func attributeTest(attribute string, match matcher) func(*api.Node) bool {
 
 // conditionKey names a condition on an attribute; no two conditions share a key, whatever their texts hold.
 func conditionKey(attribute, operator, operand string) string {
-	return fmt.Sprintf("%q %s %q", attribute, operator, operand)
+	key := make([]byte, 0, len(attribute)+len(operator)+len(operand)+8)
+	key = append(append(append(strconv.AppendQuote(key, attribute), ' '), operator...), ' ')
+	return string(strconv.AppendQuote(key, operand))
 }
 
 func (r *request) askDistinctHosts() {
@@ -207,15 +209,14 @@ func (r *request) kept(node int) {
 // count fills the view's counts with what the task and its job have on each node: by the job's rows, and by what this
 // plan has placed of its other tasks.
 func (r *request) count(rows []api.AllocationRow, placed []api.Placement) {
-	c := r.view.counts
-	clear(c.task)
-	clear(c.job)
-	clear(c.live)
+	c := &r.view.counts
+	c.clear()
 	for i := range rows {
 		row := &rows[i]
-		if !row.Live() || row.NodeOrdinal < 0 {
+		if !row.Live() || row.NodeOrdinal < 0 || row.Task != r.task.Name && row.Desired != api.DesiredRun {
 			continue
 		}
+		c.note(row.NodeOrdinal)
 		if row.Task == r.task.Name {
 			c.live[row.NodeOrdinal]++
 		}
@@ -228,6 +229,7 @@ func (r *request) count(rows []api.AllocationRow, placed []api.Placement) {
 	}
 	for i := range placed {
 		node := r.view.ordinal(placed[i].Node)
+		c.note(node)
 		c.job[node]++
 	}
 }
@@ -236,6 +238,7 @@ func (r *request) count(rows []api.AllocationRow, placed []api.Placement) {
 func (r *request) give(node int, g grant) {
 	v := r.view
 	v.give(node, r.task.Resources, g)
+	v.counts.note(node)
 	v.counts.task[node]++
 	v.counts.job[node]++
 	v.counts.live[node]++

@@ -1,8 +1,23 @@
+// Package scheduler decides what should run where. Schedule is a pure function from a view of the state and a batch of
+// evaluations to a plan: equal arguments give equal plans, on every machine. It reads no clock, draws no numbers, does no
+// I/O and keeps nothing between calls but what a Memory may keep, which saves work and changes no plan.
+//
+// The way of an evaluation through the package:
+//
+//	reconcile   compares a job with its allocations, slot by slot: what to stop, keep, change in place, place
+//	request     one task's wish for nodes: filters, each able to explain itself, over a columnar view of the nodes
+//	score       how much an algorithm likes a node; affinities and spreads are added for every algorithm
+//	ratings     what all requests of one shape think of the nodes, from which the first instances are placed
+//	ranking     the feasible nodes as a heap: the best one is taken, and only what that changed is mended
+//	explain     why what is left over could not be placed
+//
+// DESIGN.md argues for the choices, and against them.
 package scheduler
 
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"math"
 	"runtime"
 	"slices"
@@ -10,6 +25,32 @@ import (
 
 	"cube/api"
 )
+
+// State is the world a plan is made from: an immutable view that answers without error. *fsm.Snapshot satisfies it, and
+// World does for tests and simulations.
+type State interface {
+	// Index is the view's place in the log; it becomes the plan's BaseIndex.
+	Index() uint64
+	// Job returns the version in force, nil if there is no such job.
+	Job(name string) *api.Job
+	// JobVersion returns a kept version, nil if it is gone.
+	JobVersion(name string, version uint64) *api.Job
+	// Nodes yields every node with what is held on it, in the order of node IDs. The position is the node's ordinal. A node
+	// that was yielded is never changed: when something about it does, another *api.Node takes its place.
+	Nodes() iter.Seq2[*api.Node, api.Resources]
+	// DevicesHeld yields the ordinal of every node that has devices, with what is held of each, in thousandths and in the
+	// order of the node's groups and their IDs. The slice is good until the next one.
+	DevicesHeld() iter.Seq2[int, []int16]
+	// JobRows yields the job's allocations that matter to a plan: all that are not terminal, and the newest one of each
+	// slot whatever its phase; by task, slot, ID.
+	JobRows(job string) iter.Seq[api.AllocationRow]
+	// Completed reports whether a batch slot has completed in this version of the job: it is never run again.
+	Completed(job, task string, version uint64, slot uint32) bool
+	// PortHeld reports whether a host port is held on a node, by ordinal.
+	PortHeld(node int, port int) bool
+	// Quarantined reports whether a host port was found taken by something outside Cube not long ago.
+	Quarantined(node int, port int) bool
+}
 
 // Options are what a plan depends on besides the state.
 type Options struct {
@@ -22,6 +63,8 @@ type Options struct {
 	// log entry; 0: no bound. Evaluations that are not reached are left out of the plan; the one that is cut short keeps
 	// the status pending.
 	MaxPlacements int
+	// Memory makes the plan cheaper and changes nothing about it. nil: everything is worked out anew.
+	Memory *Memory
 }
 
 // Schedule answers a batch of evaluations with a plan: by priority, highest first, then by age. Equal arguments give
@@ -49,6 +92,7 @@ func Schedule(s State, evaluations []*api.Evaluation, o Options) *api.Plan {
 			b.plan.Jobs = append(b.plan.Jobs, b.attempt(e))
 		}
 	}
+	o.Memory.keep(b.view)
 	return b.plan
 }
 
@@ -72,7 +116,7 @@ func (b *batch) attempt(e *api.Evaluation) (answer api.JobPlan) {
 		}
 	}()
 	if b.view == nil {
-		b.view = newView(b.state, b.options)
+		b.view = b.options.Memory.take(b.state, b.options)
 		for i := range b.plan.Jobs {
 			for _, p := range b.plan.Jobs[i].Placements {
 				b.view.give(b.view.ordinal(p.Node), p.Held, grant{p.Ports, p.Devices})

@@ -2,29 +2,27 @@ package scheduler
 
 import (
 	"cmp"
-	"math/bits"
 	"slices"
 
 	"cube/api"
 )
 
 // view is the nodes as one batch sees them: a column for each thing that is read for every node, by ordinal, so that a
-// pass over 5,000 nodes reads a few hundred kilobytes in order. It is made once a batch; what the plan gives away is
-// taken off at once, so that later evaluations see it.
+// pass over 5,000 nodes reads a few hundred kilobytes in order. What the plan gives away is taken off at once, so that
+// later evaluations see it. A Memory keeps the view for the next batch, which looks for what has changed since.
 type view struct {
+	fleet
 	state State
 	base  uint64
-	nodes []*api.Node
-	hash  []uint64 // of the node's ID: what makes jobs start at different nodes
 
 	free        []api.Resources // what is left, this plan's placements taken off
 	given       []api.Resources // what this plan gives away
-	perCPU      []float64       // 1 / the node's CPU; 0 if it has none
-	perMemory   []float64
-	cpu, memory []float64         // parts reserved, 0 to 1
+	cpu, memory []float64       // parts reserved, 0 to 1
+	changes     []int32         // nodes that are not as they were, in the order in which they changed
+	ratings     shelf[*ratings]
+
 	taken       map[nodePort]bool // ports this plan gives away
 	portCursor  []int32           // where the search for dynamic ports goes on; 0: not begun
-	sets        map[string]bitmap // what static filters let pass
 	counts      counts            // of the task being placed
 	devices     *devices          // nil if no node has any
 	scratch     []candidate       // room for a ranking
@@ -42,40 +40,134 @@ type counts struct {
 	task []int32 // live and to run
 	job  []int32 // the same, over all tasks of the job
 	live []int32 // of the task: live, even if told to stop
+	some []int32 // the nodes for which one of these is not zero, each once
+}
+
+// note is called before a node's counts are raised, and only if they are.
+func (c *counts) note(node int) {
+	if c.task[node]|c.job[node]|c.live[node] == 0 {
+		c.some = append(c.some, int32(node))
+	}
+}
+
+func (c *counts) clear() {
+	for _, node := range c.some {
+		c.task[node], c.job[node], c.live[node] = 0, 0, 0
+	}
+	c.some = c.some[:0]
+}
+
+// Memory keeps what one call of Schedule worked out about the nodes for the next: above all the columns and the sets of
+// nodes that meet a condition, which change only when nodes do. It never changes a plan, only what it costs. Its size is
+// bounded by the number of nodes. The zero value is empty and ready for use; one call may use it at a time.
+type Memory struct{ view *view }
+
+// take returns the nodes as s has them. The memory is empty until the view is given back, so that one which a panic left
+// half changed is never seen again.
+func (m *Memory) take(s State, o Options) *view {
+	if m == nil || m.view == nil {
+		return newView(s, o)
+	}
+	v := m.view
+	m.view = nil
+	if v.follow(s, o) {
+		return v
+	}
+	return newView(s, o)
+}
+
+// keep takes a view back at the end of a batch.
+func (m *Memory) keep(v *view) {
+	if m == nil || v == nil {
+		return
+	}
+	v.state, v.loadOf = nil, nil // a state holds on to much more than the nodes
+	m.view = v
 }
 
 func newView(s State, o Options) *view {
-	v := &view{state: s, base: s.Index(), lastRotated: -1, loadOf: o.Load, taken: map[nodePort]bool{}, sets: map[string]bitmap{}}
-	any := false
-	for n, held := range s.Nodes() {
-		any = any || len(n.Devices) > 0
+	v := &view{taken: map[nodePort]bool{}, ratings: newShelf[*ratings](maxRatings)}
+	var held []api.Resources
+	for n, h := range s.Nodes() {
 		v.nodes = append(v.nodes, n)
-		v.free = append(v.free, n.Resources.Sub(held))
+		held = append(held, h)
 	}
+	v.fleet = newFleet(v.nodes)
 	size := len(v.nodes)
-	v.hash = make([]uint64, size)
+	v.free = make([]api.Resources, size)
 	v.given = make([]api.Resources, size)
 	v.scratch = make([]candidate, size)
 	v.portCursor = make([]int32, size)
-	floats := make([]float64, 4*size)
-	v.perCPU, v.perMemory, v.cpu, v.memory = floats[:size], floats[size:2*size], floats[2*size:3*size], floats[3*size:]
+	floats := make([]float64, 2*size)
+	v.cpu, v.memory = floats[:size], floats[size:]
 	ints := make([]int32, 3*size)
-	v.counts = counts{ints[:size], ints[size : 2*size], ints[2*size:]}
-	for i, n := range v.nodes {
-		v.hash[i] = hashString(n.ID)
-		v.perCPU[i] = inverse(n.Resources.CPU)
-		v.perMemory[i] = inverse(n.Resources.Memory)
+	v.counts = counts{task: ints[:size], job: ints[size : 2*size], live: ints[2*size:]}
+	for i := range v.nodes {
+		v.free[i] = v.total[i].Sub(held[i])
 		v.reckon(i)
 	}
-	if any {
+	if slices.ContainsFunc(v.nodes, func(n *api.Node) bool { return len(n.Devices) > 0 }) {
 		v.devices = newDevices(v.nodes, s.DevicesHeld())
 	}
+	v.begin(s, o)
 	return v
+}
+
+// begin forgets what was of the last batch.
+func (v *view) begin(s State, o Options) {
+	v.state, v.base, v.loadOf = s, s.Index(), o.Load
+	v.lastRotated = -1
+	v.measured, v.opportunity = nil, nil
+	clear(v.taken)
+	clear(v.given)
+	clear(v.portCursor)
+	v.counts.clear()
+	if v.devices != nil {
+		v.devices.outlook = nil
+	}
+	v.ratings.keep(func(r *ratings) bool { return r.lasting })
+	if len(v.changes) > len(v.nodes) { // whoever has to follow so many does better to look at all
+		v.changes = v.changes[:0]
+		v.ratings.keep(func(*ratings) bool { return false })
+	}
+}
+
+// follow begins a new batch on a later state (or any other). It returns false if it cannot: nodes have come or gone, or
+// something about them has changed that it is simpler to look at anew.
+func (v *view) follow(s State, o Options) bool {
+	i := 0
+	for n, held := range s.Nodes() {
+		if i == len(v.nodes) {
+			return false
+		}
+		fresh := v.nodes[i] != n
+		if fresh && !v.replace(i, n) {
+			return false
+		}
+		if free := v.total[i].Sub(held); fresh || free != v.free[i] {
+			v.free[i] = free
+			v.reckon(i)
+			v.changes = append(v.changes, int32(i))
+		}
+		i++
+	}
+	if i < len(v.nodes) {
+		return false
+	}
+	if v.devices != nil {
+		for node, held := range s.DevicesHeld() {
+			if v.devices.hold(node, held) {
+				v.changes = append(v.changes, int32(node))
+			}
+		}
+	}
+	v.begin(s, o)
+	return true
 }
 
 // reckon works out what follows from the node's free resources.
 func (v *view) reckon(node int) {
-	total, free := v.nodes[node].Resources, v.free[node]
+	total, free := &v.total[node], &v.free[node]
 	v.cpu[node] = float64(total.CPU-free.CPU) * v.perCPU[node]
 	v.memory[node] = float64(total.Memory-free.Memory) * v.perMemory[node]
 }
@@ -103,70 +195,11 @@ func (v *view) give(node int, held api.Resources, g grant) {
 	if v.devices != nil && v.devices.outlook != nil {
 		v.devices.outlook.changed(node)
 	}
+	v.changes = append(v.changes, int32(node))
 }
 
 // ordinal finds a node by ID. The state yields nodes in the order of their IDs.
 func (v *view) ordinal(id string) int {
 	i, _ := slices.BinarySearchFunc(v.nodes, id, func(n *api.Node, id string) int { return cmp.Compare(n.ID, id) })
 	return i
-}
-
-// set returns the nodes that meet a condition which does not change within a batch, working it out at the first call
-// with the key.
-func (v *view) set(key string, test func(*api.Node) bool) bitmap {
-	if b, ok := v.sets[key]; ok {
-		return b
-	}
-	b := newBitmap(len(v.nodes))
-	for i, n := range v.nodes {
-		if test(n) {
-			b.add(i)
-		}
-	}
-	v.sets[key] = b
-	return b
-}
-
-func inverse(total int64) float64 {
-	if total <= 0 {
-		return 0
-	}
-	return 1 / float64(total)
-}
-
-// bitmap is a set of nodes.
-type bitmap []uint64
-
-func newBitmap(size int) bitmap { return make(bitmap, (size+63)/64) }
-func (b bitmap) add(i int)      { b[i>>6] |= 1 << (i & 63) }
-func (b bitmap) has(i int) bool { return b[i>>6]>>(i&63)&1 != 0 }
-func (b bitmap) intersect(other bitmap) {
-	for i := range b {
-		b[i] &= other[i]
-	}
-}
-
-// each calls f with every member, in order.
-func (b bitmap) each(f func(i int)) {
-	for w, word := range b {
-		for ; word != 0; word &= word - 1 {
-			f(w<<6 + bits.TrailingZeros64(word))
-		}
-	}
-}
-
-// hashString is FNV-1a (Fowler, Noll, Vo), finished by mix64: the same on every machine and in every version of Go.
-func hashString(s string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := 0; i < len(s); i++ {
-		h = (h ^ uint64(s[i])) * 1099511628211
-	}
-	return mix64(h)
-}
-
-// mix64 is the finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit reaches every output bit.
-func mix64(h uint64) uint64 {
-	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
-	h = (h ^ h>>27) * 0x94d049bb133111eb
-	return h ^ h>>31
 }
