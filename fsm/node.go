@@ -245,7 +245,8 @@ func (t *tables) liveOn(node uint32) []allocation {
 	return out
 }
 
-// Nodes yields every node with what is held on it, by node ID. The position is the node's ordinal.
+// Nodes yields every node with what is held on it, by node ID. The position is the node's ordinal. Snapshots share a node
+// until something about it changes, what is held on it apart: then the later ones have another *api.Node.
 func (s *Snapshot) Nodes() iter.Seq2[*api.Node, api.Resources] {
 	return func(yield func(*api.Node, api.Resources) bool) {
 		s.nodes.rows.Scan(func(n nodeRow) bool { return yield(n.node, n.held) })
