@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// batchEvaluations and batchChanges bound one plan: enough that the view of the nodes, which is built once a plan,
+	// batchEvaluations and batchChanges bound one plan: enough that the view of the nodes, which is looked through once a plan,
 	// costs little of it, and few enough that a small job does not wait long behind a large one.
 	batchEvaluations = 1000
 	batchChanges     = 16_000
@@ -39,7 +39,8 @@ type scheduling struct {
 	measured  func(took time.Duration, placed, rejected int)
 	logger    hclog.Logger
 
-	pace pacer
+	pace   pacer
+	memory scheduler.Memory // what the next plan need not look up again
 }
 
 // run ends when ctx does or a plan cannot be written. The state wakes it when something is runnable.
@@ -85,6 +86,7 @@ func (s *scheduling) round(snapshot *fsm.Snapshot, evaluations []*api.Evaluation
 	began := time.Now()
 	o := options(s.algorithm, s.loads())
 	o.MaxPlacements = batchChanges
+	o.Memory = &s.memory
 	plan := scheduler.Schedule(snapshot, evaluations, o)
 	s.warn(plan, snapshot)
 	var entries []pending
