@@ -1,12 +1,129 @@
 package api
 
-import "context"
+import (
+	"context"
+	"strings"
+	"time"
+)
 
 // Foresight is what would happen, and why things are as they are. Nothing is written: the real scheduler is asked, on the
 // real state with what is supposed drawn over it.
 type Foresight interface {
 	// PlanJobs says what registering the submission would change.
 	PlanJobs(ctx context.Context, s Submission) (*Forecast, error)
+	// ExplainJob says where the instances of a job are and why, and of every node whether it could take one more.
+	ExplainJob(ctx context.Context, name string) (*JobDiagnosis, error)
+}
+
+// MaxExplained is how many instances of a task a diagnosis lists at most, those that do not run first.
+const MaxExplained = 100
+
+// JobDiagnosis is why a job's instances are where they are, or nowhere. What it says of nodes holds for now: what they were
+// like when an instance was placed is not kept.
+type JobDiagnosis struct {
+	Job        string
+	Summary    JobSummary
+	Evaluation *EvaluationView `json:",omitempty"` // the newest one
+	Tasks      []TaskDiagnosis `json:",omitempty"` // by name; none if the job is stopped
+	Index      uint64
+}
+
+// TaskDiagnosis is that of one task.
+type TaskDiagnosis struct {
+	Task      string
+	Wanted    int
+	Algorithm string
+	Filters   []string         // what each node is asked, in order
+	Nodes     []NodeDiagnosis  // by ID
+	Nearest   int              // the place in Nodes of the one that has least against it; -1 if one fits, or there are none
+	Instances []InstanceReason `json:",omitempty"`
+	More      int              `json:",omitempty"` // instances that are not listed
+}
+
+// NodeDiagnosis is whether a node could take one more instance of a task.
+type NodeDiagnosis struct {
+	ID, Name  string
+	Instances int             // of the task, that it has
+	Failures  []FilterFailure `json:",omitempty"` // all that speaks against it
+	Score     *Score          `json:",omitempty"` // nil if anything does
+}
+
+// FilterFailure is one filter that a node does not pass.
+type FilterFailure struct {
+	Filter  string // as in FilterCount
+	Wanted  string
+	Seen    string
+	Missing string `json:",omitempty"` // of an amount: how much there is too little
+}
+
+// Score is how well an instance would do on a node; more is better. Scores of different algorithms do not compare.
+type Score struct {
+	Total     float64
+	Algorithm float64 // the algorithm's own part
+	Affinity  float64 `json:",omitempty"`
+	Spread    float64 `json:",omitempty"` // 0 or less: what the task's spreads have against it
+}
+
+// InstanceReason is why an instance is where it is: the reason the scheduler had to look at its job when it placed it.
+type InstanceReason struct {
+	Name       string
+	Allocation string
+	Node       string // name
+	JobVersion uint64
+	Desired    Desired
+	Phase      Phase
+	At         time.Time // placed
+	Evaluation string
+	Cause      string `json:",omitempty"` // of the evaluation; "" if that is no longer kept
+	CauseNode  string `json:",omitempty"` // name of the node that gave it
+	Replaces   string `json:",omitempty"` // the allocation it succeeds
+}
+
+// Remedy says what would let the node take an instance, as the end of a sentence that begins with its name, such as
+//
+//	would take it with 256 MiB less memory and without the constraint attr.class = edge
+//
+// "" if nothing speaks against it.
+func (d *NodeDiagnosis) Remedy() string {
+	var with, without, should []string
+	for _, f := range d.Failures {
+		kind, what, _ := strings.Cut(f.Filter, " ")
+		switch {
+		case kind == "ready":
+			should = append(should, "it were ready")
+		case kind == "driver":
+			should = append(should, "its "+what+" driver worked")
+		case kind == "datacenter":
+			should = append(should, "datacenter "+f.Seen+" were allowed")
+		case f.Missing != "" && kind == "cpu":
+			with = append(with, f.Missing+" less CPU")
+		case f.Missing != "" && kind == "dynamic":
+			with = append(with, f.Missing+" fewer "+f.Filter)
+		case f.Missing != "":
+			with = append(with, f.Missing+" less "+f.Filter)
+		case kind == "constraint":
+			without = append(without, "the constraint "+what)
+		case kind == "port":
+			without = append(without, "static port "+what)
+		case kind == "device":
+			without = append(without, "its "+strings.TrimSuffix(what, " free"))
+		default:
+			without = append(without, f.Filter)
+		}
+	}
+	var parts []string
+	for _, p := range []struct {
+		word string
+		list []string
+	}{{"with ", with}, {"without ", without}, {"if ", should}} {
+		if len(p.list) > 0 {
+			parts = append(parts, p.word+strings.Join(p.list, " and "))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "would take it " + strings.Join(parts, ", ")
 }
 
 // Forecast is what a submission would do.

@@ -37,6 +37,7 @@ type fakeCluster struct {
 	submitted api.Submission // the latest
 	asks      any            // the latest request to change a job
 	forecast  *api.Forecast
+	diagnosis *api.JobDiagnosis
 	history   []*api.Revision
 	left      bool
 	snapshot  []byte
@@ -229,6 +230,13 @@ func (c *fakeCluster) PlanJobs(_ context.Context, s api.Submission) (*api.Foreca
 	}
 	c.do(func() { c.submitted = s })
 	return c.forecast, nil
+}
+
+func (c *fakeCluster) ExplainJob(_ context.Context, name string) (*api.JobDiagnosis, error) {
+	if c.diagnosis == nil || c.diagnosis.Job != name {
+		return nil, api.Errorf(api.CodeNotFound, "there is no job %q", name)
+	}
+	return c.diagnosis, c.begin("ExplainJob", api.Query{})
 }
 
 func (c *fakeCluster) JobHistory(_ context.Context, name string, q api.Query) ([]*api.Revision, api.ReadMeta, error) {

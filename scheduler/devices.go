@@ -200,7 +200,7 @@ func (r *request) askDevice(request *api.DeviceRequest) {
 		}
 		return ask.seenKind(r.view.nodes[node])
 	}})
-	r.others = append(r.others, filter{name: name + " free", wanted: ask.wantedRoom(),
+	r.others = append(r.others, filter{name: name + " free", wanted: ask.wantedRoom(), given: set.has,
 		passes: func(node int) bool { return ask.fits(d, node) },
 		seen:   func(node int) string { return ask.seenRoom(d, node) },
 		amount: func(node int) (int64, int64) { return ask.amount(d, node) }})

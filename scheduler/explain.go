@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -39,33 +40,40 @@ func (f *refusal) short() float64 {
 
 // refusal says why the node cannot take an instance now; ok is false if it can.
 func (r *request) refusal(node int) (f refusal, ok bool) {
-	rank := 0
-	for _, filters := range [2][]filter{r.fixed, r.others} {
-		for i := range filters {
-			if f := &filters[i]; !f.passes(node) {
-				ask, free := int64(1), int64(0)
-				if f.amount != nil {
-					ask, free = f.amount(node)
+	for f := range r.objections(node) {
+		return f, true
+	}
+	return refusal{}, false
+}
+
+// objections yields all that speaks against the node now, in the order in which it is asked.
+func (r *request) objections(node int) iter.Seq[refusal] {
+	return func(yield func(refusal) bool) {
+		rank := 0
+		for _, filters := range [2][]filter{r.fixed, r.others} {
+			for i := range filters {
+				if f := &filters[i]; (f.given == nil || f.given(node)) && !f.passes(node) {
+					ask, free := int64(1), int64(0)
+					if f.amount != nil {
+						ask, free = f.amount(node)
+					}
+					if !yield(refusal{rank: rank, filter: f.name, wanted: f.wanted, seen: f.seen(node), ask: ask, free: free}) {
+						return
+					}
 				}
-				return refusal{rank: rank, filter: f.name, wanted: f.wanted, seen: f.seen(node), ask: ask, free: free}, true
+				rank++
 			}
-			rank++
+		}
+		ask, free := r.task.Resources, r.view.free[node]
+		if ask.CPU > free.CPU && !yield(amountRefusal(rank, "cpu", ask.CPU, free.CPU, api.FormatCPU)) ||
+			ask.Memory > free.Memory && !yield(amountRefusal(rank+1, "memory", ask.Memory, free.Memory, api.FormatMiB)) ||
+			ask.Disk > free.Disk && !yield(amountRefusal(rank+2, "disk", ask.Disk, free.Disk, api.FormatMiB)) {
+			return
+		}
+		if ports := r.view.freeDynamicPorts(node, r.task.Ports, r.dynamic); ports < r.dynamic {
+			yield(amountRefusal(rank+3, "dynamic ports", int64(r.dynamic), int64(ports), formatCount))
 		}
 	}
-	ask, free := r.task.Resources, r.view.free[node]
-	switch {
-	case ask.CPU > free.CPU:
-		return amountRefusal(rank, "cpu", ask.CPU, free.CPU, api.FormatCPU), true
-	case ask.Memory > free.Memory:
-		return amountRefusal(rank+1, "memory", ask.Memory, free.Memory, api.FormatMiB), true
-	case ask.Disk > free.Disk:
-		return amountRefusal(rank+2, "disk", ask.Disk, free.Disk, api.FormatMiB), true
-	}
-	ports := r.view.freeDynamicPorts(node, r.task.Ports, r.dynamic)
-	if ports >= r.dynamic {
-		return refusal{}, false
-	}
-	return amountRefusal(rank+3, "dynamic ports", int64(r.dynamic), int64(ports), formatCount), true
 }
 
 func amountRefusal(rank int, filter string, ask, free int64, format func(int64) string) refusal {
@@ -179,6 +187,83 @@ func filterCounts(ordered []*refusals) []api.FilterCount {
 		if i == maxFilters-1 && len(ordered) > maxFilters {
 			out = append(out, api.FilterCount{Filter: "other filters"})
 		}
+	}
+	return out
+}
+
+// Diagnose says of every node whether it could take one more instance of a task now: all that speaks against it, or how
+// well it would do. The filters and scores are those that Schedule decides by. The job is one that s holds, not stopped.
+func Diagnose(s State, job *api.Job, task string, o Options) api.TaskDiagnosis {
+	c := &change{batch: &batch{state: s, options: o, view: newView(s, o)}, job: job}
+	for row := range s.JobRows(job.Name) {
+		c.rows = append(c.rows, row)
+	}
+	t := job.Task(task)
+	r := newRequest(c.view, job, t)
+	r.count(c.rows, nil)
+	d := api.TaskDiagnosis{Task: task, Wanted: t.Count, Algorithm: c.algorithmName(), Filters: r.filterNames()}
+	base, spreads := c.base(r), newSpreadTables(r, c.rows)
+	score := r.withAffinities(base)
+	for node, n := range c.view.nodes {
+		nd := api.NodeDiagnosis{ID: n.ID, Name: n.Name, Instances: int(c.view.counts.task[node])}
+		for f := range r.objections(node) {
+			nd.Failures = append(nd.Failures, f.failure())
+		}
+		if len(nd.Failures) == 0 {
+			own, wished, crowd := base(node), score(node), 0.0
+			for i := range spreads {
+				crowd += spreads[i].cost(spreads[i].of[node])
+			}
+			nd.Score = &api.Score{Total: wished - crowd, Algorithm: own, Affinity: wished - own, Spread: -crowd}
+		}
+		d.Nodes = append(d.Nodes, nd)
+	}
+	d.Nearest = r.nearest(d.Nodes)
+	return d
+}
+
+// nearest returns the place of the node that has least against it, -1 if one fits or there is none: the fewest objections,
+// of these the fewest that are not about amounts, of these the least that is missing.
+func (r *request) nearest(nodes []api.NodeDiagnosis) int {
+	best, bestRank := -1, [3]float64{}
+	for node := range nodes {
+		rank := [3]float64{}
+		for f := range r.objections(node) {
+			rank[0]++
+			rank[2] += f.short()
+			if f.format == nil {
+				rank[1]++
+			}
+		}
+		if rank[0] == 0 {
+			return -1
+		}
+		if best < 0 || slices.Compare(rank[:], bestRank[:]) < 0 {
+			best, bestRank = node, rank
+		}
+	}
+	return best
+}
+
+// filterNames lists what a node is asked, in order.
+func (r *request) filterNames() []string {
+	var names []string
+	for _, filters := range [2][]filter{r.fixed, r.others} {
+		for i := range filters {
+			names = append(names, filters[i].name)
+		}
+	}
+	names = append(names, "cpu", "memory", "disk")
+	if r.dynamic > 0 {
+		names = append(names, "dynamic ports")
+	}
+	return names
+}
+
+func (f *refusal) failure() api.FilterFailure {
+	out := api.FilterFailure{Filter: f.filter, Wanted: f.wanted, Seen: f.seen}
+	if f.format != nil {
+		out.Wanted, out.Seen, out.Missing = f.format(f.ask), f.format(f.free)+" free", f.format(f.ask-f.free)
 	}
 	return out
 }

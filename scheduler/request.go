@@ -38,6 +38,7 @@ type request struct {
 type filter struct {
 	name   string // "datacenter", "constraint attr.class = edge", "port 80"
 	wanted string
+	given  func(node int) bool // whether the question makes sense for the node: another filter speaks if not; nil: always
 	passes func(node int) bool
 	seen   func(node int) string            // what the node has instead
 	amount func(node int) (ask, free int64) // how near the node is to passing; nil: it either does or does not

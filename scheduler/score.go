@@ -23,24 +23,28 @@ const (
 type scoring func(node int) float64
 
 // algorithm returns the scoring that the job, or else the batch, asks for, affinities included.
-func (c *change) algorithm(r *request) scoring {
-	var base scoring
-	switch cmp.Or(c.job.Scheduler, c.options.Algorithm, api.AlgorithmBinpack) {
+func (c *change) algorithm(r *request) scoring { return r.withAffinities(c.base(r)) }
+
+func (c *change) algorithmName() string {
+	return cmp.Or(c.job.Scheduler, c.options.Algorithm, api.AlgorithmBinpack)
+}
+
+// base is the algorithm's own scoring.
+func (c *change) base(r *request) scoring {
+	switch c.algorithmName() {
 	case api.AlgorithmSpread:
-		base = r.spreadOut
+		return r.spreadOut
 	case api.AlgorithmEPVM:
-		base = r.marginalCost()
+		return r.marginalCost()
 	case api.AlgorithmGreedy:
-		base = r.leastLoaded()
+		return r.leastLoaded()
 	case api.AlgorithmRoundRobin:
-		base = r.nextInTurn(c.rows)
-	default:
-		base = r.bestFit
-		if r.view.devices != nil {
-			base = r.keepProspects()
-		}
+		return r.nextInTurn(c.rows)
 	}
-	return r.withAffinities(base)
+	if r.view.devices != nil {
+		return r.keepProspects()
+	}
+	return r.bestFit
 }
 
 // bestFit prefers the node that is fullest afterwards, CPU and memory counting alike. It shies away from nodes that hold

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"cube/api"
@@ -43,4 +45,63 @@ func (s *Server) PlanJobs(ctx context.Context, sub api.Submission) (*api.Forecas
 	return foresee(ctx, s, func(snapshot *fsm.Snapshot, o scheduler.Options) (*api.Forecast, error) {
 		return whatif.Plan(snapshot, jobs, o), nil
 	})
+}
+
+// ExplainJob implements api.Foresight.
+func (s *Server) ExplainJob(ctx context.Context, name string) (*api.JobDiagnosis, error) {
+	return foresee(ctx, s, func(snapshot *fsm.Snapshot, o scheduler.Options) (*api.JobDiagnosis, error) {
+		job := snapshot.Job(name)
+		if job == nil {
+			return nil, api.Errorf(api.CodeNotFound, "there is no job %.80q", name)
+		}
+		d := &api.JobDiagnosis{Job: name, Summary: snapshot.Summary(name), Index: snapshot.Index()}
+		if all := snapshot.JobEvaluations(name); len(all) > 0 {
+			d.Evaluation = newest(all).View(snapshot.Text())
+		}
+		if job.Stopped {
+			return d, nil
+		}
+		for _, t := range job.Tasks {
+			of := scheduler.Diagnose(snapshot, job, t.Name, o)
+			of.Instances, of.More = reasons(snapshot, name, t.Name)
+			d.Tasks = append(d.Tasks, of)
+		}
+		return d, nil
+	})
+}
+
+// reasons says why the live instances of a task are where they are, and how many are left out: of those that run, what is
+// beyond the bound.
+func reasons(snapshot *fsm.Snapshot, job, task string) (out []api.InstanceReason, more int) {
+	var rows []api.AllocationRow
+	for row := range snapshot.JobRows(job) {
+		if row.Task == task && row.Live() {
+			rows = append(rows, row)
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b api.AllocationRow) int { return cmp.Compare(settled(a), settled(b)) })
+	for _, row := range rows[:min(len(rows), api.MaxExplained)] {
+		a, ok := snapshot.Allocation(row.ID)
+		if !ok {
+			continue
+		}
+		r := api.InstanceReason{Name: a.Name, Allocation: a.ID, Node: a.NodeName, JobVersion: a.JobVersion, Desired: a.Desired, Phase: a.Phase,
+			At: a.CreatedAt, Evaluation: a.Evaluation, Replaces: a.Replaces}
+		if e := snapshot.Evaluation(row.Evaluation); e != nil {
+			r.Cause, r.CauseNode = e.Cause, e.Node
+			if n := snapshot.Node(e.Node); n != nil {
+				r.CauseNode = n.Name
+			}
+		}
+		out = append(out, r)
+	}
+	return out, len(rows) - len(out)
+}
+
+// settled orders instances by how little there is to say of them.
+func settled(row api.AllocationRow) int {
+	if row.Phase == api.PhaseRunning && row.Desired == api.DesiredRun {
+		return 1
+	}
+	return 0
 }

@@ -58,6 +58,14 @@ func TestAPlanSaysWhatARegistrationWouldDo(t *testing.T) {
 		if strings.Contains(string(text), "hush") || strings.Contains(string(text), "other") || !strings.Contains(string(text), "KEY") {
 			t.Errorf("the plan shows a secret, or not that it changes: %s", text)
 		}
+		why, err := m.ExplainJob(ctx, "web")
+		if err != nil || len(why.Tasks) != 1 || why.Tasks[0].Nearest != -1 || why.Tasks[0].Nodes[0].Score == nil {
+			t.Fatalf("explained %+v, %v", why, err)
+		}
+		if r := why.Tasks[0].Instances; len(r) != 1 || r[0].Node != "node-1" || r[0].Cause != api.CauseRegister || r[0].Evaluation == "" {
+			t.Errorf("the instances: %+v", r)
+		}
+		wantCode(t, second(m.ExplainJob(ctx, "nobody")), api.CodeNotFound)
 		_, err = m.PlanJobs(ctx, api.Submission{Source: `task "web" { imag = "x" }`})
 		wantCode(t, err, api.CodeInvalid)
 	})

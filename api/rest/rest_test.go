@@ -46,6 +46,9 @@ func (e *echo) PlanJobs(_ context.Context, s api.Submission) (*api.Forecast, err
 	return &api.Forecast{CheckIndex: 12, Jobs: []api.JobForecast{{Name: "web", Diff: &api.Diff{Kind: api.DiffAdded, Block: "job"},
 		Tasks: []api.TaskForecast{{Task: "web", Effect: api.EffectCreate, Place: 2, Nodes: []api.NodeCount{{Node: "n1", Count: 2}}}}}}}, e.err
 }
+func (e *echo) ExplainJob(_ context.Context, name string) (*api.JobDiagnosis, error) {
+	return &api.JobDiagnosis{Job: name, Tasks: []api.TaskDiagnosis{{Task: "web", Nearest: -1, Nodes: []api.NodeDiagnosis{{Name: "n1", Score: &api.Score{Total: 0.5, Spread: -1}}}}}}, e.err
+}
 func (e *echo) JobHistory(_ context.Context, name string, q api.Query) ([]*api.Revision, api.ReadMeta, error) {
 	return []*api.Revision{{Job: &api.Job{Name: name, Tags: []string{"good"}}, Diff: &api.Diff{Kind: api.DiffEdited, Block: "job"}}}, e.meta(q), e.err
 }
@@ -291,6 +294,14 @@ func TestForesightRoutes(t *testing.T) {
 	got, err := c.PlanJobs(t.Context(), api.Submission{Source: "x"})
 	if err != nil || !cmp.Equal(direct.sent, e.sent) || !cmp.Equal(want, got) {
 		t.Errorf("%v: %+v arrived, %s came back", err, e.sent, cmp.Diff(want, got))
+	}
+	wantWhy, _ := direct.ExplainJob(t.Context(), "a/b")
+	if why, err := c.ExplainJob(t.Context(), "a/b"); err != nil || !cmp.Equal(wantWhy, why) {
+		t.Errorf("%v: %s came back", err, cmp.Diff(wantWhy, why))
+	}
+	e.err = api.Errorf(api.CodeNotFound, "there is no job")
+	if _, err := c.ExplainJob(t.Context(), "web"); api.CodeOf(err) != api.CodeNotFound {
+		t.Errorf("an error came back as %v", err)
 	}
 }
 
