@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -68,6 +69,12 @@ func drawShapes(t *rapid.T, devices bool) (shapes []*api.Task) {
 			task.Devices = []api.DeviceRequest{{Type: "gpu", Count: 1, Share: rapid.SampledFrom([]int{400, 1000}).Draw(t, "share")}}
 		}
 		shapes = append(shapes, task)
+	}
+	if first := shapes[0]; len(first.Affinities) > 0 && rapid.Bool().Draw(t, "twins") {
+		twin := *first // they differ in nothing but how much they wish it
+		twin.Affinities = slices.Clone(first.Affinities)
+		twin.Affinities[0].Weight = -twin.Affinities[0].Weight
+		shapes[1] = &twin
 	}
 	return shapes
 }
