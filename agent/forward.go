@@ -170,7 +170,7 @@ func (f *forwarder) forward(w http.ResponseWriter, r *http.Request, rt http.Roun
 	if body.replayable && api.Code(resp.Header.Get(rest.HeaderCode)) == api.CodeNotLeader {
 		return false
 	}
-	copyAnswer(w, resp)
+	copyAnswer(w, r, resp)
 	return true
 }
 
@@ -182,11 +182,20 @@ func outgoing(r *http.Request, body io.ReadCloser) *http.Request {
 	for _, h := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
 		out.Header.Del(h)
 	}
+	if protocol, ok := rest.Switching(r); ok {
+		out.Header.Set("Connection", "Upgrade")
+		out.Header.Set("Upgrade", protocol)
+	}
 	return out
 }
 
-// copyAnswer passes an answer on, each piece as it comes, so that logs and long polls flow.
-func copyAnswer(w http.ResponseWriter, resp *http.Response) {
+// copyAnswer passes the answer to r on, each piece as it comes, so that logs and long polls flow, and both ways where the
+// connection is switched over.
+func copyAnswer(w http.ResponseWriter, r *http.Request, resp *http.Response) {
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		rest.SwitchOver(w, r, resp)
+		return
+	}
 	for k, v := range resp.Header {
 		w.Header()[k] = v
 	}
@@ -335,6 +344,6 @@ func (p *proxy) forward(w http.ResponseWriter, r *http.Request, rt http.RoundTri
 		return true
 	}
 	defer resp.Body.Close()
-	copyAnswer(w, resp)
+	copyAnswer(w, r, resp)
 	return true
 }

@@ -186,6 +186,6 @@ func relay(s serverSide) http.HandlerFunc {
 			return
 		}
 		defer resp.Body.Close()
-		copyAnswer(w, resp)
+		copyAnswer(w, r, resp)
 	}
 }

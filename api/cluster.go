@@ -78,6 +78,10 @@ type Allocations interface {
 	StopAllocation(ctx context.Context, id string, w WriteMeta) (*EvaluationView, error)
 	// Logs streams an allocation's output as plain bytes, lines unbroken. The caller closes it.
 	Logs(ctx context.Context, id string, r LogRequest) (io.ReadCloser, error)
+	// Exec runs a command beside a running instance and returns the connection to it, which package attach speaks. An
+	// instance that does not run is CodeConflict. The command ends when the connection is closed, which the caller does,
+	// or ctx ends.
+	Exec(ctx context.Context, id string, r ExecRequest) (io.ReadWriteCloser, error)
 }
 
 // Evaluations are the reads of evaluations.

@@ -10,6 +10,8 @@ type Worker interface {
 	// Ping answers at once; it proves that the process behind the session lives.
 	Ping(ctx context.Context) error
 	Logs(ctx context.Context, allocation ID, r LogRequest) (io.ReadCloser, error)
+	// Exec runs a command; see Allocations.
+	Exec(ctx context.Context, allocation ID, r ExecRequest) (io.ReadWriteCloser, error)
 	// Stats measures now.
 	Stats(ctx context.Context) (*NodeLoad, error)
 }

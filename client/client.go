@@ -34,6 +34,8 @@ type Client struct {
 	total      api.Resources
 	node       atomic.Pointer[api.Node] // what the node says of itself now; a new one with each change
 
+	execs execs
+
 	mu      sync.Mutex // guards what follows
 	owned   driver.Owner
 	drivers []driver.Driver
@@ -59,6 +61,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Logger = hclog.NewNullLogger()
 	}
 	c := &Client{cfg: cfg, log: cfg.Logger, incarnation: rand.Uint64(), left: &saved{}}
+	c.execs.places = make(chan struct{}, maxExecs)
 	if err := c.open(); err != nil {
 		return nil, err
 	}
@@ -179,6 +182,7 @@ func (c *Client) Run(ctx context.Context) (err error) {
 		// and only then is the state written for the last time and the lock given back.
 		endRun()
 		running.Wait()
+		c.execs.running.Wait() // their sessions have ended
 		err = errors.Join(err, c.closeDrivers())
 		endSave()
 		saving.Wait()

@@ -3,9 +3,11 @@ package client
 import (
 	"context"
 	"io"
+	"net"
 	"sync"
 
 	"cube/api"
+	"cube/api/attach"
 	"cube/client/driver"
 )
 
@@ -48,12 +50,13 @@ func (c *Client) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) 
 
 // glimpse is what others than the runner may know of an allocation.
 type glimpse struct {
-	text    string
-	driver  driver.Driver // nil: not on this node
-	started int64         // when the latest instance did, Unix milliseconds
-	ended   bool          // terminal
-	quiet   bool          // between two instances: the former one is removed
-	changed chan struct{} // closed when there is something new to see
+	text     string
+	driver   driver.Driver // nil: not on this node
+	instance driver.Handle // the one that runs or may run; zero: none
+	started  int64         // when the latest instance did, Unix milliseconds
+	ended    bool          // terminal
+	quiet    bool          // between two instances: the former one is removed
+	changed  chan struct{} // closed when there is something new to see
 }
 
 // look asks the runner for an allocation.
@@ -67,6 +70,9 @@ func (r *runner) look(ctx context.Context, id api.ID) (g glimpse, err error) {
 		}
 		found = true
 		g.started, g.ended = a.Status.StartedAt, a.Stage == stageDone
+		if a.Stage == stageRun {
+			g.instance = a.Run
+		}
 		g.quiet = a.Stage == stageWait && len(a.Old) == 0
 		if d := r.drivers[a.Driver]; d != nil {
 			g.driver = d.Driver
@@ -195,4 +201,59 @@ func (l *logFollower) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.now.Close()
+}
+
+// maxExecs is how many commands people may have run on a node at a time. Each holds a few hundred KiB and some
+// connections; who needs more has written a loop.
+const maxExecs = 64
+
+// execs are the commands that people have run now.
+type execs struct {
+	places  chan struct{}  // holds one for each
+	running sync.WaitGroup // of their goroutines
+}
+
+// any reports whether there is one. While there is the node does not leave a server of its own accord: the connection to the
+// command would break with the session.
+func (e *execs) any() bool { return len(e.places) > 0 }
+
+// Exec runs a command beside an instance of this node; see api.Allocations. What happens to the instance is none of its
+// doing: nothing is reported, and no policy is asked.
+func (c *Client) Exec(ctx context.Context, allocation api.ID, r api.ExecRequest) (io.ReadWriteCloser, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	g, err := c.runner.look(ctx, allocation)
+	switch {
+	case err != nil:
+		return nil, err
+	case g.driver == nil:
+		return nil, api.Errorf(api.CodeUnavailable, "allocation %s: its driver is not enabled on node %s", g.text, c.cfg.Name)
+	case g.instance == driver.Handle{}:
+		return nil, api.Errorf(api.CodeConflict, "allocation %.8s does not run on node %s at the moment", g.text, c.cfg.Name)
+	}
+	select {
+	case c.execs.places <- struct{}{}:
+	default:
+		return nil, api.Errorf(api.CodeBusy, "node %s runs %d commands beside its instances already; end one first", c.cfg.Name, maxExecs)
+	}
+	theirs, ours := net.Pipe()
+	c.execs.running.Go(func() {
+		defer func() { <-c.execs.places }()
+		attach.Serve(ctx, ours, func(ctx context.Context, command *attach.Command) (int, error) {
+			return g.driver.Exec(ctx, g.instance, execRequest(&r, command))
+		})
+	})
+	return theirs, nil
+}
+
+func execRequest(r *api.ExecRequest, command *attach.Command) *driver.ExecRequest {
+	out := &driver.ExecRequest{
+		Command: r.Command, Env: r.Env, WorkDir: r.WorkDir, TTY: r.TTY, Size: r.Size,
+		Stdout: command.Stdout, Stderr: command.Stderr, Resize: command.Resize, Signals: command.Signals,
+	}
+	if r.Stdin {
+		out.Stdin = command.Stdin
+	}
+	return out
 }

@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"cube/api"
+	"cube/api/attach"
 )
 
 // fakeCluster is a cluster in memory that works: it keeps jobs, nodes, allocations and evaluations, answers blocking
@@ -48,7 +50,9 @@ type fakeCluster struct {
 	fail func(method string, q api.Query) error
 	// registered plays the scheduler: it is called after each accepted change of a job, in a goroutine of its own.
 	registered func(c *fakeCluster, job *api.Job)
-	scripts    sync.WaitGroup // the goroutines of registered
+	scripts    sync.WaitGroup // the goroutines of registered and exec
+	// exec plays a command beside an instance.
+	exec func(ctx context.Context, a *api.Allocation, r api.ExecRequest, c *attach.Command) (int, error)
 	// settle lets everybody see a change before the next one, so that what a monitor prints does not hang on luck.
 	settle func()
 }
@@ -513,6 +517,23 @@ func (c *fakeCluster) StopAllocation(_ context.Context, id string, w api.WriteMe
 	c.requests[w.RequestID] = w
 	e := &api.Evaluation{ID: c.mint(), Cause: api.CauseAllocStop, Status: api.EvalPending}
 	return e.View(c.text), nil
+}
+
+func (c *fakeCluster) Exec(ctx context.Context, id string, r api.ExecRequest) (io.ReadWriteCloser, error) {
+	if err := c.begin("Exec", api.Query{}); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	a, err := byPrefix(c.allocs, "allocation", id, func(a *api.Allocation) string { return a.ID })
+	c.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	theirs, ours := net.Pipe()
+	c.scripts.Go(func() {
+		attach.Serve(ctx, ours, func(ctx context.Context, command *attach.Command) (int, error) { return c.exec(ctx, a, r, command) })
+	})
+	return theirs, nil
 }
 
 func (c *fakeCluster) Logs(ctx context.Context, id string, r api.LogRequest) (io.ReadCloser, error) {

@@ -98,23 +98,54 @@ func (s *Server) StopAllocation(_ context.Context, id string, w api.WriteMeta) (
 
 // Logs implements api.Allocations. The server that holds the node's session answers, and the leader for any node.
 func (s *Server) Logs(ctx context.Context, id string, r api.LogRequest) (io.ReadCloser, error) {
-	snapshot := s.machine.Snapshot()
-	key, err := findAllocation(snapshot, id)
+	row, err := s.allocationRow(id)
 	if err != nil {
-		if _, notLeading := s.leading(); notLeading != nil {
-			return nil, notLeading // it may be news to this server
-		}
 		return nil, err
-	}
-	row, ok := snapshot.Row(key)
-	if !ok {
-		return nil, api.Errorf(api.CodeNotFound, "allocation %s is gone", id)
 	}
 	worker, err := s.workerOf(row.Node)
 	if err != nil {
 		return nil, err
 	}
-	return worker.Logs(ctx, key, r)
+	return worker.Logs(ctx, row.ID, r)
+}
+
+// Exec implements api.Allocations. The same servers answer as for Logs.
+func (s *Server) Exec(ctx context.Context, id string, r api.ExecRequest) (io.ReadWriteCloser, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	row, err := s.allocationRow(id)
+	if err != nil {
+		return nil, err
+	}
+	if row.Phase != api.PhaseRunning {
+		if _, err := s.leading(); err != nil {
+			return nil, err // it may run by now
+		}
+		return nil, api.Errorf(api.CodeConflict, "%s (allocation %.8s) does not run, it is %s", api.InstanceName(row.Job, row.Task, row.Slot), s.machine.Snapshot().Text().Format(row.ID), row.Phase)
+	}
+	worker, err := s.workerOf(row.Node)
+	if err != nil {
+		return nil, err
+	}
+	return worker.Exec(ctx, row.ID, r)
+}
+
+// allocationRow finds an allocation for what is to be asked of its node.
+func (s *Server) allocationRow(id string) (row api.AllocationRow, err error) {
+	snapshot := s.machine.Snapshot()
+	key, err := findAllocation(snapshot, id)
+	if err != nil {
+		if _, notLeading := s.leading(); notLeading != nil {
+			return row, notLeading // it may be news to this server
+		}
+		return row, err
+	}
+	row, ok := snapshot.Row(key)
+	if !ok {
+		return row, api.Errorf(api.CodeNotFound, "allocation %s is gone", id)
+	}
+	return row, nil
 }
 
 func evaluationViews(snapshot *fsm.Snapshot, all []*api.Evaluation) []*api.EvaluationView {

@@ -372,6 +372,10 @@ func (worker) Logs(_ context.Context, id api.ID, _ api.LogRequest) (io.ReadClose
 	return io.NopCloser(strings.NewReader(fmt.Sprintf("log of %d\n", id))), nil
 }
 
+func (worker) Exec(context.Context, api.ID, api.ExecRequest) (io.ReadWriteCloser, error) {
+	return nil, api.Errorf(api.CodeConflict, "nothing runs here")
+}
+
 func job(name string, count int) *api.Job {
 	task := api.DefaultTask(name)
 	task.Count, task.Image = count, "hello"

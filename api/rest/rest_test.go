@@ -381,6 +381,9 @@ func TestBadRequests(t *testing.T) {
 		status                   int
 		says                     string
 	}{
+		{name: "a command on a connection that stays", method: "POST", path: "/v1/allocations/a1/exec", body: `{"Command":["sh"]}`, status: 400, says: "Upgrade: cube-exec/1"},
+		{name: "no command", method: "POST", path: "/v1/allocations/a1/exec", body: `{"Command":[]}`, status: 400, says: "no command"},
+		{name: "a command with a NUL", method: "POST", path: "/v1/allocations/a1/exec", body: `{"Command":["a\u0000b"]}`, status: 400, says: "NUL"},
 		{name: "broken JSON", method: "POST", path: "/v1/jobs", body: `{"Source":`, status: 400, says: "ends in the middle"},
 		{name: "empty body", method: "POST", path: "/v1/jobs", status: 400, says: "empty"},
 		{name: "two values", method: "POST", path: "/v1/jobs", body: `{"Source":"x"} {}`, status: 400, says: "more follows"},

@@ -16,6 +16,7 @@ const (
 	pathPing  = "/v1/worker/ping"
 	pathStats = "/v1/worker/stats"
 	pathLogs  = "/v1/worker/logs/" // then the allocation's ID as a number
+	pathExec  = "/v1/worker/exec/" // likewise
 )
 
 // NewWorkerHandler serves what servers ask of a node, on the node's end of its session.
@@ -27,17 +28,27 @@ func NewWorkerHandler(worker api.Worker) http.Handler {
 	r.Post(pathStats, exchange(func(ctx context.Context, _ *struct{}) (*api.NodeLoad, error) {
 		return worker.Stats(ctx)
 	}))
-	r.Get(pathLogs+"{id}", func(w http.ResponseWriter, r *http.Request) {
+	r.Get(pathLogs+"{id}", numbered(func(w http.ResponseWriter, r *http.Request, id api.ID) {
+		serveLogs(w, r, func(ctx context.Context, req api.LogRequest) (io.ReadCloser, error) { return worker.Logs(ctx, id, req) })
+	}))
+	r.Post(pathExec+"{id}", numbered(func(w http.ResponseWriter, r *http.Request, id api.ID) {
+		serveExec(w, r, func(ctx context.Context, req api.ExecRequest) (io.ReadWriteCloser, error) {
+			return worker.Exec(ctx, id, req)
+		})
+	}))
+	return r
+}
+
+// numbered makes a handler of one that is about an allocation.
+func numbered(h func(http.ResponseWriter, *http.Request, api.ID)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		id, err := strconv.ParseUint(chi.URLParam(r, "id"), 10, 64)
 		if err != nil {
 			writeError(w, api.Errorf(api.CodeInvalid, "%.40q is not an allocation's number", chi.URLParam(r, "id")))
 			return
 		}
-		serveLogs(w, r, func(ctx context.Context, req api.LogRequest) (io.ReadCloser, error) {
-			return worker.Logs(ctx, api.ID(id), req)
-		})
-	})
-	return r
+		h(w, r, api.ID(id))
+	}
 }
 
 // worker is api.Worker over a node's session.
@@ -70,4 +81,12 @@ func (w worker) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) (
 		return nil, answerError(resp, "the node")
 	}
 	return resp.Body, nil
+}
+
+func (w worker) Exec(ctx context.Context, allocation api.ID, r api.ExecRequest) (io.ReadWriteCloser, error) {
+	resp, err := askExec(ctx, w.http, "http://cube"+pathExec+strconv.FormatUint(uint64(allocation), 10), r)
+	if err != nil {
+		return nil, api.Errorf(api.CodeUnavailable, "the node does not answer: %w", err)
+	}
+	return switched(resp, "the node")
 }

@@ -143,7 +143,11 @@ func (t *streams) start() {
 	t.serving.Go(func() {
 		var open sync.WaitGroup
 		server := &http.Server{
-			Handler:           handler,
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				open.Add(1) // beside its stream, which a handler may take from the server and go on
+				defer open.Done()
+				handler.ServeHTTP(w, r)
+			}),
 			BaseContext:       func(net.Listener) context.Context { return base },
 			ReadHeaderTimeout: headerTimeout,
 			IdleTimeout:       serveIdleTimeout,
