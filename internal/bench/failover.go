@@ -19,7 +19,7 @@ func measureFailover(ctx context.Context, args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	cfg.Cluster = o.cluster()
+	cfg.Cluster, cfg.Progress = o.cluster(), progress()
 	r, err := failover.Run(ctx, cfg)
 	if err != nil {
 		return err

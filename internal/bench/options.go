@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
+	"time"
 
 	"cube/internal/bench/cluster"
 	"cube/internal/bench/result"
@@ -26,6 +28,14 @@ func (o *options) declare(f *flag.FlagSet) {
 // cluster is the configuration of the servers to start.
 func (o *options) cluster() cluster.Config {
 	return cluster.Config{Servers: o.servers, Cube: o.cube, Dir: o.dir, Debug: o.profile != ""}
+}
+
+// progress returns what tells a person, on standard error, how far a scenario is.
+func progress() func(format string, args ...any) {
+	began := time.Now()
+	return func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, "%6.1f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+	}
 }
 
 // publish prints the result, and saves it where that is asked for.

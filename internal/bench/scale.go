@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"time"
 
@@ -38,10 +37,7 @@ func (f *scaleFlags) measure(ctx context.Context, args []string, run func(contex
 		return err
 	}
 	f.cfg.Cluster, f.cfg.Profile = f.cluster(), f.profile
-	began := time.Now()
-	f.cfg.Progress = func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%6.1f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
-	}
+	f.cfg.Progress = progress()
 	r, err := run(ctx, f.cfg)
 	if err != nil {
 		return err

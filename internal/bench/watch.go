@@ -22,7 +22,7 @@ func measureWatch(ctx context.Context, args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	cfg.Cluster = o.cluster()
+	cfg.Cluster, cfg.Progress = o.cluster(), progress()
 	r, err := watch.Run(ctx, cfg)
 	if err != nil {
 		return err

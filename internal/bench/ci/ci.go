@@ -149,7 +149,7 @@ func instances(ctx context.Context, cfg Config, figures map[string]float64) erro
 func waiters(ctx context.Context, cfg Config, figures map[string]float64) error {
 	one := cfg.Cluster
 	one.Servers = 1
-	r, err := watch.Run(ctx, watch.Config{Cluster: one, Queries: queries, Changes: changes, Watch: cfg.Watch})
+	r, err := watch.Run(ctx, watch.Config{Cluster: one, Queries: queries, Changes: changes, Watch: cfg.Watch, Progress: cfg.Progress})
 	if err != nil {
 		return err
 	}

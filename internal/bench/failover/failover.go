@@ -21,7 +21,8 @@ type Config struct {
 	Rate    int // writes a second
 	// Freeze stops the leader's process instead of killing it: its connections stay open and nobody is refused, as when
 	// its machine is gone.
-	Freeze bool
+	Freeze   bool
+	Progress func(format string, args ...any)
 }
 
 const (
@@ -49,6 +50,7 @@ func Run(ctx context.Context, cfg Config) (_ *result.Result, err error) {
 			return nil, fmt.Errorf("kill %d of %d: %w", n+1, cfg.Times, err)
 		}
 		gaps = append(gaps, gap)
+		cfg.Progress("%d of %d: a write was accepted again after %d ms", n+1, cfg.Times, gap.Milliseconds())
 	}
 	w.stop()
 	if err := servers.Settled(ctx); err != nil {

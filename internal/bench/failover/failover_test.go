@@ -8,7 +8,7 @@ import (
 
 // TestNothingIsLost: a leader is killed twice while jobs change, and what was acknowledged is found.
 func TestNothingIsLost(t *testing.T) {
-	r, err := Run(t.Context(), Config{Cluster: cluster.Config{Servers: 3}, Times: 2, Rate: 100})
+	r, err := Run(t.Context(), Config{Cluster: cluster.Config{Servers: 3}, Times: 2, Rate: 100, Progress: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}

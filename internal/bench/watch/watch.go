@@ -29,7 +29,8 @@ type Config struct {
 	Changes  int  // that reach them, one after the other
 	Follower bool // they ask a follower and let stale answers do; else they ask the leader
 	// Watch is the command line, after the program of this very process, that calls Watchers; what Watchers takes follows.
-	Watch []string
+	Watch    []string
+	Progress func(format string, args ...any)
 }
 
 const (
@@ -132,6 +133,7 @@ func changes(ctx context.Context, cfg Config, people api.Jobs, w *watchers, sett
 			slowest = max(slowest, took)
 		}
 		last = append(last, slowest)
+		cfg.Progress("%d of %d: a change has reached all after %.0f ms", n+1, cfg.Changes, slowest)
 		if err := errors.Join(w.expect(ctx, "again"), settled()); err != nil {
 			return err
 		}

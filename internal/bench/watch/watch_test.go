@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 
 // TestEveryQueryIsAnswered: all are open at once, every change reaches every one of them, and the figures say so.
 func TestEveryQueryIsAnswered(t *testing.T) {
-	r, err := Run(t.Context(), Config{Cluster: cluster.Config{Servers: 1}, Queries: 300, Changes: 3, Watch: []string{"watchers"}})
+	r, err := Run(t.Context(), Config{Cluster: cluster.Config{Servers: 1}, Queries: 300, Changes: 3, Watch: []string{"watchers"}, Progress: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
