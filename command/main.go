@@ -150,7 +150,8 @@ func (m *Meta) commands() map[string]cli.CommandFactory {
 
 func (m *Meta) leaves() []*command {
 	return []*command{
-		newTaskRun(m), newTaskPlan(m), newTaskExplain(m), newTaskValidate(m), newTaskFmt(m), newTaskInit(m), newTaskStatus(m), newTaskStop(m), newTaskLogs(m), newTaskExec(m),
+		newTaskRun(m), newTaskPlan(m), newTaskExplain(m), newTaskValidate(m), newTaskHistory(m), newTaskTag(m), newTaskRevert(m),
+		newTaskScale(m), newTaskFmt(m), newTaskInit(m), newTaskStatus(m), newTaskStop(m), newTaskLogs(m), newTaskExec(m),
 		newAllocStatus(m), newAllocLogs(m), newAllocStop(m),
 		newNodeStatus(m), newNodeEligibility(m),
 		newServerMembers(m), newServerLeave(m),

@@ -11,13 +11,21 @@ import (
 	"cube/api"
 )
 
-// runFlags are those of task run.
+// runFlags are those of task run, and, the variables apart, of others that change jobs.
 type runFlags struct {
 	variables variableFlags
 	detach    bool
 	verbose   bool
 	timeout   patience
 	check     indexFlag
+}
+
+// declareFollow declares the flags of commands that change jobs and follow what comes of it.
+func (o *runFlags) declareFollow(f *flag.FlagSet) {
+	f.BoolVar(&o.detach, "detach", false, "Do not follow: print the ID of each evaluation and return.")
+	f.BoolVar(&o.verbose, "verbose", false, "Whole IDs and exact times.")
+	patienceVar(f, &o.timeout, " for all to run")
+	o.check.declareCheck(f)
 }
 
 func newTaskRun(m *Meta) *command {
@@ -33,10 +41,7 @@ The exit code is 0 when all is well, 1 when the file was not accepted, and 2 whe
 		example: "$ cube task run web.hcl\n$ cube task run -var version=1.28 web.hcl",
 		flags: func(f *flag.FlagSet) {
 			o.variables.declare(f)
-			f.BoolVar(&o.detach, "detach", false, "Do not follow: print the ID of each evaluation and return.")
-			f.BoolVar(&o.verbose, "verbose", false, "Whole IDs and exact times.")
-			patienceVar(f, &o.timeout, " for all to run")
-			o.check.declareCheck(f)
+			o.declareFollow(f)
 		},
 		run: func(ctx context.Context, s *session, args []string) error {
 			name, source, err := readSource(s.Stdin, args[0])
