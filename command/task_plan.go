@@ -170,8 +170,11 @@ func effects(t *api.TaskForecast) string {
 	add(t.Replace, "replaced")
 	add(t.Place, "new")
 	add(t.Stop, "stopped")
-	if len(parts) == 0 {
-		return "none"
+	switch {
+	case len(parts) == 0 && t.Explanation != nil:
+		return "nothing can be placed"
+	case len(parts) == 0:
+		return "nothing to do"
 	}
 	text := strings.Join(parts, ", ")
 	if len(t.Nodes) > 0 {

@@ -71,6 +71,20 @@ func TestPlanSaysByItsExitCode(t *testing.T) {
 	}
 }
 
+func TestWhatBecomesOfInstances(t *testing.T) {
+	for want, forecast := range map[string]api.TaskForecast{
+		"nothing to do":         {},
+		"nothing can be placed": {Wanted: 1, Explanation: &api.Explanation{}},
+		"1 unchanged, 2 changed in place, 3 replaced, 4 new, 5 stopped": {Keep: 1, InPlace: 2, Replace: 3, Place: 4, Stop: 5},
+		"11 new; would go to a, a, a, a, a, a, a, a (2), 2 more nodes (2)": {Place: 11, Nodes: []api.NodeCount{{Node: "a", Count: 1}, {Node: "a", Count: 1}, {Node: "a", Count: 1},
+			{Node: "a", Count: 1}, {Node: "a", Count: 1}, {Node: "a", Count: 1}, {Node: "a", Count: 1}, {Node: "a", Count: 2}, {Node: "b", Count: 1}, {Node: "c", Count: 1}}},
+	} {
+		if got := effects(&forecast); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestRunMayDependOnAPlan(t *testing.T) {
 	c := newFakeCluster()
 	p := newTerminal(t, c)
