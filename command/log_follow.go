@@ -16,6 +16,7 @@ type output struct {
 	name    string // web[0]
 	request api.LogRequest
 	to      io.Writer
+	told    bool // the person knows that it has ended
 }
 
 // copy copies the output once. broke is why it came to no end, where trying again may help; err is any other failure.
@@ -54,6 +55,7 @@ func (o *output) follow(ctx context.Context) error {
 		}
 		a, _, err := o.cluster.Allocation(ctx, o.id, api.Query{Stale: true})
 		if err == nil && a.Phase.Terminal() {
+			o.told = true
 			o.remark("%s: it has ended meanwhile; what is kept of its output shows 'cube alloc logs %s'", moments{}.id(o.id))
 			return nil
 		}

@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -63,6 +64,9 @@ func TestFollowingTakesInLaterInstancesAndEndsWithTheJob(t *testing.T) {
 		<-done
 		if got, want := p.stdout.String(), "web[0] | hello\nweb[0] | again\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+		if got, want := p.stderr.String(), fmt.Sprintf("web[0] (%.8s) has ended\nweb[0] (%.8s) has ended\n", first, second); got != want {
+			t.Errorf("stderr is %q, want %q", got, want)
 		}
 	})
 }

@@ -21,7 +21,7 @@ func newTaskLogs(m *Meta) *command {
 		synopsis: "Show what a task's instances write",
 		prose: `Shows the output of all instances of a job, or of one task of it (job/task), wherever they run. Each line begins with the instance that wrote it.
 
-Following, instances that start later join in from their beginning, an output that breaks off because a server or an agent fell is followed again, and it ends when the job has ended.`,
+Following, instances that start later join in from their beginning, one that ends leaves with a line on standard error, an output that breaks off because a server or an agent fell is followed again, and it ends when the job has ended.`,
 		example: "$ cube task logs web -f -tail 20",
 		flags: func(f *flag.FlagSet) {
 			o.declare(f)
@@ -171,6 +171,9 @@ func (l *logMerger) follow(ctx context.Context, a *api.Allocation, r api.LogRequ
 	forgotten := a.Phase.Terminal() && api.CodeOf(err) == api.CodeNotFound // nobody follows what ended long ago
 	if err != nil && ctx.Err() == nil && !forgotten {
 		fmt.Fprintf(l.Stderr, "Error reading the output of %s (%s): %s\n", printable(a.Name), moments{}.id(a.ID), printable(err.Error()))
+	}
+	if err == nil && ctx.Err() == nil && !a.Phase.Terminal() && !out.told { // who follows others too must not wonder at its silence
+		fmt.Fprintf(l.Stderr, "%s (%s) has ended\n", printable(a.Name), moments{}.id(a.ID))
 	}
 	return nil
 }
