@@ -75,6 +75,7 @@ const (
 	FailureStart             // it could not be started: image, command, engine
 	FailureOOM               // killed for want of memory
 	FailurePortTaken         // something outside Cube holds a port it was given: place it again with others
+	FailureCheck             // a check with restart_after had it restarted
 )
 
 // AllocationStatus is what a client says of an allocation. Seq grows with each status of one allocation and orders them;
@@ -84,6 +85,7 @@ type AllocationStatus struct {
 	Seq        uint64
 	Restarts   uint32
 	Phase      Phase
+	Health     HealthStatus // unknown unless it runs
 	Failure    Failure
 	ExitCode   int32
 	Signal     uint8  // the signal that ended it, 0 for none
@@ -122,6 +124,7 @@ type AllocationRow struct {
 	Evaluation  ID     // that placed it
 	Desired     Desired
 	Phase       Phase
+	Health      HealthStatus
 	Failure     Failure
 	Restarts    uint32
 	Seq         uint64
@@ -147,6 +150,7 @@ type Allocation struct {
 	Desired       Desired
 	DesiredReason string `json:",omitempty"`
 	Phase         Phase
+	Health        HealthStatus // unknown unless it runs
 	Restarts      int
 	ExitCode      *int          `json:",omitempty"` // of the latest end
 	Signal        int           `json:",omitempty"`

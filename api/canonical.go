@@ -47,6 +47,7 @@ func (t *Task) canonicalize() {
 		d.Count, d.Share = cmp.Or(d.Count, 1), cmp.Or(d.Share, WholeDevice)
 		canonicalizeConstraints(d.Constraints)
 	}
+	t.canonicalizeChecks()
 	canonicalizeConstraints(t.Constraints)
 	for i := range t.Affinities {
 		a := &t.Affinities[i]

@@ -241,6 +241,8 @@ func isDefault(v reflect.Value, i int) bool {
 	switch v.Type() {
 	case reflect.TypeFor[Task]():
 		usual = reflect.ValueOf(*DefaultTask(""))
+	case reflect.TypeFor[Check]():
+		usual = reflect.ValueOf(DefaultCheck(""))
 	case reflect.TypeFor[Job]():
 		usual = reflect.ValueOf(Job{Type: JobService, Priority: DefaultPriority})
 	default:

@@ -75,6 +75,12 @@ func TestDiffJobs(t *testing.T) {
 				"- job web.task web.constraint", `- job web.task web.constraint.attribute: "attr.class" => `, `- job web.task web.constraint.operator: "=" => `, `- job web.task web.constraint.value: "edge" => `}},
 		{"an affinity's weight", func(_ *Job, t *Task) { t.Affinities = []Affinity{{Attribute: "attr.x", Value: "1", Weight: 10}} },
 			[]string{"+ job web.task web.affinity", `+ job web.task web.affinity.attribute:  => "attr.x"`, `+ job web.task web.affinity.operator:  => "="`, `+ job web.task web.affinity.value:  => "1"`, "+ job web.task web.affinity.weight:  => 10"}},
+		{"a check, which touches no instance", func(_ *Job, t *Task) {
+			c := DefaultCheck("up")
+			c.Type, c.RestartAfter, c.Timeout = CheckTCP, 3, time.Second
+			t.Checks, t.Update.MinHealthyTime = []Check{c}, time.Minute
+		}, []string{"+ job web.task web.check up", `+ job web.task web.check up.type:  => "tcp"`, `+ job web.task web.check up.port:  => "http"`,
+			`+ job web.task web.check up.timeout:  => "1s"`, "+ job web.task web.check up.restart_after:  => 3", `~ job web.task web.update.min_healthy_time: "5s" => "1m"`}},
 		{"a task more", func(j *Job, _ *Task) { x := DefaultTask("db"); x.Image = "pg"; j.Tasks = append(j.Tasks, x) },
 			[]string{"+ job web.task db", `+ job web.task db.image:  => "pg"`}},
 		{"the driver's own", func(_ *Job, t *Task) { t.Config = map[string]any{"privileged": true, "mounts": []any{"a", 1.5}} },

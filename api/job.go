@@ -95,6 +95,7 @@ type JobSummary struct {
 	Stopped     bool
 	Desired     int // instances asked for, over all tasks
 	Counts      PhaseCounts
+	Healthy     int // of those that run
 	SubmittedAt time.Time
 	CreateIndex uint64
 	ModifyIndex uint64

@@ -22,6 +22,8 @@ type Task struct {
 	Resources   Resources
 	Devices     []DeviceRequest `json:",omitempty"` // sorted by type
 	Restart     Restart
+	Checks      []Check `json:",omitempty"` // sorted by name
+	Update      Update
 	Constraints []Constraint      `json:",omitempty"`
 	Affinities  []Affinity        `json:",omitempty"`
 	Spreads     []Spread          `json:",omitempty"`
@@ -52,6 +54,7 @@ func DefaultTask(name string) *Task {
 		Driver:      DefaultDriver,
 		Resources:   Resources{CPU: DefaultCPU, Memory: DefaultMemory},
 		Restart:     DefaultRestart(),
+		Update:      DefaultUpdate(),
 		KillTimeout: DefaultKillTimeout,
 		KillSignal:  DefaultKillSignal,
 	}

@@ -153,13 +153,14 @@ func (t *Task) validate() error {
 		return faultf("count", "count %d is not from 0 to %d", t.Count, MaxTaskInstances)
 	}
 	for _, check := range []func() error{
-		t.validateProgram, t.validateEnvironment, t.validatePorts, t.validateEnd, t.validatePlacement,
+		t.validateProgram, t.validateEnvironment, t.validatePorts, t.validateChecks, t.validateEnd, t.validatePlacement,
 	} {
 		if err := check(); err != nil {
 			return err
 		}
 	}
-	return cmp.Or(in("resources", t.Resources.validate()), in("resources", t.validateDevices()), in("restart", t.Restart.validate()))
+	return cmp.Or(in("resources", t.Resources.validate()), in("resources", t.validateDevices()), in("restart", t.Restart.validate()),
+		in("update", t.Update.validate()))
 }
 
 // validateProgram checks what runs, and with which driver.

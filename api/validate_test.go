@@ -19,6 +19,10 @@ func sound() *Job {
 	t.Affinities = []Affinity{{Attribute: "meta.rack", Value: "r1"}}
 	t.Spreads = []Spread{{Attribute: "node.name", Targets: []SpreadTarget{{"n1", 60}, {"n2", 40}}}}
 	t.KillSignal = "int"
+	live, ready := DefaultCheck("live"), DefaultCheck("ready")
+	live.Type, live.Port, live.RestartAfter = CheckTCP, "http", 3
+	ready.Type, ready.Port, ready.Headers, ready.Interval = CheckHTTP, "admin", map[string]string{"Host": "shop"}, time.Second
+	t.Checks = []Check{ready, live}
 	t.Config = map[string]any{"hostname": "h"}
 	j := &Job{Name: "shop", Tasks: []*Task{t}}
 	j.Canonicalize()
@@ -34,6 +38,9 @@ func TestCanonicalJobIsValid(t *testing.T) {
 	if j.Type != JobService || j.Priority != DefaultPriority || task.KillSignal != "SIGINT" || task.Ports[0].Label != "admin" ||
 		task.Constraints[0] != (Constraint{"attr.kernel.name", "=", "linux"}) || task.Affinities[0].Weight != 50 || task.Spreads[0].Weight != 50 {
 		t.Errorf("not canonical: %+v %+v", j, task)
+	}
+	if live, ready := task.Checks[0], task.Checks[1]; live.Path != "" || live.Timeout != DefaultCheckTimeout || ready.Path != "/" || ready.Method != "GET" || ready.Timeout != time.Second {
+		t.Errorf("checks are not canonical: %+v", task.Checks)
 	}
 }
 
@@ -105,6 +112,7 @@ func TestEachFaultHasItsLine(t *testing.T) {
 		"spread percent":      {func(_ *Job, k *Task) { k.Spreads[0].Targets[0].Percent = 61 }, "101 percent"},
 		"spread target":       {func(_ *Job, k *Task) { k.Spreads[0].Targets[1].Value = "n1" }, "twice"},
 		"sensitive":           {func(_ *Job, k *Task) { k.Sensitive = []string{"X"} }, "sensitive"},
+		"update":              {func(_ *Job, k *Task) { k.Update.MinHealthyTime = -1 }, "min_healthy_time -1ns"},
 		"datacenter control":  {func(j *Job, _ *Task) { j.Datacenters = []string{"a\n"} }, "datacenter"},
 	}
 	for name, c := range cases {
@@ -141,6 +149,9 @@ func TestWhatMakesAnotherInstance(t *testing.T) {
 		"constraints": func(k *Task) { k.Constraints = nil },
 		"spread":      func(k *Task) { k.Spreads = nil },
 		"restart":     func(k *Task) { k.Restart.Delay = time.Minute },
+		"checks":      func(k *Task) { k.Checks[0].RestartAfter = 9 },
+		"no checks":   func(k *Task) { k.Checks = nil },
+		"update":      func(k *Task) { k.Update.MinHealthyTime = time.Minute },
 		"nil config":  func(k *Task) {},
 	}
 	goes := map[string]func(*Task){
@@ -197,6 +208,9 @@ func TestFaultsKnowTheirPlace(t *testing.T) {
 		`task "web"/port "http"/static`:           func(_ *Job, k *Task) { k.Ports[1].Static = 65536 },
 		`task "web"/constraint 1/operator`:        func(_ *Job, k *Task) { k.Constraints[0].Operator = "~" },
 		`task "web"/config/privileged`:            func(_ *Job, k *Task) { k.Config["privileged"] = true },
+		`task "web"/check "live"/port`:            func(_ *Job, k *Task) { k.Checks[0].Port = "https" },
+		`task "web"/check "ready"/headers/Host`:   func(_ *Job, k *Task) { k.Checks[1].Headers["Host"] = "a\n" },
+		`task "web"/update/min_healthy_time`:      func(_ *Job, k *Task) { k.Update.MinHealthyTime = -1 },
 		`task "web"/resources/memory`:             func(_ *Job, k *Task) { k.Resources.Memory = 0 },
 		`task "web"/spread 1/target "n1"/percent`: func(_ *Job, k *Task) { k.Spreads[0].Targets[0].Percent = -1 },
 	} {

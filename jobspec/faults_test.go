@@ -16,6 +16,11 @@ func inDevice(kind, line string) string {
 	return inTask("resources {\n device \"" + kind + "\" {\n" + line + "\n}\n}")
 }
 
+// inCheck puts a line into a check of such a task, which has two ports; it is line 6.
+func inCheck(line string) string {
+	return inTask("port \"http\" {}\n  port \"admin\" {}\n check \"up\" {\n" + line + "\n}")
+}
+
 // TestEachFaultIsSaidWhereItIs holds single faults to their place and the beginning of their sentence, which is all there
 // is to say of the file.
 func TestEachFaultIsSaidWhereItIs(t *testing.T) {
@@ -114,6 +119,30 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		{inTask("constraint {\n atribute = \"node.name\"\n }"), `4:2: unknown key "atribute"; did you mean "attribute"?`},
 		{inTask("spread {}"), `3:3: attribute is missing`},
 		{inTask("affinity {\n attribute = \"meta.a\"\n operator = \"distinct_hosts\"\n }"), `5:13: distinct_hosts is for constraints; use spread`},
+		// checks
+		{inCheck(`port = "http"`), `5:2: type is missing; it is one of http, tcp`},
+		{inCheck("type = \"udp\"\n port = \"http\""), `6:8: type "udp" is none of http, tcp`},
+		{inCheck(`type = "tcp"`), `5:2: port is missing; it is one of admin, http`},
+		{inCheck("type = \"tcp\"\n port = \"https\""), `7:9: the task has no port "https"; it has admin, http`},
+		{inCheck("type = \"tcp\"\n port = 80"), `7:9: port takes text, not a number`},
+		{inTask("check \"up\" {\n type = \"tcp\"\n}"), `3:3: a check of type tcp needs a port, and the task has none`},
+		{inCheck("type = \"tcp\"\n port = \"http\"\n path = \"/\""), `8:9: path has no meaning for a check of type tcp`},
+		{inCheck("type = \"http\"\n port = \"http\"\n path = \"health\""), `8:9: path "health" is not a path such as /health`},
+		{inCheck("type = \"http\"\n port = \"http\"\n command = [\"x\"]"), `8:12: command has no meaning for a check of type http`},
+		{inCheck("type = \"http\"\n port = \"http\"\n headers = { \"a b\" = 1 }"), `8:12: headers: "a b" is not the name of a header`},
+		{inCheck("type = \"tcp\"\n port = \"http\"\n interval = \"-1s\""), `8:13: interval -1s is not from 1s to 24h0m0s`},
+		{inCheck("type = \"tcp\"\n port = \"http\"\n interval = \"0s\""), `8:13: interval 0s is not from 1s`},
+		{inCheck("type = \"tcp\"\n port = \"http\"\n timeout = \"0s\""), `8:12: timeout 0s is not above 0`},
+		{inCheck("type = \"tcp\"\n port = \"http\"\n timeout = \"11s\""), `8:12: timeout 11s is longer than interval (10s)`},
+		{inCheck("type = \"tcp\"\n port = \"http\"\n restart_after = -1"), `8:18: restart_after -1 is not from 0 to 1000`},
+		{inCheck("type = \"tcp\"\n port = \"http\"\n failures_before_critical = 0"), `8:29: failures_before_critical 0 is not from 1 to 1000`},
+		{inCheck("type = \"tcp\"\n port = \"http\"\n interval_ = \"1s\""), `8:2: unknown key "interval_"; did you mean "interval"?`},
+		{inCheck("type = \"tcp\"\n port = \"http\"\n}\n check \"up\" {\n type = \"tcp\"\n port = \"http\""), `9:8: check "up" is there already, at f.hcl:5:8`},
+		{inTask("check \"Up\" {\n type = \"tcp\"\n}\nport \"a\" {}"), `3:9: check name "Up" is not a name`},
+		{inTask(`check { type = "tcp" }`), `3:3: check takes one name, as in check "name" { ... }`},
+		{inTask(`start_period = "1s"`), `3:3: unknown key "start_period"; it belongs into check "name" { ... }`},
+		{inTask(`update { min_healthy_time = "-1s" }`), `3:31: min_healthy_time -1s is not from 0 to 24h0m0s`},
+		{inTask(`update { canary = 1 }`), `3:12: unknown key "canary"`},
 		// devices
 		{inTask("device \"gpu\" {}"), `3:3: unknown key "device"; it belongs into resources { ... }`},
 		{inTask("share = 0.5"), `3:3: unknown key "share"; it belongs into device "type" { ... }`},

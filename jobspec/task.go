@@ -16,19 +16,22 @@ func nestedKeys() map[string]string {
 	return map[string]string{
 		"cpu": "resources", "memory": "resources", "disk": "resources", "device": "resources", "static": "port \"name\"", "to": "port \"name\"",
 		"attempts": "restart", "interval": "restart", "delay": "restart", "max_delay": "restart", "mode": "restart",
-		"share": "device \"type\"",
+		"share": "device \"type\"", "min_healthy_time": "update",
 	}
 }
 
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
-	return []string{"affinity", "args", "command", "config", "constraint", "count", "driver", "env", "image", "kill_signal", "kill_timeout",
-		"port", "resources", "restart", "spread", "user", "work_dir"}
+	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "driver", "env", "image", "kill_signal", "kill_timeout",
+		"port", "resources", "restart", "spread", "update", "user", "work_dir"}
 }
 
 // readTask reads what a task says, checked; nil if something is wrong. It finishes the body.
 func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 	t := api.DefaultTask(b.block.Labels[0])
+	for _, key := range checkKeys() {
+		b.hints[key] = "; it belongs into check \"name\" { ... }"
+	}
 	for key, block := range nestedKeys() {
 		b.hints[key] = "; it belongs into " + block + " { ... }"
 	}
@@ -63,6 +66,8 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 			t.Restart.MaxDelay = max(t.Restart.MaxDelay, t.Restart.Delay)
 		}
 	})
+	p.readChecks(b, t)
+	b.block1("update", func(r *body) { r.duration("min_healthy_time", &t.Update.MinHealthyTime) })
 	p.readPlacement(b, t)
 	b.block1("config", func(c *body) { readConfig(c, t) })
 	if b.finish(); b.faulty() {
@@ -80,6 +85,7 @@ func checkTask(t *api.Task, kind api.JobType) error {
 	c := *t
 	j := &api.Job{Name: "x", Type: kind, Priority: api.DefaultPriority, Tasks: []*api.Task{&c}}
 	c.Ports, c.Sensitive, c.Devices = slices.Clone(t.Ports), slices.Clone(t.Sensitive), slices.Clone(t.Devices)
+	c.Checks = slices.Clone(t.Checks)
 	c.Constraints, c.Affinities, c.Spreads = slices.Clone(t.Constraints), slices.Clone(t.Affinities), slices.Clone(t.Spreads)
 	if kind != api.JobBatch {
 		j.Type = api.JobService // what else it may be is the job's fault, not the task's

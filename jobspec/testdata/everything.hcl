@@ -56,6 +56,32 @@ task "web" {
     mode      = "fail"
   }
 
+  check "ready" {
+    type    = "http"
+    port    = "http"
+    path    = "/health?full=1"
+    method  = "post"
+    headers = { Host = "shop.example", X-Try = 1 }
+    body    = "are you well?"
+
+    interval     = "5s"
+    timeout      = "500ms"
+    start_period = "1m"
+
+    success_before_passing   = 2
+    failures_before_critical = 4
+    restart_after            = 8
+  }
+  check "alive" {
+    type     = "tcp"
+    port     = "admin"
+    interval = "1s"
+  }
+
+  update {
+    min_healthy_time = "15s"
+  }
+
   constraint {
     attribute = "attr.kernel.name"
     value     = "linux"
