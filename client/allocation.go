@@ -51,6 +51,8 @@ type allocation struct {
 	Exit   *driver.Exit         // with stageStart: it ended before Start returned; with stageEnded: how
 	Tries  tries
 	Why    string // not empty: it is wanted gone, and this is what its last status is to say
+	Ousted bool   `json:",omitempty"` // the latest of Old was ended for its health: the next instance waits until it is gone
+	Doom   string `json:",omitempty"` // with stageStop: why the allocation has failed once its instance has ended
 
 	Due    time.Time // when Run is stopped or the next instance started, not before
 	OldDue time.Time // when Old is tried again, not before
@@ -75,6 +77,7 @@ type work struct {
 // lane is the runner's own: what is in flight and awaited. It is not kept over a restart, when nothing is.
 type lane struct {
 	busy   op
+	vigil  *vigil    // over the present run, if it has checks; what it points to never changes
 	queued bool      // for a place at a gate
 	wake   time.Time // when the runner looks again
 }
@@ -105,7 +108,7 @@ func (a *allocation) next(now time.Time, start bool) (do op, wake time.Time) {
 		}
 		later(a.OldDue)
 	}
-	if a.Stage == stageWait && start {
+	if a.Stage == stageWait && start && !(a.Ousted && len(a.Old) > 0) {
 		if !now.Before(a.Due) {
 			return opStart, time.Time{}
 		}
@@ -135,7 +138,7 @@ func (a *allocation) retire() {
 func (a *allocation) tell(change func(*api.AllocationStatus)) {
 	s := a.Status
 	change(&s)
-	s.Message = clip(s.Message)
+	s.Message, s.Health = clip(s.Message), api.HealthOf(s.Phase, s.Health)
 	if s != a.Status {
 		s.Seq++
 		a.Status = s

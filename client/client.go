@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"cube/api"
+	"cube/client/check"
 	"cube/client/driver"
 )
 
@@ -29,6 +30,7 @@ type Client struct {
 	save        *saver   // nil: Ephemeral
 	runner      *runner
 	link        *link
+	probe       func(context.Context, *api.Check, check.Target) (fault string) // see check.Prober
 
 	attributes map[string]string // of the machine
 	total      api.Resources
@@ -60,7 +62,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
-	c := &Client{cfg: cfg, log: cfg.Logger, incarnation: rand.Uint64(), left: &saved{}}
+	c := &Client{cfg: cfg, log: cfg.Logger, incarnation: rand.Uint64(), left: &saved{}, probe: check.New().Probe}
 	c.execs.places = make(chan struct{}, maxExecs)
 	if err := c.open(); err != nil {
 		return nil, err

@@ -179,10 +179,10 @@ func (a *allocation) take(in *driver.Instance, p *policy, now time.Time) {
 	if a.Job == "" {
 		a.Job, a.Task, a.Version = in.Job, in.Task, in.Version
 	}
-	a.Run, a.Made, a.Stage = in.Handle, in.Version, stageRun
+	a.Run, a.Made, a.Stage, a.Ousted, a.Doom = in.Handle, in.Version, stageRun, false, ""
 	a.tell(func(s *api.AllocationStatus) {
 		if s.Phase != api.PhaseRunning || s.Restarts != in.Handle.Key.Restarts {
-			s.Message = ""
+			s.Message, s.Health = "", api.HealthUnknown
 		}
 		s.Restarts, s.Phase = in.Handle.Key.Restarts, api.PhaseRunning
 		if !in.StartedAt.IsZero() {

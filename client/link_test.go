@@ -273,7 +273,7 @@ func TestReportsAreSpaced(t *testing.T) {
 		w.s.spacing = time.Second
 		w.up()
 		for slot := range uint32(50) {
-			id := w.s.place(w.c.NodeID(), job(map[string]any{"run_for": "1h"}), slot)
+			id := w.s.place(w.c.NodeID(), job(map[string]any{"run_for": "1h"}, healthyAfter(time.Hour)), slot)
 			w.after(100 * time.Millisecond)
 			if slot == 0 && len(w.s.history(id)) != 1 {
 				t.Errorf("%d statuses after the first change, which is to go at once", len(w.s.history(id)))

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"cube/api"
+	"cube/client/check"
 	"cube/client/driver"
 )
 
@@ -21,7 +24,13 @@ const progressEvery = time.Second
 
 // advance makes the call that the allocation needs now, or sees to it that it is looked at again in time.
 func (r *runner) advance(a *allocation) {
-	do, wake := a.next(time.Now(), r.mayStart(a))
+	now := time.Now()
+	probe, look := a.examine(r.policy(a), now)
+	for _, i := range probe {
+		r.probe(a, i)
+	}
+	r.wakeAt(a, look)
+	do, wake := a.next(now, r.mayStart(a))
 	if do == opNone {
 		r.wakeAt(a, wake)
 		return
@@ -274,4 +283,86 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-t.C:
 	case <-ctx.Done():
 	}
+}
+
+// probesAtOnce bounds the probes that a node has in flight: enough for hundreds of instances whose checks all hang until
+// their timeouts, few enough that a node with thousands does not spend itself on asking.
+const probesAtOnce = 64
+
+// inquiry is a probe that is due.
+type inquiry struct {
+	key     driver.Key
+	version uint64 // of the job whose checks these are
+	check   int
+}
+
+// probe has a check of the allocation probed, now or when there is room.
+func (r *runner) probe(a *allocation, i int) {
+	q := inquiry{key: a.key(), version: a.Version, check: i}
+	if r.probing == probesAtOnce {
+		r.inquiries = append(r.inquiries, q)
+		return
+	}
+	r.inquire(a, q)
+}
+
+// inquire probes beside the runner and posts the result. A check has one probe in flight at most, and none while nothing is
+// asked: a check at rest owns an alarm and no goroutine.
+func (r *runner) inquire(a *allocation, q inquiry) {
+	task := r.spec(a).task(a.Task)
+	if task == nil || q.check >= len(task.Checks) {
+		return
+	}
+	c, target, probe := &task.Checks[q.check], r.target(a, &task.Checks[q.check]), r.c.probe
+	r.probing++
+	r.ops.Go(func() {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(r.calls, c.Timeout)
+		fault := probe(ctx, c, target)
+		cancel()
+		r.post(func() {
+			r.probing--
+			r.probed(evProbed{Key: q.key, Version: q.version, Check: q.check, Began: began, Fault: fault})
+			r.inquireNext()
+		})
+	})
+}
+
+// inquireNext gives the place of a probe that is over to one that waits, unless its run has ended meanwhile.
+func (r *runner) inquireNext() {
+	for len(r.inquiries) > 0 && r.probing < probesAtOnce {
+		q := r.inquiries[0]
+		r.inquiries = r.inquiries[1:]
+		if a := r.allocs[q.key.Allocation]; a != nil && a.Stage == stageRun && a.key() == q.key && a.Version == q.version {
+			r.inquire(a, q)
+		}
+	}
+}
+
+// probed takes a result. Most change nothing that others are to know: then nothing is written down either.
+func (r *runner) probed(e evProbed) {
+	if a := r.allocs[e.Key.Allocation]; a != nil {
+		r.quietly(a, e)
+	}
+}
+
+// quietly advances an allocation by an event that comes again and again and seldom has a consequence.
+func (r *runner) quietly(a *allocation, ev any) {
+	seq, stage, why := a.Status.Seq, a.Stage, a.Why
+	*a = step(*a, ev, r.policy(a), time.Now())
+	if a.Status.Seq == seq && a.Stage == stage && a.Why == why {
+		r.advance(a)
+		return
+	}
+	r.settle(a, seq)
+}
+
+// target is where the allocation's check asks.
+func (r *runner) target(a *allocation, c *api.Check) check.Target {
+	for _, b := range a.Ports {
+		if b.Label == c.Port {
+			return check.Target{Address: net.JoinHostPort(r.c.cfg.Address, strconv.Itoa(b.Host))}
+		}
+	}
+	return check.Target{}
 }

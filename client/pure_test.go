@@ -69,9 +69,9 @@ func with(a allocation, change func(*allocation)) allocation {
 }
 
 func TestStep(t *testing.T) {
-	forever := &policy{Restart: api.DefaultRestart()}
-	batch := &policy{Restart: api.DefaultRestart(), Batch: true}
-	once := &policy{Restart: api.Restart{Attempts: 0, Interval: time.Minute, Mode: api.RestartFail}}
+	forever := &policy{Restart: api.DefaultRestart(), MinHealthy: time.Hour}
+	batch := &policy{Restart: api.DefaultRestart(), Batch: true, MinHealthy: time.Hour}
+	once := &policy{Restart: api.Restart{Attempts: 0, Interval: time.Minute, Mode: api.RestartFail}, MinHealthy: time.Hour}
 	exit := func(code int) evExited {
 		return evExited{Key: driver.Key{Allocation: 7}, Exit: driver.Exit{Code: code, FinishedAt: at(10)}}
 	}
@@ -223,7 +223,7 @@ func TestReadyIsForOneRegistration(t *testing.T) {
 }
 
 func TestAdopt(t *testing.T) {
-	p := &policy{Restart: api.DefaultRestart()}
+	p := &policy{Restart: api.DefaultRestart(), MinHealthy: time.Hour}
 	look := with(run(2), func(a *allocation) { a.Stage = stageLook })
 	in := func(restarts uint32, running bool, change ...func(*driver.Instance)) driver.Instance {
 		i := driver.Instance{Handle: driver.Handle{Key: driver.Key{Allocation: 7, Restarts: restarts}, Data: fmt.Sprint("i", restarts)},

@@ -28,7 +28,7 @@ func TestAgentRestartAdopts(t *testing.T) {
 		id := w.s.place(w.c.NodeID(), job(nil), 0)
 		w.after(time.Second)
 		w.engine.Kill(id, driver.Exit{Code: 1})
-		w.after(2 * time.Second)
+		w.after(2*time.Second + api.DefaultMinHealthyTime)
 		w.wantPhase(id, 1, api.PhaseRunning)
 		before, node, seq := w.only(), w.c.NodeID(), w.s.status(id).Seq
 		w.down()

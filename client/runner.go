@@ -25,11 +25,11 @@ type runner struct {
 	ops  sync.WaitGroup
 
 	// run's own
-	allocs   map[api.ID]*allocation
-	specs    map[specKey]*spec
-	drivers  map[string]*managed
-	text     api.IDText
-	timers   timerHeap
+	allocs  map[api.ID]*allocation
+	specs   map[specKey]*spec
+	drivers map[string]*managed
+	text    api.IDText
+	agenda
 	calls    context.Context // of driver calls and watches
 	cancels  map[api.ID]context.CancelFunc
 	answered bool // a server has answered in this life: instances may be started
@@ -38,6 +38,13 @@ type runner struct {
 	ended    []api.ID                 // terminal, reported and cleaned: kept for their logs, oldest first
 	changed  batch                    // since it was last handed to save
 	watched  map[api.ID]chan struct{} // closed when the allocation has moved
+}
+
+// agenda is what the runner does by itself when its time has come.
+type agenda struct {
+	timers    timerHeap // when an allocation is looked at again
+	probing   int       // probes in flight
+	inquiries []inquiry // probes that are due and wait for a place, oldest first
 }
 
 // verdict is what is left to do of the servers' answer to the inventory.
@@ -275,7 +282,7 @@ func (r *runner) fire() {
 		id := heap.Pop(&r.timers).(alarm).id
 		if a := r.allocs[id]; a != nil && !a.wake.After(now) {
 			a.wake = time.Time{}
-			r.event(a, evTick{})
+			r.quietly(a, evTick{})
 		}
 	}
 }

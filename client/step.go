@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,8 +13,10 @@ import (
 
 // policy is what step must know of a task. It is nil while the job's specification has not arrived.
 type policy struct {
-	Restart api.Restart
-	Batch   bool
+	Restart    api.Restart
+	Batch      bool
+	Checks     []api.Check
+	MinHealthy time.Duration // see api.Update
 }
 
 // The events of one allocation.
@@ -62,6 +65,8 @@ func step(a allocation, event any, p *policy, now time.Time) allocation {
 		a.stopped(e.Err, now)
 	case evCleaned:
 		a.cleaned(e, now)
+	case evProbed:
+		a.probed(e, p, now)
 	case evKnown:
 		if a.Stage == stageEnded && p != nil {
 			a.ended(*a.Exit, p, now)
@@ -72,11 +77,13 @@ func step(a allocation, event any, p *policy, now time.Time) allocation {
 			a.wantGone("stopped: the servers have not known it since their state was restored")
 		}
 	}
+	a.judgeHealth(p, now)
 	return a
 }
 
 func (a *allocation) wantGone(why string) {
 	if a.Stage == stageDone || a.Stage == stageStop {
+		a.Why = cmp.Or(a.Why, why)
 		return
 	}
 	a.Why, a.Fails, a.Due = why, 0, time.Time{}
@@ -85,6 +92,10 @@ func (a *allocation) wantGone(why string) {
 	case stageStart, stageRun: // a start in flight is cancelled by the runner, and its outcome decides
 		a.Stage = stageStop
 	default:
+		if a.Ousted && len(a.Old) > 0 {
+			a.Stage = stageStop // until the instance that was ended for its health is gone
+			return
+		}
 		a.finish(api.PhaseComplete, why)
 	}
 }
@@ -92,7 +103,7 @@ func (a *allocation) wantGone(why string) {
 // finish makes the allocation terminal.
 func (a *allocation) finish(phase api.Phase, message string) {
 	a.retire()
-	a.Stage, a.Exit, a.Orphan = stageDone, nil, time.Time{}
+	a.Stage, a.Exit, a.Orphan, a.Ousted, a.Doom = stageDone, nil, time.Time{}, false, ""
 	a.tell(func(s *api.AllocationStatus) { s.Phase, s.Message = phase, message })
 }
 
@@ -104,7 +115,7 @@ func (a *allocation) started(e evStarted, p *policy, now time.Time) {
 	}
 	a.Stage = stageRun
 	a.tell(func(s *api.AllocationStatus) {
-		s.Phase, s.Message, s.StartedAt, s.Port = api.PhaseRunning, "", e.At.UnixMilli(), 0
+		s.Phase, s.Health, s.Message, s.StartedAt, s.Port = api.PhaseRunning, api.HealthUnknown, "", e.At.UnixMilli(), 0
 		if s.Failure == api.FailureStart || s.Failure == api.FailurePortTaken {
 			s.Failure = api.FailureNone
 		}
@@ -206,7 +217,13 @@ func (a *allocation) retry(p *policy, ran time.Duration, slowly bool, text strin
 	tries, delay, ok := again(restart, a.Tries, now, ran, slowly)
 	a.Tries = tries
 	if !ok {
-		a.finish(api.PhaseFailed, fmt.Sprintf("%s; no restart left of %d within %s", text, restart.Attempts, brief(restart.Interval)))
+		text = fmt.Sprintf("%s; no restart left of %d within %s", text, restart.Attempts, brief(restart.Interval))
+		if a.Ousted {
+			a.Stage, a.Doom, a.Fails, a.Due = stageStop, text, 0, time.Time{} // it has not ended yet
+			a.tell(func(s *api.AllocationStatus) { s.Health, s.Message = api.HealthUnhealthy, text })
+			return
+		}
+		a.finish(api.PhaseFailed, text)
 		return
 	}
 	a.retire()
@@ -241,6 +258,11 @@ func (a *allocation) stopped(err error, now time.Time) {
 		if a.Status.FinishedAt < a.Status.StartedAt || a.Status.FinishedAt == 0 {
 			a.tell(func(s *api.AllocationStatus) { s.FinishedAt = now.UnixMilli() })
 		}
+		if a.Doom != "" {
+			a.tell(func(s *api.AllocationStatus) { s.Failure = api.FailureCheck })
+			a.finish(api.PhaseFailed, a.Doom)
+			return
+		}
 		a.finish(api.PhaseComplete, a.Why)
 		return
 	}
@@ -263,6 +285,13 @@ func (a *allocation) cleaned(e evCleaned, now time.Time) {
 		}
 	}
 	a.Old, a.Fails, a.OldDue = left, 0, time.Time{}
+	if !a.Ousted || len(left) > 0 {
+		return
+	}
+	a.Ousted = false
+	if a.Stage == stageStop {
+		a.finish(api.PhaseComplete, a.Why)
+	}
 }
 
 // tries is what the restart policy remembers of one allocation.

@@ -172,8 +172,11 @@ func (r *runner) assigned(assignments []api.Assignment, specs []api.JobSpec) {
 		return
 	}
 	for _, a := range r.allocs {
-		if a.Stage == stageEnded || a.Stage == stageWait {
+		switch a.Stage {
+		case stageEnded, stageWait:
 			r.event(a, evKnown{})
+		case stageRun:
+			r.advance(a) // its health may be known now
 		}
 	}
 	r.forgetSpecs()

@@ -177,6 +177,10 @@ func job(script map[string]any, change ...func(*api.Job)) *api.Job {
 
 func named(name string) func(*api.Job) { return func(j *api.Job) { j.Name = name } }
 
+func healthyAfter(d time.Duration) func(*api.Job) {
+	return func(j *api.Job) { j.Tasks[0].Update.MinHealthyTime = d }
+}
+
 func batchJob(j *api.Job) { j.Type = api.JobBatch }
 
 func readAll(t *testing.T, r io.Reader) string {
