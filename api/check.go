@@ -40,6 +40,15 @@ func HealthOf(p Phase, h HealthStatus) HealthStatus {
 	return h
 }
 
+// ImpliedHealth is the health that goes without saying. Whoever tells a phase and no health, as clients did before there were
+// checks, means it, and where it holds it needs no place in logs and snapshots: what runs is well.
+func ImpliedHealth(p Phase) HealthStatus {
+	if p == PhaseRunning {
+		return HealthHealthy
+	}
+	return HealthUnknown
+}
+
 // CheckType is how a check asks.
 type CheckType string
 

@@ -173,3 +173,33 @@ func (p peer) Enroll(ctx context.Context, r *api.Registration) (*api.Registratio
 func (p peer) Deliver(ctx context.Context, r *api.ReportBatch) (*api.ReportBatchAnswer, error) {
 	return deliverMethod().ask(ctx, p.call, r)
 }
+
+func encodeReportBatchAnswer(p *api.ReportBatchAnswer) []byte {
+	w := newWireWriter(16 + 16*len(p.Answers))
+	w.uint(uint64(len(p.Answers)))
+	for i := range p.Answers {
+		a := &p.Answers[i]
+		w.reportAnswer(&a.ReportAnswer)
+		w.bool(a.Refused != nil)
+		if a.Refused != nil {
+			w.string(string(a.Refused.Code))
+			w.string(a.Refused.Message)
+		}
+	}
+	return w.b
+}
+
+func decodeReportBatchAnswer(b []byte) (*api.ReportBatchAnswer, error) {
+	r, p := newWireReader(b), new(api.ReportBatchAnswer)
+	if n := r.count(4); n > 0 {
+		p.Answers = make([]api.ReportOutcome, n)
+	}
+	for i := range p.Answers {
+		a := &p.Answers[i]
+		r.reportAnswer(&a.ReportAnswer)
+		if r.bool() {
+			a.Refused = &api.Error{Code: api.Code(r.string()), Message: r.string()}
+		}
+	}
+	return p, r.done()
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"cube/api"
@@ -378,15 +379,47 @@ func (r *wireReader) report(p *api.Report) {
 	}
 }
 
+// health ends reports: whether a status among them has another health than its phase implies, and then that of each. It stands
+// at the end, after all statuses, since clients and servers of before there were checks neither write nor read it.
+func (w *wireWriter) health(reports []api.Report) {
+	told := false
+	for i := range reports {
+		told = told || slices.ContainsFunc(reports[i].Statuses, func(s api.AllocationStatus) bool { return s.Health != api.ImpliedHealth(s.Phase) })
+	}
+	w.bool(told)
+	for i := range reports {
+		for k := range reports[i].Statuses {
+			if told {
+				w.u8(uint8(reports[i].Statuses[k].Health))
+			}
+		}
+	}
+}
+
+func (r *wireReader) health(reports []api.Report) {
+	told := r.err == nil && len(r.b) > 0 && r.bool()
+	for i := range reports {
+		for k := range reports[i].Statuses {
+			if s := &reports[i].Statuses[k]; told {
+				s.Health = api.HealthStatus(r.u8())
+			} else {
+				s.Health = api.ImpliedHealth(s.Phase)
+			}
+		}
+	}
+}
+
 func encodeReport(p *api.Report) []byte {
 	w := newWireWriter(128 + 32*len(p.Statuses))
 	w.report(p)
+	w.health([]api.Report{*p})
 	return w.b
 }
 
 func decodeReport(b []byte) (*api.Report, error) {
 	r, p := newWireReader(b), new(api.Report)
 	r.report(p)
+	r.health([]api.Report{*p}) // a copy that shares the statuses
 	return p, r.done()
 }
 
@@ -433,6 +466,7 @@ func encodeReportBatch(p *api.ReportBatch) []byte {
 	for i := range p.Reports {
 		w.report(&p.Reports[i])
 	}
+	w.health(p.Reports)
 	return w.b
 }
 
@@ -444,35 +478,6 @@ func decodeReportBatch(b []byte) (*api.ReportBatch, error) {
 	for i := range p.Reports {
 		r.report(&p.Reports[i])
 	}
-	return p, r.done()
-}
-
-func encodeReportBatchAnswer(p *api.ReportBatchAnswer) []byte {
-	w := newWireWriter(16 + 16*len(p.Answers))
-	w.uint(uint64(len(p.Answers)))
-	for i := range p.Answers {
-		a := &p.Answers[i]
-		w.reportAnswer(&a.ReportAnswer)
-		w.bool(a.Refused != nil)
-		if a.Refused != nil {
-			w.string(string(a.Refused.Code))
-			w.string(a.Refused.Message)
-		}
-	}
-	return w.b
-}
-
-func decodeReportBatchAnswer(b []byte) (*api.ReportBatchAnswer, error) {
-	r, p := newWireReader(b), new(api.ReportBatchAnswer)
-	if n := r.count(4); n > 0 {
-		p.Answers = make([]api.ReportOutcome, n)
-	}
-	for i := range p.Answers {
-		a := &p.Answers[i]
-		r.reportAnswer(&a.ReportAnswer)
-		if r.bool() {
-			a.Refused = &api.Error{Code: api.Code(r.string()), Message: r.string()}
-		}
-	}
+	r.health(p.Reports)
 	return p, r.done()
 }
