@@ -22,8 +22,8 @@ type Task struct {
 	Resources   Resources
 	Devices     []DeviceRequest `json:",omitempty"` // sorted by type
 	Restart     Restart
-	Checks      []Check `json:",omitempty"` // sorted by name
-	Update      Update
+	Checks      []Check           `json:",omitempty"` // sorted by name
+	Update      Update            `json:",omitzero"`  // left out where it is the default
 	Constraints []Constraint      `json:",omitempty"`
 	Affinities  []Affinity        `json:",omitempty"`
 	Spreads     []Spread          `json:",omitempty"`

@@ -16,6 +16,10 @@ const DefaultMinHealthyTime = 5 * time.Second
 // DefaultUpdate is what a task without an update block has.
 func DefaultUpdate() Update { return Update{MinHealthyTime: DefaultMinHealthyTime} }
 
+// IsZero reports whether there is nothing to say: the task has the default. JSON leaves it out then, as it did before there
+// was an update block, so that what was said then and what is said now are the same text.
+func (u Update) IsZero() bool { return u == DefaultUpdate() }
+
 func (u Update) validate() error {
 	if u.MinHealthyTime < 0 || u.MinHealthyTime > maxTimeout {
 		return faultf("min_healthy_time", "min_healthy_time %s is not from 0 to %s", u.MinHealthyTime, maxTimeout)

@@ -34,6 +34,7 @@ type allocation struct {
 	phase    api.Phase
 	failure  api.Failure
 	signal   uint8
+	health   api.HealthStatus // unknown unless the phase is running
 }
 
 // position is what an allocation is an instance of, and where it stands. It never changes.
@@ -184,7 +185,7 @@ func (s *state) insert(j *job, a allocation, ports []api.PortBinding, devices []
 // client says), and keeps indexes and counters in step. An allocation that ends gives back its room, ports
 // and devices.
 func (s *state) change(j *job, old, a allocation) {
-	a.modify, a.modifiedAt = s.index, s.now
+	a.modify, a.modifiedAt, a.health = s.index, s.now, api.HealthOf(a.phase, a.health)
 	s.allocations.rows.Set(a)
 	if a.modify != old.modify {
 		s.allocations.byNode.Delete(old.nodeKey())
@@ -201,7 +202,7 @@ func (s *state) change(j *job, old, a allocation) {
 	if ended {
 		t.ended = s.index
 	}
-	if ended || a.phase == api.PhaseRunning && old.phase != api.PhaseRunning {
+	if ended || a.phase == api.PhaseRunning && old.phase != api.PhaseRunning || a.health == api.HealthHealthy && old.health != a.health {
 		t.progress = s.index
 		s.stir(t.open)
 	}
@@ -284,8 +285,8 @@ func (t *tables) row(a *allocation) api.AllocationRow {
 	return api.AllocationRow{
 		ID: a.id, Job: t.names[a.job], Task: t.names[a.task], Slot: a.slot, Version: uint64(a.version),
 		Node: t.names[a.node], NodeOrdinal: t.nodes.order.ordinal(&t.nodes, a.node), Replaces: a.replaces,
-		Evaluation: a.evaluation, Desired: a.desired, Phase: a.phase, Failure: a.failure, Restarts: a.restarts, Seq: a.seq,
-		Held: a.held, CreateIndex: a.create, ModifyIndex: a.modify,
+		Evaluation: a.evaluation, Desired: a.desired, Phase: a.phase, Health: a.health, Failure: a.failure,
+		Restarts: a.restarts, Seq: a.seq, Held: a.held, CreateIndex: a.create, ModifyIndex: a.modify,
 	}
 }
 
@@ -383,8 +384,8 @@ func (s *Snapshot) AllocationStatusOf(id api.ID) (api.AllocationStatus, bool) {
 	if !ok {
 		return api.AllocationStatus{}, false
 	}
-	return api.AllocationStatus{ID: a.id, Seq: a.seq, Restarts: a.restarts, Phase: a.phase, Failure: a.failure, ExitCode: a.exit,
-		Signal: a.signal, Message: s.remark(id).message, StartedAt: a.started, FinishedAt: a.finished}, true
+	return api.AllocationStatus{ID: a.id, Seq: a.seq, Restarts: a.restarts, Phase: a.phase, Health: a.health, Failure: a.failure,
+		ExitCode: a.exit, Signal: a.signal, Message: s.remark(id).message, StartedAt: a.started, FinishedAt: a.finished}, true
 }
 
 // Allocation puts together an allocation as people read it.
@@ -396,7 +397,7 @@ func (s *Snapshot) Allocation(id api.ID) (*api.Allocation, bool) {
 	job, task, text := s.names[a.job], s.names[a.task], s.remark(id)
 	out := &api.Allocation{
 		ID: s.text.Format(id), Name: api.InstanceName(job, task, a.slot), Job: job, Task: task, Slot: int(a.slot),
-		JobVersion: uint64(a.version), NodeID: s.names[a.node], Desired: a.desired, DesiredReason: text.reason, Phase: a.phase,
+		JobVersion: uint64(a.version), NodeID: s.names[a.node], Desired: a.desired, DesiredReason: text.reason, Phase: a.phase, Health: a.health,
 		Restarts: int(a.restarts), Signal: int(a.signal), OOM: a.failure == api.FailureOOM, Message: text.message,
 		Ports: s.Ports(id), Devices: s.Claims(id), Resources: a.held, CreatedAt: time.Unix(0, a.createdAt).UTC(),
 		ModifiedAt: time.Unix(0, a.modifiedAt).UTC(), StartedAt: milliseconds(a.started), FinishedAt: milliseconds(a.finished),

@@ -44,6 +44,50 @@ func TestAStatusOnlyMovesForward(t *testing.T) {
 	}
 }
 
+// TestOnlyWhatRunsHasHealth follows one instance: its health counts while it runs, is told to whoever asks, wakes an
+// evaluation that waits for the job when it becomes good, and is gone with its run.
+func TestOnlyWhatRunsHasHealth(t *testing.T) {
+	c := newCluster(t)
+	c.nodes("n1")
+	c.register(testJob("web", api.JobService, 2))
+	id := c.run("web", 2, "n1")[0]
+	c.register(testJob("web", api.JobService, 3))
+	p := c.plan("web", api.EvalBlocked)
+	waits := func(what string, runnable bool) {
+		t.Helper()
+		equal(t, what+" wakes whoever waits", len(c.runnable()) > 0, runnable)
+		p = c.plan("web", api.EvalBlocked)
+		c.ok(&CommitPlan{Plan: p})
+	}
+	c.ok(&CommitPlan{Plan: p})
+	is := func(phase api.Phase, says, want api.HealthStatus, healthy int) {
+		t.Helper()
+		c.report(id, phase, health(says))
+		s := c.m.Snapshot()
+		row, _ := s.Row(id)
+		st, _ := s.AllocationStatusOf(id)
+		a, _ := s.Allocation(id)
+		if row.Health != want || st.Health != want || a.Health != want || s.Summary("web").Healthy != healthy {
+			t.Fatalf("%v and %v: row %v, status %v, for people %v, %d healthy; want %v and %d", phase, says, row.Health, st.Health, a.Health,
+				s.Summary("web").Healthy, want, healthy)
+		}
+	}
+	is(api.PhasePreparing, api.HealthHealthy, api.HealthUnknown, 0)
+	waits("a start that is in flight", false)
+	is(api.PhaseRunning, api.HealthUnknown, api.HealthUnknown, 0)
+	waits("an instance that runs", true)
+	is(api.PhaseRunning, api.HealthHealthy, api.HealthHealthy, 1)
+	waits("one that is healthy", true)
+	is(api.PhaseRunning, api.HealthUnhealthy, api.HealthUnhealthy, 0)
+	waits("one that falls ill", false)
+	is(api.PhaseRunning, 77, api.HealthUnknown, 0)
+	is(api.PhaseRunning, api.HealthHealthy, api.HealthHealthy, 1)
+	c.ok(&NodesDown{Nodes: []string{"n1"}, Reason: "silent"})
+	row, _ := c.m.Snapshot().Row(id)
+	equal(t, "what is lost is", row.Health, api.HealthUnknown)
+	equal(t, "healthy", c.m.Snapshot().Summary("web").Healthy, 0)
+}
+
 func TestNothingFollowsAnEnd(t *testing.T) {
 	c := newCluster(t)
 	c.nodes("n1")

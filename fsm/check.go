@@ -67,6 +67,7 @@ func (c *checker) allocation(a *allocation) {
 	c.that(c.minted(a.id), "allocation %d was never given out: the counter is at %d.%d", a.id, c.s.epoch, c.s.counter)
 	c.that(a.create <= a.modify && a.modify <= c.s.index, "allocation %d has indexes %d and %d in a state at %d",
 		a.id, a.create, a.modify, c.s.index)
+	c.that(api.HealthOf(a.phase, a.health) == a.health, "allocation %d is %v and %v", a.id, a.phase, a.health)
 	_, inSlot := c.s.allocations.bySlot.Get(a.slotKey())
 	_, onNode := c.s.allocations.byNode.Get(a.nodeKey())
 	c.that(inSlot, "allocation %d is not in the slot index", a.id)
@@ -195,9 +196,9 @@ func (c *checker) jobRows() {
 	c.s.jobs.rows.Scan(func(j *job) bool {
 		t := c.s.tally(j.handle)
 		fresh := c.s.countOf(j)
-		c.that(t.counts == fresh.counts && t.occupied == fresh.occupied && t.live == fresh.live && t.wanted == fresh.wanted,
-			"job %q counts %v, %d, %d, %d; its allocations are %v, %d, %d, %d", j.name, t.counts, t.occupied, t.live, t.wanted,
-			fresh.counts, fresh.occupied, fresh.live, fresh.wanted)
+		c.that(t.counts == fresh.counts && t.healthy == fresh.healthy && t.occupied == fresh.occupied && t.live == fresh.live && t.wanted == fresh.wanted,
+			"job %q counts %v, %d, %d, %d, %d; its allocations are %v, %d, %d, %d, %d", j.name, t.counts, t.healthy, t.occupied, t.live, t.wanted,
+			fresh.counts, fresh.healthy, fresh.occupied, fresh.live, fresh.wanted)
 		for i, v := range j.versions {
 			c.that(v.job.Name == j.name && v.job.Version < j.next, "job %q has version %d of job %q", j.name, v.job.Version, v.job.Name)
 			c.that(i == 0 || v.job.Version < j.versions[i-1].job.Version, "the versions of job %q are out of order", j.name)

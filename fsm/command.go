@@ -53,7 +53,8 @@ const RulesVersion uint16 = 1
 //	1  everything but
 //	2  plans that claim devices
 //	3  registrations that say who asks, or depend on what is in force
-const envelopeVersion = 3
+//	4  statuses with another health than their phase implies
+const envelopeVersion = 4
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
@@ -65,6 +66,10 @@ func envelope(b Body) uint8 {
 	case *RegisterJobs:
 		if b.CheckIndex != nil || slices.ContainsFunc(b.Jobs, func(j *api.Job) bool { return j != nil && j.SubmittedBy != "" }) {
 			return 3
+		}
+	case *UpdateStatuses:
+		if tellsHealth(b.Reports) {
+			return 4
 		}
 	}
 	return 1
@@ -335,7 +340,7 @@ func decodeBody(raw []byte, b Body, version uint8) (err error) {
 		b.Plan, err = decodePlan(raw, version >= 2)
 		return err
 	case *UpdateStatuses:
-		b.Reports, err = decodeReports(raw)
+		b.Reports, err = decodeReports(raw, version >= 4)
 		return err
 	}
 	return decodeJSON(raw, b)

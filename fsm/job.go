@@ -28,6 +28,7 @@ type version struct {
 type tally struct {
 	job         uint32
 	counts      [api.PhaseLost + 1]int32 // current instances by phase, see counted
+	healthy     int32                    // of these, the healthy ones
 	occupied    int32                    // slots below their task's count that have a current instance
 	live        int32                    // allocations that are not terminal
 	wanted      int32                    // of these, to run
@@ -294,6 +295,9 @@ func (t *tally) tallyNewest(j *job, a allocation, by int32) {
 	if counts {
 		t.counts[a.phase] += by
 	}
+	if counts && a.health == api.HealthHealthy {
+		t.healthy += by
+	}
 	if occupies {
 		t.occupied += by
 	}
@@ -313,7 +317,7 @@ func (t *tally) tallyLive(a allocation, by int32) {
 func (s *state) recount(j *job) {
 	row := s.tally(j.handle)
 	fresh := s.countOf(j)
-	row.counts, row.occupied = fresh.counts, fresh.occupied
+	row.counts, row.healthy, row.occupied = fresh.counts, fresh.healthy, fresh.occupied
 	s.jobs.tallies.Set(row)
 }
 
@@ -380,7 +384,7 @@ func (s *Snapshot) Summary(name string) api.JobSummary {
 	}
 	t := s.tally(row.handle)
 	sum := api.JobSummary{Name: j.Name, Type: j.Type, Priority: j.Priority, Version: j.Version, Stopped: j.Stopped,
-		SubmittedAt: j.SubmittedAt, CreateIndex: j.CreateIndex, ModifyIndex: j.ModifyIndex}
+		Healthy: int(t.healthy), SubmittedAt: j.SubmittedAt, CreateIndex: j.CreateIndex, ModifyIndex: j.ModifyIndex}
 	if !j.Stopped {
 		for _, task := range j.Tasks {
 			sum.Desired += task.Count

@@ -173,11 +173,16 @@ func (c *cluster) live(job string) []api.ID {
 func (c *cluster) report(id api.ID, phase api.Phase, edit ...func(*api.AllocationStatus)) Result {
 	c.t.Helper()
 	row, _ := c.m.Snapshot().Row(id)
-	st := api.AllocationStatus{ID: id, Seq: row.Seq + 1, Restarts: row.Restarts, Phase: phase, StartedAt: 5}
+	st := api.AllocationStatus{ID: id, Seq: row.Seq + 1, Restarts: row.Restarts, Phase: phase, Health: api.ImpliedHealth(phase), StartedAt: 5}
 	for _, e := range edit {
 		e(&st)
 	}
 	return c.ok(&UpdateStatuses{Reports: []NodeReport{{Node: row.Node, Statuses: []api.AllocationStatus{st}}}})
+}
+
+// health is what report says of health.
+func health(h api.HealthStatus) func(*api.AllocationStatus) {
+	return func(st *api.AllocationStatus) { st.Health = h }
 }
 
 func (c *cluster) phase(id api.ID) api.Phase {

@@ -10,6 +10,8 @@ package fsm
 
 import (
 	"io"
+	"slices"
+	"strings"
 	"sync"
 
 	"cube/api"
@@ -211,6 +213,62 @@ func (s *state) intern(name string) uint32 {
 	s.names = append(s.names, name) // snapshots hold the same array and look at its beginning only
 	s.handles[name] = h
 	return h
+}
+
+// persistNames writes every name that a row uses, sorted: handles differ between servers, places in a sorted list do not.
+func (t *tables) persistNames(k *sink) {
+	used := make([]bool, len(t.names))
+	t.jobs.rows.Scan(func(j *job) bool {
+		used[j.handle] = true
+		for _, v := range j.versions {
+			for _, h := range v.handles {
+				used[h] = true
+			}
+		}
+		return true
+	})
+	t.nodes.rows.Scan(func(n nodeRow) bool {
+		used[n.handle] = true
+		for _, d := range n.devices {
+			used[d.id] = true
+		}
+		return true
+	})
+	t.allocations.rows.Scan(func(a allocation) bool { used[a.task] = true; return true })
+	t.ports.bindings.Scan(func(b binding) bool { used[b.label] = true; return true })
+	t.claims.Scan(func(c claim) bool { used[c.kind], used[c.device] = true, true; return true })
+	var handles []uint32
+	for h, is := range used {
+		if is {
+			handles = append(handles, uint32(h))
+		}
+	}
+	slices.SortFunc(handles, func(a, b uint32) int { return strings.Compare(t.names[a], t.names[b]) })
+	k.places = make([]uint32, len(t.names))
+	for place, h := range handles {
+		k.places[h] = uint32(place)
+		k.string(t.names[h])
+		k.row()
+	}
+}
+
+func (s *state) restoreName(r *reader) {
+	name := r.string()
+	if _, twice := s.handles[name]; twice {
+		r.fail("name %q is there twice", name)
+		return
+	}
+	s.intern(name)
+}
+
+// handle reads a name's place; interning the sorted names in order has made the handle the next number.
+func (s *state) handle(r *reader) uint32 {
+	place := r.uvarint()
+	if place+1 >= uint64(len(s.names)) {
+		r.fail("it names what is not in its names")
+		return 0
+	}
+	return uint32(place) + 1
 }
 
 // touch records that a row and its table have changed with the entry being applied.

@@ -275,6 +275,7 @@ func (h *history) reports() (out []NodeReport) {
 		row, _ := h.past.Row(h.allocation())
 		st := api.AllocationStatus{ID: row.ID, Seq: row.Seq + uint64(h.n(4, "seq")), Restarts: row.Restarts + uint32(h.n(2, "restarts")),
 			Phase: api.Phase(h.n(6, "phase")), Message: pick(h, []string{"", "why"}, "message"), FinishedAt: 7}
+		st.Health = api.HealthStatus(h.n(4, "health")) // 3 is none
 		if h.n(3, "failure") == 0 {
 			st.Failure, st.Port = api.FailurePortTaken, uint16(8000+h.n(5, "port"))
 		}

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"slices"
-	"strings"
 
 	"github.com/tidwall/btree"
 
@@ -109,11 +107,12 @@ type Header struct {
 // led by its length, until one of length zero. The last section's tag stands alone and the SHA-256 of all before follows.
 //
 // A state is written in the lowest format that can hold it: 2 has the section of claims, and is used where there are any; 3
-// has versions of jobs that say more of themselves than what they ask for.
-// So a cluster without devices can be joined by a server that knows format 1 only, and equal states have one fingerprint.
+// has versions of jobs that say more of themselves than what they ask for; 4 has the section of health, and is used where
+// something runs and is not healthy. So a cluster without devices can be joined by a server that knows format 1 only, and
+// equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 3
+	snapshotFormat = 4
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )
@@ -131,6 +130,7 @@ const (
 	sectionQuarantines
 	sectionEvaluations
 	sectionClaims // from format 2 on
+	sectionHealth // from format 4 on
 )
 
 // sink writes a snapshot and adds up its digest. The first error sticks.
@@ -216,6 +216,9 @@ func (t *tables) persist(w io.Writer) (digest [sha256.Size]byte, err error) {
 	if format >= 2 {
 		k.section(sectionClaims, func() { t.persistClaims(k) })
 	}
+	if format >= 4 {
+		k.section(sectionHealth, func() { t.allocations.persistHealth(k) })
+	}
 	k.raw([]byte{sectionEnd})
 	k.sum.Sum(digest[:0])
 	if k.err == nil {
@@ -252,43 +255,6 @@ func (s *state) restoreState(r *reader) {
 	}
 	if s.clusterID != "" {
 		s.text = api.NewIDText(s.clusterID)
-	}
-}
-
-// persistNames writes every name that a row uses, sorted: handles differ between servers, places in a sorted list do not.
-func (t *tables) persistNames(k *sink) {
-	used := make([]bool, len(t.names))
-	t.jobs.rows.Scan(func(j *job) bool {
-		used[j.handle] = true
-		for _, v := range j.versions {
-			for _, h := range v.handles {
-				used[h] = true
-			}
-		}
-		return true
-	})
-	t.nodes.rows.Scan(func(n nodeRow) bool {
-		used[n.handle] = true
-		for _, d := range n.devices {
-			used[d.id] = true
-		}
-		return true
-	})
-	t.allocations.rows.Scan(func(a allocation) bool { used[a.task] = true; return true })
-	t.ports.bindings.Scan(func(b binding) bool { used[b.label] = true; return true })
-	t.claims.Scan(func(c claim) bool { used[c.kind], used[c.device] = true, true; return true })
-	var handles []uint32
-	for h, is := range used {
-		if is {
-			handles = append(handles, uint32(h))
-		}
-	}
-	slices.SortFunc(handles, func(a, b uint32) int { return strings.Compare(t.names[a], t.names[b]) })
-	k.places = make([]uint32, len(t.names))
-	for place, h := range handles {
-		k.places[h] = uint32(place)
-		k.string(t.names[h])
-		k.row()
 	}
 }
 
@@ -329,10 +295,13 @@ func openSnapshot(r io.Reader) (*source, error) {
 
 // last is the last section of the snapshot's format.
 func (src *source) last() uint8 {
-	if src.format < 2 {
+	switch {
+	case src.format < 2:
 		return sectionEvaluations
+	case src.format < 4:
+		return sectionClaims
 	}
-	return sectionClaims
+	return sectionHealth
 }
 
 // take reads n bytes. The buffer grows with what really comes, whatever n claims.
@@ -459,7 +428,7 @@ func restore(r io.Reader) (*state, error) {
 		{sectionState, s.restoreState}, {sectionNames, s.restoreName}, {sectionRequests, s.restoreRequest},
 		{sectionNodes, s.restoreNode}, {sectionJobs, s.restoreJob}, {sectionCompleted, s.restoreCompleted},
 		{sectionAllocations, l.restoreAllocation}, {sectionQuarantines, s.restoreQuarantine},
-		{sectionEvaluations, s.restoreEvaluation}, {sectionClaims, s.restoreClaims},
+		{sectionEvaluations, s.restoreEvaluation}, {sectionClaims, s.restoreClaims}, {sectionHealth, s.restoreHealth},
 	} {
 		if section.tag > src.last() {
 			break
@@ -474,23 +443,4 @@ func restore(r io.Reader) (*state, error) {
 	l.end()
 	s.recountAll()
 	return s, nil
-}
-
-func (s *state) restoreName(r *reader) {
-	name := r.string()
-	if _, twice := s.handles[name]; twice {
-		r.fail("name %q is there twice", name)
-		return
-	}
-	s.intern(name)
-}
-
-// handle reads a name's place; interning the sorted names in order has made the handle the next number.
-func (s *state) handle(r *reader) uint32 {
-	place := r.uvarint()
-	if place+1 >= uint64(len(s.names)) {
-		r.fail("it names what is not in its names")
-		return 0
-	}
-	return uint32(place) + 1
 }

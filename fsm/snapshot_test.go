@@ -106,11 +106,25 @@ func historyStory(t failer) *cluster {
 	return c
 }
 
+// healthStory is what the stories lack: instances that run and are not healthy. It may not change either.
+func healthStory(t failer) *cluster {
+	c := newCluster(t)
+	c.nodes("n1", "n2")
+	c.register(testJob("web", api.JobService, 5))
+	ids := c.run("web", 5, "n1", "n2")
+	for i, h := range []api.HealthStatus{api.HealthUnknown, api.HealthHealthy, api.HealthUnhealthy, api.HealthUnhealthy} {
+		c.report(ids[i], api.PhaseRunning, health(h), func(st *api.AllocationStatus) { st.Message = "check web: " + h.String() })
+	}
+	c.report(ids[4], api.PhaseFailed, health(api.HealthUnhealthy), func(st *api.AllocationStatus) { st.Failure = api.FailureCheck })
+	c.report(ids[3], api.PhasePending, func(st *api.AllocationStatus) { st.Restarts = 1 })
+	return c
+}
+
 // TestGoldenHistory replays the log of each release, and restores the snapshot that the release made of it. What an entry
 // means never changes, so both give the same state. The two are compared as this binary writes them: a field that a later
 // release adds to a job changes a snapshot's bytes, not what it says.
 func TestGoldenHistory(t *testing.T) {
-	stories := map[string]func(failer) *cluster{"0.1": story, "0.1-devices": deviceStory, "0.1-history": historyStory}
+	stories := map[string]func(failer) *cluster{"0.1": story, "0.1-devices": deviceStory, "0.1-history": historyStory, "0.1-health": healthStory}
 	for name, story := range stories {
 		if _, err := os.Stat(filepath.Join("testdata", "log-"+name)); *rewrite && os.IsNotExist(err) {
 			writeGolden(t, name, story(t))
@@ -133,8 +147,8 @@ func TestGoldenHistory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if again := encoded(t, c); c.Kind == kindCommitPlan && !bytes.Equal(again, log[len(log)-1]) {
-				t.Fatalf("%s, entry %d: this binary writes a plan in another way than the release did", file, len(log))
+			if again := encoded(t, c); (c.Kind == kindCommitPlan || c.Kind == kindUpdateStatuses) && !bytes.Equal(again, log[len(log)-1]) {
+				t.Fatalf("%s, entry %d: this binary writes it in another way than the release did", file, len(log))
 			}
 		}
 		replayed := replay(t, New(), log, 0).Snapshot()
@@ -170,6 +184,42 @@ func writeGolden(t *testing.T, release string, c *cluster) {
 		if err := os.WriteFile(filepath.Join("testdata", name+release), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestHealthThatGoesWithoutSaying: a state in which all that runs is well is written as before there were checks, and
+// what that said then is understood so.
+func TestHealthThatGoesWithoutSaying(t *testing.T) {
+	c := healthStory(t)
+	format := func(s *Snapshot) uint16 { return binary.LittleEndian.Uint16(persisted(t, s)[len(snapshotMagic):]) }
+	equal(t, "the format", format(c.m.Snapshot()), 4)
+	for _, id := range c.live("web") {
+		c.report(id, api.PhaseRunning, health(api.HealthHealthy))
+	}
+	equal(t, "the format when all are well", format(c.m.Snapshot()), 1)
+	m := New()
+	if err := m.Restore(bytes.NewReader(persisted(t, c.m.Snapshot()))); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "healthy", m.Snapshot().Summary("web").Healthy, 4)
+	for _, st := range []struct {
+		status  api.AllocationStatus
+		version uint8
+	}{
+		{api.AllocationStatus{Phase: api.PhaseRunning, Health: api.HealthHealthy}, 1},
+		{api.AllocationStatus{Phase: api.PhaseFailed}, 1},
+		{api.AllocationStatus{Phase: api.PhaseRunning}, 4},
+		{api.AllocationStatus{Phase: api.PhaseRunning, Health: api.HealthUnhealthy}, 4},
+	} {
+		st.status.ID = 1
+		command := &Command{Body: &UpdateStatuses{Reports: []NodeReport{{Node: "n1", Statuses: []api.AllocationStatus{st.status}}}}}
+		raw := encoded(t, command)
+		equal(t, "the envelope", raw[1], st.version)
+		back, err := Decode(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "the status", back.Body.(*UpdateStatuses).Reports[0].Statuses[0], st.status)
 	}
 }
 

@@ -41,6 +41,7 @@ func outdated(a *allocation, st *api.AllocationStatus) bool {
 func (s *state) takeStatus(old allocation, st *api.AllocationStatus) {
 	a := old
 	a.seq, a.restarts, a.phase, a.failure = st.Seq, st.Restarts, st.Phase, st.Failure
+	a.health = api.HealthOf(st.Phase, st.Health)
 	a.exit, a.signal, a.started, a.finished = st.ExitCode, st.Signal, st.StartedAt, st.FinishedAt
 	text := s.remark(a.id)
 	if message := shorten(st.Message, api.MaxStatusMessage); message != text.message {
@@ -145,8 +146,17 @@ func (s *Snapshot) Completed(name, task string, number uint64, slot uint32) bool
 	return false
 }
 
+// tellsHealth reports whether a status says another health than its phase implies. Such reports have a layout of their own,
+// as plans have that claim devices.
+func tellsHealth(reports []NodeReport) bool {
+	return slices.ContainsFunc(reports, func(r NodeReport) bool {
+		return slices.ContainsFunc(r.Statuses, func(st api.AllocationStatus) bool { return st.Health != api.ImpliedHealth(st.Phase) })
+	})
+}
+
 // encodeReports lays statuses out in columns: what is alike stands together and stays small.
 func encodeReports(reports []NodeReport) []byte {
+	health := tellsHealth(reports)
 	var w writer
 	w.uvarint(uint64(len(reports)))
 	for _, r := range reports {
@@ -177,6 +187,11 @@ func encodeReports(reports []NodeReport) []byte {
 		for i := range r.Statuses {
 			w.string(r.Statuses[i].Message)
 		}
+		for i := range r.Statuses {
+			if health {
+				w.u8(uint8(r.Statuses[i].Health))
+			}
+		}
 	}
 	return w.b
 }
@@ -184,7 +199,7 @@ func encodeReports(reports []NodeReport) []byte {
 // statusSize is the least that a status takes: its ID, seven small fields, two times and the length of its message.
 const statusSize = 1 + 7 + 2 + 1
 
-func decodeReports(raw []byte) ([]NodeReport, error) {
+func decodeReports(raw []byte, health bool) ([]NodeReport, error) {
 	r := reader{b: raw}
 	reports := makeSlice[NodeReport](r.count(2))
 	for i := range reports {
@@ -209,6 +224,11 @@ func decodeReports(raw []byte) ([]NodeReport, error) {
 		}
 		for k := range statuses {
 			statuses[k].Message = r.string()
+		}
+		for k := range statuses {
+			if statuses[k].Health = api.ImpliedHealth(statuses[k].Phase); health {
+				statuses[k].Health = api.HealthStatus(r.u8())
+			}
 		}
 		reports[i].Statuses = statuses
 	}
@@ -306,6 +326,7 @@ func (l *loading) restoreAllocation(r *reader) {
 		position: position{job: s.handle(r), task: s.handle(r), slot: uint32(r.atMost(1<<32 - 1)), node: s.handle(r)},
 		version:  uint32(r.atMost(1<<32 - 1)), restarts: uint32(r.atMost(1<<32 - 1)),
 		exit: int32(r.varint()), desired: api.Desired(r.u8()), phase: api.Phase(r.u8()), failure: api.Failure(r.u8()), signal: r.u8()}
+	a.health = api.ImpliedHealth(a.phase) // the others are in a section of their own
 	text := remark{id: a.id, message: r.string(), reason: r.string()}
 	const boundSize = 5
 	ports := makeSlice[binding](r.count(boundSize))
@@ -366,7 +387,7 @@ func (s *state) recountAll() {
 			continue
 		}
 		t, fresh := s.tally(j.handle), s.countOf(j)
-		t.counts, t.occupied, t.live, t.wanted = fresh.counts, fresh.occupied, fresh.live, fresh.wanted
+		t.counts, t.healthy, t.occupied, t.live, t.wanted = fresh.counts, fresh.healthy, fresh.occupied, fresh.live, fresh.wanted
 		s.jobs.tallies.Set(t)
 	}
 	s.refillSurplus()
@@ -384,6 +405,42 @@ func (s *state) refillSurplus() {
 		}
 		return true
 	})
+}
+
+// differs reports whether the row has another health than its phase implies.
+func (a *allocation) differs() bool { return a.health != api.ImpliedHealth(a.phase) }
+
+// allImplied reports whether no allocation has another health than its phase implies.
+func (t *allocationTables) allImplied() bool {
+	all := true
+	t.rows.Scan(func(a allocation) bool {
+		all = !a.differs()
+		return all
+	})
+	return all
+}
+
+// persistHealth writes the health that its phase does not imply.
+func (t *allocationTables) persistHealth(k *sink) {
+	t.rows.Scan(func(a allocation) bool {
+		if a.differs() {
+			k.uvarint(uint64(a.id))
+			k.u8(uint8(a.health))
+			return k.row()
+		}
+		return true
+	})
+}
+
+func (s *state) restoreHealth(r *reader) {
+	id, health := api.ID(r.uvarint()), api.HealthStatus(r.u8())
+	a, ok := s.allocations.get(id)
+	if !ok || a.health == health || api.HealthOf(a.phase, health) != health || a.phase != api.PhaseRunning {
+		r.fail("allocation %d has a health that it cannot have", id)
+		return
+	}
+	a.health = health
+	s.allocations.rows.Set(a)
 }
 
 // persistCompleted writes the completed slots by name: the table's own order is that of handles.

@@ -246,6 +246,9 @@ func (v *version) annotated() bool {
 
 // format is the lowest format of a snapshot that can hold the state.
 func (t *tables) format() uint16 {
+	if !t.allocations.allImplied() {
+		return 4
+	}
 	format := uint16(1)
 	if t.claims.Len() > 0 {
 		format = 2
