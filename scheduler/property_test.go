@@ -148,6 +148,9 @@ func (h *history) happen(t *rapid.T) {
 				failure = api.FailurePortTaken
 			}
 			w.Report(row.ID, phase, failure)
+			if rapid.IntRange(0, 3).Draw(t, "ill") == 0 {
+				w.SetHealth(row.ID, rapid.SampledFrom([]api.HealthStatus{api.HealthUnknown, api.HealthUnhealthy}).Draw(t, "health"))
+			}
 		}
 	}
 }

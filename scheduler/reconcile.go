@@ -23,8 +23,8 @@ type slotState uint8
 
 const (
 	slotVacant   slotState = iota // nobody holds it, somebody should
-	slotStarting                  // its holder is of the version in force and does not run yet
-	slotRunning                   // its holder is of the version in force and runs
+	slotStarting                  // its holder is of the version in force and not healthy (yet)
+	slotWell                      // its holder is of the version in force and healthy
 	slotOutdated                  // its holder is of an older version and has to be replaced
 	slotStopping                  // its holder was told to stop and is not gone
 	slotFailed                    // its last holder failed for good
@@ -168,8 +168,8 @@ func (c *change) holderState(r *request, row *api.AllocationRow) slotState {
 		}
 	}
 	r.kept(row.NodeOrdinal)
-	if row.Phase == api.PhaseRunning {
-		return slotRunning
+	if row.Health == api.HealthHealthy {
+		return slotWell
 	}
 	return slotStarting
 }
@@ -323,6 +323,9 @@ func (c *change) waitsFor(t *api.Task, s *slot) string {
 	case slotStopping:
 		return "waits for " + name + " to stop"
 	case slotStarting:
+		if s.last != nil && s.last.Live() && s.last.Phase == api.PhaseRunning {
+			return "waits for " + name + " to be healthy"
+		}
 		return "waits for " + name + " to run"
 	case slotVacant:
 		return "waits for " + name + " to be placed"

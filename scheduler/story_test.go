@@ -24,7 +24,8 @@ import (
 //	                    spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=, device TYPE count= share=, and for
 //	                    that device: if ATTR OP VALUE
 //	schedule            the jobs named, all by default; limit= algorithm= stop=SLOT
-//	report              lines: SLOT PHASE [port], of the slot's live allocation; SLOT may be web[*]
+//	report              lines: SLOT PHASE [port | HEALTH], of the slot's live allocation; SLOT may be web[*]. What runs is
+//	                    healthy unless it is said to be unknown or unhealthy
 //	down, forget        nodes: their allocations are lost
 //	stop, purge         jobs
 //	load                lines: NODE cpu=PART memory=PART, of what the machine has
@@ -331,9 +332,13 @@ func (s *story) report(words []string) error {
 	if err := phase.UnmarshalText([]byte(words[1])); err != nil {
 		return err
 	}
-	failure := api.FailureNone
+	failure, health := api.FailureNone, api.ImpliedHealth(phase)
 	if len(words) > 2 && words[2] == "port" {
 		failure = api.FailurePortTaken
+	} else if len(words) > 2 {
+		if err := health.UnmarshalText([]byte(words[2])); err != nil {
+			return err
+		}
 	}
 	rows := s.slotRows(words[0], true)
 	if len(rows) == 0 {
@@ -341,6 +346,9 @@ func (s *story) report(words []string) error {
 	}
 	for _, row := range rows {
 		s.world.Report(row.ID, phase, failure)
+		if health != api.ImpliedHealth(phase) {
+			s.world.SetHealth(row.ID, health)
+		}
 	}
 	return nil
 }

@@ -155,18 +155,23 @@ func (w *World) Allocations(job string) iter.Seq[api.AllocationRow] {
 	return slices.Values(w.rows[job])
 }
 
-// Report is what a node says of an allocation. A batch instance that is complete without having been told to stop has
+// Report is what a node says of an allocation; one that runs is healthy, unless SetHealth says otherwise. A batch instance that is complete without having been told to stop has
 // completed its slot.
 func (w *World) Report(id api.ID, phase api.Phase, failure api.Failure) {
 	row, _, ok := w.Allocation(id)
 	if !ok || row.Phase.Terminal() {
 		return
 	}
-	row.Phase, row.Failure = phase, failure
+	row.Phase, row.Health, row.Failure = phase, api.ImpliedHealth(phase), failure
 	w.put(row, w.grants[id])
 	if j := w.Job(row.Job); j != nil && j.Type == api.JobBatch && phase == api.PhaseComplete && row.Desired == api.DesiredRun {
 		set(&w.done, worldSlot{row.Job, row.Task, row.Version, row.Slot}, true)
 	}
+}
+
+// SetHealth is what a node says of the health of an allocation that runs.
+func (w *World) SetHealth(id api.ID, h api.HealthStatus) {
+	w.change(id, func(row *api.AllocationRow) { row.Health = api.HealthOf(row.Phase, h) })
 }
 
 // Quarantine marks a host port as taken by something outside Cube.

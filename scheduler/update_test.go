@@ -1,0 +1,90 @@
+package scheduler_test
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"cube/api"
+	"cube/scheduler"
+)
+
+// TestAnUpdateCostsOneSlot rolls out a version whose instances start, fall ill, crash and recover as chance has it. At any
+// time at most one slot is without a healthy instance, those apart whose new instance was healthy and fell ill again; and
+// when all new instances are well in the end, all slots have one.
+func TestAnUpdateCostsOneSlot(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		count := rapid.IntRange(1, 8).Draw(t, "count")
+		w := &scheduler.World{}
+		w.PutNode(&api.Node{ID: "n1", Name: "n1", Status: api.NodeReady, Resources: api.Resources{CPU: 64000, Memory: 64000},
+			Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+		version := func(n uint64, image string) {
+			task := api.DefaultTask("web")
+			task.Count, task.Image = count, image
+			w.PutJob(&api.Job{Name: "web", Type: api.JobService, Priority: 50, Version: n, ModifyIndex: w.Index() + 1, Tasks: []*api.Task{task}})
+		}
+		schedule := func() {
+			w.Apply(scheduler.Schedule(w, []*api.Evaluation{{ID: 1, Job: "web", Priority: 50}}, scheduler.Options{}))
+		}
+		version(1, "v1")
+		schedule()
+		for row := range w.Allocations("web") {
+			w.Report(row.ID, api.PhaseRunning, api.FailureNone)
+		}
+		version(2, "v2")
+		was := map[uint32]bool{} // slots whose new instance has been healthy
+		act := func(row api.AllocationRow, choice int) {
+			switch {
+			case !row.Live():
+			case row.Desired == api.DesiredStop:
+				w.Report(row.ID, api.PhaseComplete, api.FailureNone)
+			case row.Version == 1:
+			case choice == 0:
+				w.Report(row.ID, api.PhasePending, api.FailureNone)
+			case choice == 1:
+				w.Report(row.ID, api.PhaseRunning, api.FailureNone)
+				w.SetHealth(row.ID, api.HealthUnknown)
+			case choice == 2:
+				w.Report(row.ID, api.PhaseRunning, api.FailureNone)
+				w.SetHealth(row.ID, api.HealthUnhealthy)
+			default:
+				w.Report(row.ID, api.PhaseRunning, api.FailureNone)
+				was[row.Slot] = true
+			}
+		}
+		without := func() (slots int) {
+			well := map[uint32]bool{}
+			for row := range w.Allocations("web") {
+				well[row.Slot] = well[row.Slot] || row.Live() && row.Desired == api.DesiredRun && row.Health == api.HealthHealthy
+			}
+			for slot := range uint32(count) {
+				if !well[slot] && !was[slot] {
+					slots++
+				}
+			}
+			return slots
+		}
+		for range rapid.IntRange(0, 30).Draw(t, "steps") {
+			for row := range w.Allocations("web") {
+				if rapid.Bool().Draw(t, "acts") {
+					act(row, rapid.IntRange(0, 5).Draw(t, "how"))
+				}
+			}
+			schedule()
+			if n := without(); n > 1 {
+				t.Fatalf("%d slots are without a healthy instance", n)
+			}
+		}
+		for range 3*count + 3 {
+			for row := range w.Allocations("web") {
+				act(row, 3)
+			}
+			schedule()
+		}
+		for row := range w.Allocations("web") {
+			if row.Live() && (row.Version != 2 || row.Health != api.HealthHealthy) {
+				t.Fatalf("the update did not end: %+v", row)
+			}
+		}
+	})
+}
