@@ -75,6 +75,9 @@ func printAllocation(s *session, f moments, a *api.Allocation) {
 	b.add("Desired", "%s", a.Desired)
 	b.addIf("Reason", a.DesiredReason)
 	b.add("Status", "%s", a.Phase)
+	if a.Phase == api.PhaseRunning {
+		b.add("Health", "%s", a.Health)
+	}
 	b.addIf("Message", a.Message)
 	b.add("Restarts", "%d", a.Restarts)
 	if a.ExitCode != nil && !a.StartedAt.IsZero() { // what never started did not end either

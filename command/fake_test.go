@@ -390,6 +390,9 @@ func (c *fakeCluster) status(name string) *api.JobStatus {
 		switch a.Phase {
 		case api.PhaseRunning:
 			s.Summary.Counts.Running++
+			if a.Health == api.HealthHealthy {
+				s.Summary.Healthy++
+			}
 		case api.PhaseComplete:
 			s.Summary.Counts.Complete++
 		case api.PhaseFailed:

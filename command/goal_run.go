@@ -1,7 +1,9 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"cube/api"
@@ -20,7 +22,8 @@ const (
 	crashTries = 5
 )
 
-// runGoal is reached when every instance of one version of a job runs, or has completed.
+// runGoal is reached when every instance of one version of a job is healthy, where its task awaits that, runs, where it does
+// not, or has completed.
 type runGoal struct {
 	name      string
 	version   uint64
@@ -39,6 +42,7 @@ type sighting struct {
 	phase    api.Phase
 	restarts int
 	message  string
+	health   api.HealthStatus
 	since    time.Time // phase and restarts are what they are; zero: since before we looked
 }
 
@@ -61,19 +65,19 @@ func (g *runGoal) look(status *api.JobStatus, err error, now time.Time) {
 			if g.first && g.unchanged {
 				since = time.Time{}
 			}
-			g.seen[a.ID] = &sighting{phase: a.Phase, restarts: a.Restarts, message: a.Message, since: since}
+			g.seen[a.ID] = &sighting{phase: a.Phase, restarts: a.Restarts, message: a.Message, health: a.Health, since: since}
 			g.movedAt = now
 			continue
 		}
 		further := a.Phase != old.phase || a.Restarts != old.restarts
 		// A restart is no progress, nor is anything an instance does that keeps being started again.
-		if a.Restarts == 0 && (further || a.Message != old.message) {
+		if a.Restarts == 0 && (further || a.Message != old.message || a.Health != old.health) {
 			g.movedAt = now
 		}
 		if further {
 			old.since = now
 		}
-		old.phase, old.restarts, old.message = a.Phase, a.Restarts, a.Message
+		old.phase, old.restarts, old.message, old.health = a.Phase, a.Restarts, a.Message, a.Health
 	}
 	g.first = false
 }
@@ -134,6 +138,12 @@ func (g *runGoal) judge(s *slot, t *api.Task, now time.Time) {
 		s.state = slotHopeless
 	case a.Desired == api.DesiredStop:
 		s.state = slotGoing
+	case a.Phase == api.PhaseRunning && a.Health == api.HealthHealthy:
+		s.state = slotWell
+	case a.Phase == api.PhaseRunning && awaitsHealth(t):
+		if a.Health == api.HealthUnhealthy && !restarts(t) {
+			s.state = slotHopeless
+		}
 	case a.Phase == api.PhaseRunning:
 		since := g.seen[a.ID].since
 		s.stable = since.Add(stableFor)
@@ -143,6 +153,11 @@ func (g *runGoal) judge(s *slot, t *api.Task, now time.Time) {
 	case g.doesNotStart(a, t, now), !a.StartedAt.IsZero() && a.Restarts >= crashTries:
 		s.state = slotHopeless
 	}
+}
+
+// restarts reports whether an unhealthy instance of the task is started again.
+func restarts(t *api.Task) bool {
+	return slices.ContainsFunc(t.Checks, func(c api.Check) bool { return c.RestartAfter > 0 })
 }
 
 // vacant judges a slot that nothing holds.
@@ -229,7 +244,7 @@ func (g *runGoal) count(slots []slot, now time.Time) verdict {
 	}
 	switch {
 	case well == len(slots):
-		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d: %d of %d instances running%s", g.name, g.version, well, len(slots), g.orComplete())}
+		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d: %d of %d instances %s%s", g.name, g.version, well, len(slots), g.well(), g.orComplete())}
 	case g.noNodes:
 		if until := g.movedAt.Add(stuckFor); now.Before(until) {
 			return verdict{wake: until} // one that was started a moment ago is still on its way
@@ -298,7 +313,15 @@ func (g *runGoal) late(now time.Time) verdict {
 }
 
 func (g *runGoal) running(well, all int) string {
-	return fmt.Sprintf("job %q version %d has %d of %d instances running%s", g.name, g.version, well, all, g.orComplete())
+	return fmt.Sprintf("job %q version %d has %d of %d instances %s%s", g.name, g.version, well, all, g.well(), g.orComplete())
+}
+
+// well is what instances are that count.
+func (g *runGoal) well() string {
+	if hasChecks(g.status.Job) {
+		return "healthy"
+	}
+	return "running"
 }
 
 func (g *runGoal) orComplete() string {
@@ -317,6 +340,7 @@ func (g *runGoal) lines() []instanceLine {
 		line := instanceLine{name: s.name, phase: "not placed"}
 		if a := s.alloc; a != nil {
 			line = lineOf(a)
+			line.note = cmp.Or(line.note, healthNote(g.status.Job.Task(a.Task), a))
 			if a.JobVersion < g.version {
 				line.note = fmt.Sprintf("still version %d", a.JobVersion)
 				if a.Phase.Terminal() {

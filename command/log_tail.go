@@ -25,10 +25,12 @@ const (
 	unwellFor = time.Minute
 )
 
-// unwell reports whether something is wrong with an instance: it failed, or it keeps being started again.
+// unwell reports whether something is wrong with an instance: it failed, is unhealthy, or keeps being started again.
 func unwell(a *api.Allocation, now time.Time) bool {
 	switch {
 	case a.Phase == api.PhaseFailed:
+		return true
+	case a.Health == api.HealthUnhealthy && a.Desired == api.DesiredRun:
 		return true
 	case a.Desired == api.DesiredStop || a.Phase.Terminal() || a.Restarts == 0:
 		return false

@@ -27,9 +27,9 @@ func jobFile(t *testing.T, jobs ...*api.Job) string {
 	return path
 }
 
-func webJob(count int) *api.Job {
+func webJob(count int, checks ...api.Check) *api.Job {
 	task := api.DefaultTask("web")
-	task.Count, task.Image = count, "hello:1"
+	task.Count, task.Image, task.Checks = count, "hello:1", checks
 	return &api.Job{Name: "web", Type: api.JobService, Priority: 50, Tasks: []*api.Task{task}}
 }
 
@@ -179,6 +179,103 @@ func TestRunGoesOnWhenRoomIsFreedInTime(t *testing.T) {
 			c.phase(id, api.PhaseRunning, "")
 		}
 		p.cube(0, "run", jobFile(t, webJob(1)))
+	})
+}
+
+// becomes sets the health of an instance that runs.
+func (c *fakeCluster) becomes(id string, health api.HealthStatus, message string) {
+	c.set(id, func(a *api.Allocation) { a.Health, a.Message = health, message })
+}
+
+// TestRunWaitsForHealth: where there are checks it is they who say when an instance counts.
+func TestRunWaitsForHealth(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			one, two := c.place(job, "web", 0, node, nil), c.place(job, "web", 1, node, nil)
+			c.evaluate("web", api.EvalComplete)
+			c.phase(one, api.PhaseRunning, "")
+			c.phase(two, api.PhaseRunning, "")
+			time.Sleep(time.Second)
+			c.becomes(one, api.HealthUnknown, "check up: connection refused")
+			time.Sleep(4 * time.Second)
+			c.becomes(two, api.HealthHealthy, "")
+			time.Sleep(5 * time.Second)
+			c.becomes(one, api.HealthHealthy, "")
+		}
+		begun := time.Now()
+		p.cube(0, "run", jobFile(t, webJob(2, api.DefaultCheck("up"))))
+		if took := since(begun); took != 10*time.Second {
+			t.Errorf("it took %s; the last instance is healthy after 10 s", took)
+		}
+		golden(t, "run_health", p.stdout.String())
+	})
+}
+
+// TestRunGivesUpOnWhatStaysIll: an unhealthy instance that nothing restarts ends the wait, with what its check has found.
+func TestRunGivesUpOnWhatStaysIll(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			id := c.place(job, "web", 0, node, nil)
+			c.evaluate("web", api.EvalComplete)
+			c.phase(id, api.PhaseRunning, "")
+			c.say(id, "the database does not answer")
+			time.Sleep(40 * time.Second)
+			c.becomes(id, api.HealthUnhealthy, "check up: 503 Service Unavailable")
+		}
+		begun := time.Now()
+		p.cube(2, "run", jobFile(t, webJob(1, api.DefaultCheck("up"))))
+		if took := since(begun); took != 45*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		golden(t, "run_unhealthy", p.stdout.String())
+	})
+}
+
+// TestRunWaitsForWhatIsRestarted: an unhealthy instance that will be started again has its chance.
+func TestRunWaitsForWhatIsRestarted(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			id := c.place(job, "web", 0, node, nil)
+			c.evaluate("web", api.EvalComplete)
+			c.phase(id, api.PhaseRunning, "")
+			time.Sleep(10 * time.Second)
+			c.becomes(id, api.HealthUnhealthy, "check up: EOF")
+			time.Sleep(30 * time.Second)
+			c.set(id, func(a *api.Allocation) { a.Phase, a.Health, a.Restarts = api.PhasePending, api.HealthUnknown, 1 })
+			time.Sleep(time.Second)
+			c.phase(id, api.PhaseRunning, "")
+			time.Sleep(6 * time.Second)
+			c.becomes(id, api.HealthHealthy, "")
+		}
+		check := api.DefaultCheck("up")
+		check.RestartAfter = 5
+		p.cube(0, "run", jobFile(t, webJob(1, check)))
+		p.shows("1 of 1 instances healthy", "unhealthy: check up: EOF")
+	})
+}
+
+// TestRunKeepsToALongMinHealthyTime: who asks for more than the usual has the command wait for it.
+func TestRunKeepsToALongMinHealthyTime(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		node := c.addNode("n1", nil)
+		c.registered = func(c *fakeCluster, job *api.Job) {
+			id := c.place(job, "web", 0, node, nil)
+			c.evaluate("web", api.EvalComplete)
+			c.phase(id, api.PhaseRunning, "")
+			time.Sleep(30 * time.Second)
+			c.becomes(id, api.HealthHealthy, "")
+		}
+		job := webJob(1)
+		job.Tasks[0].Update.MinHealthyTime = 30 * time.Second
+		begun := time.Now()
+		p.cube(0, "run", jobFile(t, job))
+		if took := since(begun); took != 30*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		p.shows("running: waiting for health: it is to run for 30s", "1 of 1 instances running")
 	})
 }
 

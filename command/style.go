@@ -30,9 +30,9 @@ func (s style) heading(text string) string { return s.paint(bold, text) }
 // state colours a word for how something is.
 func (s style) state(word string) string {
 	switch word {
-	case "running", "ready", "complete", "alive", "eligible":
+	case "running", "ready", "complete", "alive", "eligible", "healthy":
 		return s.paint(green, word)
-	case "failed", "lost", "down", "degraded":
+	case "failed", "lost", "down", "degraded", "unhealthy":
 		return s.paint(red, word)
 	case "pending", "preparing", "initializing", "blocked", "ineligible", "left":
 		return s.paint(yellow, word)

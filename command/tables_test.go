@@ -54,7 +54,7 @@ func populated(c *fakeCluster) (web string) {
 	})
 	web = c.place(job, "web", 0, n1, func(a *api.Allocation) {
 		a.Phase, a.Ports, a.StartedAt, a.CreatedAt = api.PhaseRunning, []api.PortBinding{{Label: "http", Host: 23411, To: 80}}, time.Now().Add(-time.Hour), time.Now().Add(-25*time.Hour)
-		a.Resources = api.Resources{CPU: 100, Memory: 128, Disk: 300}
+		a.Resources, a.Health = api.Resources{CPU: 100, Memory: 128, Disk: 300}, api.HealthHealthy
 	})
 	one := 1
 	broken := c.place(job, "web", 1, n2, func(a *api.Allocation) {
@@ -100,6 +100,27 @@ func TestWhatCommandsShow(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestStatusShowsHealthWhereThereAreChecks(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		n, job := c.addNode("n1", nil), webJob(3, api.DefaultCheck("up"))
+		job.Version = 2
+		c.do(func() { c.jobs["web"] = job })
+		for slot, health := range []api.HealthStatus{api.HealthHealthy, api.HealthUnhealthy, api.HealthUnknown} {
+			id := c.place(job, "web", slot, n, nil)
+			c.phase(id, api.PhaseRunning, "")
+			c.set(id, func(a *api.Allocation) { a.Health = health })
+			if health == api.HealthUnhealthy {
+				c.set(id, func(a *api.Allocation) { a.Message = "check up: 503 Service Unavailable: no database" })
+				c.say(id, "the database does not answer")
+			}
+		}
+		p.cube(0, "status", "web")
+		golden(t, "task_status_health", p.stdout.String())
+		p.cube(0, "status", "web", "-json")
+		p.shows(`"Health": "unhealthy"`, `"Healthy": 1`)
+	})
 }
 
 func TestDevicesOfAnInstanceAndTroubleWithThem(t *testing.T) {

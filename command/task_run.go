@@ -35,7 +35,7 @@ func newTaskRun(m *Meta) *command {
 		synopsis: "Run the tasks of a file",
 		prose: `Submits a task file to the cluster, or changes what runs to what the file says now; - reads standard input. All that the file holds is accepted as one, or nothing is. A file that says what runs already changes nothing.
 
-Then follows each instance until all of them have run for 3 seconds or, in a batch job, have completed. Ctrl-C stops the following and nothing else.
+Then follows each instance until all of them are healthy, as their checks or an update block with a longer min_healthy_time say; without either, until they have run for 3 seconds or, in a batch job, have completed. Ctrl-C stops the following and nothing else.
 
 The exit code is 0 when all is well, 1 when the file was not accepted, and 2 when it was but not everything could be placed and started in time; the reasons, and the last lines that failing instances wrote, are shown.`,
 		example: "$ cube task run web.hcl\n$ cube task run -var version=1.28 web.hcl",

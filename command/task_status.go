@@ -98,6 +98,9 @@ func printJob(s *session, f moments, status *api.JobStatus) {
 	b.add("Priority", "%d", j.Priority)
 	b.add("Datacenters", "%s", orAny(j.Datacenters))
 	b.add("Running", "%s", runningOf(sum))
+	if hasChecks(j) {
+		b.add("Healthy", "%d/%d", sum.Healthy, sum.Desired)
+	}
 	b.add("Submitted", "%s", f.ago(j.SubmittedAt))
 	s.print(b.render(s.style))
 
@@ -117,7 +120,8 @@ func printJob(s *session, f moments, status *api.JobStatus) {
 	}
 	for _, task := range tasksOf(shown) {
 		s.section("Instances of " + printable(task))
-		printInstances(s, f, instancesOf(shown, task))
+		t := j.Task(task)
+		printInstances(s, f, instancesOf(shown, task), t != nil && len(t.Checks) > 0)
 	}
 	if former > 0 {
 		s.print("\n" + s.style.paint(faint, countOf(former, "former instance")+" not shown; see -verbose") + "\n")
@@ -167,16 +171,25 @@ func instancesOf(allocs []*api.Allocation, task string) []*api.Allocation {
 	return out
 }
 
+// healthColumn is where the table of instances has their health, if their task has checks.
+const healthColumn = 6
+
 // printInstances prints one task's instances, the newest of each slot first and its predecessors set in under it, then
 // what the nodes say of those that are not well.
-func printInstances(s *session, f moments, allocs []*api.Allocation) {
+func printInstances(s *session, f moments, allocs []*api.Allocation, withHealth bool) {
 	headings := []string{"Instance", "ID", "Node", "Version", "Desired", "Status", "Restarts", "Age", "Address"}
 	withDevices := slices.ContainsFunc(allocs, func(a *api.Allocation) bool { return len(a.Devices) > 0 })
+	if withHealth {
+		headings = slices.Insert(headings, healthColumn, "Health")
+	}
 	if withDevices {
 		headings = append(headings, "Devices")
 	}
 	t := newTable(headings...)
 	t.colourColumn(5, s.style.state)
+	if withHealth {
+		t.colourColumn(healthColumn, s.style.state)
+	}
 	t.whole, t.spare = []string{"Address"}, []string{"Desired", "Version"}
 	var notes []string
 	last := slotKey{slot: -1}
@@ -187,6 +200,9 @@ func printInstances(s *session, f moments, allocs []*api.Allocation) {
 		}
 		last = slotOf(a)
 		row := []string{name, f.id(a.ID), a.NodeName, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt), addresses(a)}
+		if withHealth {
+			row = slices.Insert(row, healthColumn, healthOf(a))
+		}
 		if withDevices {
 			row = append(row, devices(f, a))
 		}
@@ -208,7 +224,7 @@ func instanceNote(a *api.Allocation) string {
 		return ""
 	case a.Desired == api.DesiredStop && a.DesiredReason != "":
 		return a.DesiredReason
-	case a.Message != "" && (a.Phase != api.PhaseRunning || a.Restarts > 0):
+	case a.Message != "" && (a.Phase != api.PhaseRunning || a.Restarts > 0 || a.Health != api.HealthHealthy):
 		return a.Message
 	}
 	return ""
