@@ -69,10 +69,10 @@ func (a *allocation) examine(p *policy, now time.Time) (probe []int, wake time.T
 			wake = t
 		}
 	}
-	if at := a.healthyAt(p); a.Status.Health != api.HealthHealthy && !at.IsZero() {
-		later(at)
-	}
 	if a.vigil == nil {
+		if a.Status.Health != api.HealthHealthy {
+			later(a.healthyAt(p))
+		}
 		return nil, wake
 	}
 	v := *a.vigil
@@ -126,7 +126,7 @@ func jitterOf(id api.ID, check int, over time.Duration) time.Duration {
 	return time.Duration(float64(x>>11) / (1 << 53) * float64(over))
 }
 
-// healthyAt is when the instance is healthy if nothing happens before; zero: something has to.
+// healthyAt is when the instance is healthy if nothing happens before, and a probe passes then; zero: something has to happen.
 func (a *allocation) healthyAt(p *policy) time.Time {
 	at := time.UnixMilli(a.Status.StartedAt).Add(p.MinHealthy)
 	if len(p.Checks) == 0 {
@@ -149,19 +149,21 @@ func (v *vigil) hold() time.Duration {
 	return backoff(flapHold, flapMaxHold, v.falls-2)
 }
 
-// judgeHealth makes what is known of the instance's health its status.
-func (a *allocation) judgeHealth(p *policy, now time.Time) {
+// judgeHealth makes what is known of the instance's health its status. Where there are checks, only a result makes it healthy:
+// what passed some time ago may have ended since, without word of it.
+func (a *allocation) judgeHealth(event any, p *policy, now time.Time) {
 	if a.Stage != stageRun || p == nil {
 		return
 	}
 	critical, fault := a.findings(p)
+	_, asked := event.(evProbed)
 	switch at := a.healthyAt(p); {
 	case critical:
 		if a.Status.Health != api.HealthUnhealthy {
 			a.fall(now)
 			a.tell(func(s *api.AllocationStatus) { s.Health, s.Message = api.HealthUnhealthy, fault })
 		}
-	case a.Status.Health != api.HealthHealthy && !at.IsZero() && !now.Before(at):
+	case a.Status.Health != api.HealthHealthy && !at.IsZero() && !now.Before(at) && (asked || len(p.Checks) == 0):
 		a.tell(func(s *api.AllocationStatus) { s.Health, s.Message = api.HealthHealthy, "" })
 	case a.Status.Health == api.HealthUnknown && fault != "" && fault != a.Status.Message && now.Sub(a.vigil.told) >= faultEvery:
 		v := *a.vigil
@@ -221,6 +223,14 @@ func (a *allocation) probed(e evProbed, p *policy, now time.Time) {
 		v.well = time.Time{}
 	case v.well.IsZero():
 		v.well = now
+	}
+	if at := a.healthyAt(p); a.Status.Health != api.HealthHealthy && at.After(now) {
+		if soon := e.Began.Add(min(pace, startPace)); at.Before(soon) {
+			at = soon
+		}
+		if at.Before(c.due) {
+			c.due = at // then its word is awaited
+		}
 	}
 	if spec.RestartAfter > 0 && c.bad >= spec.RestartAfter {
 		a.oust(fmt.Sprintf("check %s failed %s in a row: %s", spec.Name, times(c.bad), c.fault), p, now)

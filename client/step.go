@@ -77,7 +77,7 @@ func step(a allocation, event any, p *policy, now time.Time) allocation {
 			a.wantGone("stopped: the servers have not known it since their state was restored")
 		}
 	}
-	a.judgeHealth(p, now)
+	a.judgeHealth(event, p, now)
 	return a
 }
 

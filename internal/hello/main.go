@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,7 @@ type options struct {
 	listen     string
 	exitAfter  time.Duration
 	exitCode   int
+	health     int
 	lines      int
 	ignoreTerm bool
 	memory     int
@@ -52,6 +54,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	f.StringVar(&o.listen, "listen", "", "`address` to serve HTTP on; none for not at all; by default the port in "+portVariable+", else :8080")
 	f.DurationVar(&o.exitAfter, "exit-after", -1, "end after so long; negative: never")
 	f.IntVar(&o.exitCode, "exit-code", 0, "exit code to end with")
+	f.IntVar(&o.health, "health", http.StatusOK, "HTTP status to answer /healthz with, until POST /healthz?status= changes it")
 	f.IntVar(&o.lines, "lines", 0, "print so many lines to each of stdout and stderr at the beginning")
 	f.BoolVar(&o.ignoreTerm, "ignore-term", false, "go on after SIGTERM")
 	f.IntVar(&o.memory, "memory", 0, "hold so many MiB of memory")
@@ -134,7 +137,7 @@ func (o *options) watchSize(stdin *os.File, stdout, stderr io.Writer) int {
 // serve answers until a signal, the time or a request ends it.
 func (o *options) serve(signals <-chan os.Signal, stdout, stderr io.Writer) int {
 	exit := make(chan int, 1)
-	server := &http.Server{Handler: handler(exit), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: handler(exit, o.health), ReadHeaderTimeout: 10 * time.Second}
 	if address := o.address(); address != "none" {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
@@ -184,8 +187,10 @@ func (o *options) address() string {
 	return ":8080"
 }
 
-// handler answers / with who it is, /healthz, /env with the surroundings as JSON, and /exit?code=N by ending.
-func handler(exit chan<- int) http.Handler {
+// handler answers / with who it is, /healthz with the status health or the one it was last told, /env with the surroundings as JSON, and /exit?code=N by ending.
+func handler(exit chan<- int, health int) http.Handler {
+	var status atomic.Int64
+	status.Store(int64(health))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		host, err := os.Hostname()
@@ -199,7 +204,23 @@ func handler(exit chan<- int) http.Handler {
 			}
 		}
 	})
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		code := int(status.Load())
+		w.WriteHeader(code)
+		if code == http.StatusOK {
+			fmt.Fprintln(w, "ok")
+		} else {
+			fmt.Fprintln(w, "told to be ill")
+		}
+	})
+	mux.HandleFunc("POST /healthz", func(w http.ResponseWriter, r *http.Request) {
+		code, err := strconv.Atoi(r.FormValue("status"))
+		if err != nil || code < 200 || code > 599 {
+			http.Error(w, "status is none of HTTP", http.StatusBadRequest)
+			return
+		}
+		status.Store(int64(code))
+	})
 	mux.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(look(nil)); err != nil {

@@ -65,7 +65,7 @@ func TestSignals(t *testing.T) {
 func TestHandler(t *testing.T) {
 	t.Setenv("CUBE_ALLOC_NAME", "web[0]")
 	exit := make(chan int, 1)
-	h := handler(exit)
+	h := handler(exit, http.StatusOK)
 	for path, want := range map[string]string{
 		"/":            "hello from web[0] on ",
 		"/healthz":     "ok\n",
@@ -78,6 +78,19 @@ func TestHandler(t *testing.T) {
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s answers %q, want %q", path, w.Body, want)
+		}
+	}
+	for _, c := range []struct {
+		ask  string
+		code int
+		then int
+	}{{"503", http.StatusOK, 503}, {"lots", http.StatusBadRequest, 503}, {"600", http.StatusBadRequest, 503}, {"200", http.StatusOK, 200}} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/healthz?status="+c.ask, nil))
+		is := httptest.NewRecorder()
+		h.ServeHTTP(is, httptest.NewRequest(http.MethodGet, "/healthz", nil))
+		if w.Code != c.code || is.Code != c.then {
+			t.Errorf("told to be %s it answers %d, and is %d then; want %d and %d", c.ask, w.Code, is.Code, c.code, c.then)
 		}
 	}
 	if code := <-exit; code != 7 {
