@@ -57,6 +57,24 @@ func (t *Tracker) note(f func()) {
 // Follow looks at the list of jobs each time it has changed, but no more often than Pace, until every job has been seen
 // running whole. When ctx is done before that, it says how far they were.
 func (t *Tracker) Follow(ctx context.Context, from *rest.Client) error {
+	return t.follow(ctx, from, t.look)
+}
+
+// Settle looks at the list in the same way until all instances of every job are healthy: then nothing of their start is
+// left to be told.
+func (t *Tracker) Settle(ctx context.Context, from *rest.Client) error {
+	return t.follow(ctx, from, func(jobs []*api.JobSummary, _ time.Time) bool {
+		well := 0
+		for _, j := range jobs {
+			if i, ok := t.byName[j.Name]; ok && j.Healthy >= t.counts[i] {
+				well++
+			}
+		}
+		return well == len(t.counts)
+	})
+}
+
+func (t *Tracker) follow(ctx context.Context, from *rest.Client, look func([]*api.JobSummary, time.Time) bool) error {
 	q := api.Query{Wait: 10 * time.Second}
 	tick := time.NewTicker(Pace)
 	defer tick.Stop()
@@ -72,7 +90,7 @@ func (t *Tracker) Follow(ctx context.Context, from *rest.Client) error {
 			return fmt.Errorf("follow the jobs: %w", err)
 		default:
 			q.Index = meta.Index
-			if t.look(jobs, time.Now()) {
+			if look(jobs, time.Now()) {
 				return nil
 			}
 		}

@@ -96,6 +96,16 @@ func (s *stage) fill(ctx context.Context, jobs []load.Job, t *load.Tracker) erro
 	})
 }
 
+// steady is fill, and a wait until all instances are healthy, so that nothing of their start is left to be told when
+// what is measured begins.
+func (s *stage) steady(ctx context.Context, jobs []load.Job) error {
+	t := load.NewTracker(jobs)
+	if err := s.fill(ctx, jobs, t); err != nil {
+		return err
+	}
+	return s.within(ctx, func(ctx context.Context) error { return t.Settle(ctx, s.people) })
+}
+
 // tell says from time to time how far the jobs are.
 func (s *stage) tell(t *load.Tracker, done <-chan struct{}) {
 	tick := time.NewTicker(5 * time.Second)

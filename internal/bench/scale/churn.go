@@ -51,7 +51,7 @@ func (c Churn) Run(ctx context.Context, cfg Config) (_ *result.Result, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.fill(ctx, jobs, load.NewTracker(jobs)); err != nil {
+	if err := s.steady(ctx, jobs); err != nil {
 		return nil, err
 	}
 	churn := load.Churn{Jobs: jobs, Pause: stopped, Beat: beat, To: s.people, From: s.c.API((s.leader + 1) % s.c.Size())}

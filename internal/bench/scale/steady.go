@@ -40,13 +40,13 @@ func (st Steady) settle(ctx context.Context, cfg Config, split ...int) (*stage, 
 	}
 	began := time.Now()
 	jobs := st.jobs(cfg.Classes)
-	if err := s.fill(ctx, jobs, load.NewTracker(jobs)); err != nil {
+	if err := s.steady(ctx, jobs); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	if _, err := s.hold(st.Instances); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
-	cfg.Progress("%d instances run after %.1f s", st.Instances, time.Since(began).Seconds())
+	cfg.Progress("%d instances run and are healthy after %.1f s", st.Instances, time.Since(began).Seconds())
 	return s, nil
 }
 
