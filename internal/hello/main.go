@@ -25,9 +25,6 @@ import (
 // portVariable is where Cube says on which port the port labelled "http" is expected.
 const portVariable = "CUBE_PORT_http"
 
-// pageSize is the smallest page of the machines we run on: touching a byte of each makes memory resident.
-const pageSize = 4096
-
 type options struct {
 	listen     string
 	exitAfter  time.Duration
@@ -57,7 +54,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	f.IntVar(&o.health, "health", http.StatusOK, "HTTP status to answer /healthz with, until POST /healthz?status= changes it")
 	f.IntVar(&o.lines, "lines", 0, "print so many lines to each of stdout and stderr at the beginning")
 	f.BoolVar(&o.ignoreTerm, "ignore-term", false, "go on after SIGTERM")
-	f.IntVar(&o.memory, "memory", 0, "hold so many MiB of memory")
+	f.IntVar(&o.memory, "memory", 0, "take so many MiB of memory at SIGUSR1")
 	f.BoolVar(&o.show, "show", false, "print arguments, environment, directory and user as one line of JSON")
 	f.StringVar(&o.open, "open", "", "open the `file`, such as a device, to read and write, or end with 1")
 	f.BoolVar(&o.echo, "echo", false, "copy what is read to stdout, and end after the last of it")
@@ -69,7 +66,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	// Subscribed before the first line is printed: whoever has seen output may send a signal.
 	signals := make(chan os.Signal, 1)
 	if !o.echo {
-		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
 	}
 
 	if o.show {
@@ -101,8 +98,6 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	if o.size {
 		return o.watchSize(stdin, stdout, stderr)
 	}
-	held := hold(o.memory)
-	defer func() { _ = len(held) }()
 	return o.serve(signals, stdout, stderr)
 }
 
@@ -160,6 +155,12 @@ func (o *options) serve(signals <-chan os.Signal, stdout, stderr io.Writer) int 
 		code := o.exitCode
 		select {
 		case s := <-signals:
+			if s == syscall.SIGUSR1 {
+				if err := hold(o.memory); err != nil {
+					fmt.Fprintf(stderr, "hello: take memory: %v\n", err)
+				}
+				continue
+			}
 			if o.ignoreTerm && s == syscall.SIGTERM {
 				fmt.Fprintln(stdout, "ignoring terminated")
 				continue
@@ -270,11 +271,12 @@ func look(args []string) surroundings {
 	return s
 }
 
-// hold takes memory and touches every page of it, so that it counts.
-func hold(mib int) []byte {
-	b := make([]byte, mib<<20)
-	for i := 0; i < len(b); i += pageSize {
-		b[i] = 1
+// hold takes memory for good. The kernel fills it in one call: a program that touches page after page near its limit can
+// spend half a minute having its own code thrown out and read again before it is killed.
+func hold(mib int) error {
+	if mib == 0 {
+		return nil
 	}
-	return b
+	_, err := unix.Mmap(-1, 0, mib<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE)
+	return err
 }

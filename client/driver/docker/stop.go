@@ -113,7 +113,8 @@ func (d *Driver) Remove(ctx context.Context, h driver.Handle) error {
 }
 
 // exitOf is how the container ended. Docker tells a death by signal as a shell does, by 128 and the signal's number: a
-// program that ends with such a code by itself cannot be told from one that a signal ended.
+// program that ends with such a code by itself cannot be told from one that a signal ended. One killed for want of memory
+// while its start was still under way counts as killed only: the engine does not learn more.
 func exitOf(s *container.State) driver.Exit {
 	x := driver.Exit{Code: s.ExitCode, OOM: s.OOMKilled, Message: s.Error, FinishedAt: instant(s.FinishedAt)}
 	if n := s.ExitCode - 128; n > 0 && n < 65 {

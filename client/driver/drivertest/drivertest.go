@@ -25,7 +25,7 @@ type Program struct {
 	After      time.Duration // with Ends
 	ExitCode   int
 	IgnoreTerm bool // goes on after SIGTERM
-	Memory     int  // MiB to hold from the beginning
+	Memory     int  // MiB to take at SIGUSR1
 
 	// What commands are asked for that run beside an instance.
 	Echo bool // copies stdin to stdout after the Lines, and ends with it; signals end it

@@ -203,9 +203,12 @@ func (b *bench) freePort() int {
 func outOfMemory(b *bench) {
 	d := b.driver()
 	e := b.watch(d)
-	c := b.config(Program{Memory: 256})
+	c := b.config(Program{Memory: 256, Lines: 1})
 	c.Held.Memory = 32
 	h, _ := b.start(d, c)
+	// Docker does not learn why a container was killed that ends before its start is done.
+	b.awaitOutput(d, h.Key.Allocation, "out 1\n")
+	b.stop(d, h, "SIGUSR1", patience)
 	if x := e.of(h); !x.OOM {
 		b.Errorf("at its memory limit it ended with %+v; want OOM", x)
 	}

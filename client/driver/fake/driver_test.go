@@ -21,7 +21,7 @@ func TestContract(t *testing.T) {
 				o["run_for"] = p.After.String()
 			}
 			if p.Memory > 0 {
-				o["run_for"], o["oom"] = "1ms", true
+				o["run_for"], o["oom"], o["ignore_signal"] = "1ms", true, true
 			}
 			c.Options = o
 		},
