@@ -22,8 +22,8 @@ type Tracker struct {
 
 	mu       sync.Mutex // guards what follows
 	progress []Progress
-	looks    int
-	seen     []Sample
+	looks    int    // at the list
+	last     Sample // what the latest saw
 }
 
 // Sample is how far all jobs together were at some moment.
@@ -124,7 +124,7 @@ func (t *Tracker) look(jobs []*api.JobSummary, at time.Time) (done bool) {
 		}
 	}
 	t.looks++
-	t.seen = append(t.seen, s)
+	t.last = s
 	return whole == len(t.counts)
 }
 
@@ -132,10 +132,7 @@ func (t *Tracker) look(jobs []*api.JobSummary, at time.Time) (done bool) {
 func (t *Tracker) Last() Sample {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.seen) == 0 {
-		return Sample{}
-	}
-	return t.seen[len(t.seen)-1]
+	return t.last
 }
 
 // Progress returns how far each job came, in the order in which they were given.
@@ -143,11 +140,4 @@ func (t *Tracker) Progress() []Progress {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return append([]Progress(nil), t.progress...)
-}
-
-// Samples returns what each look at the list saw, oldest first.
-func (t *Tracker) Samples() []Sample {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return append([]Sample(nil), t.seen...)
 }

@@ -57,7 +57,7 @@ func TestTracker(t *testing.T) {
 			t.Errorf("job %d: %+v, want %+v", i, p, want[i])
 		}
 	}
-	if n := len(tr.Samples()); n != 5 {
-		t.Errorf("%d samples", n)
+	if tr.looks != 5 {
+		t.Errorf("%d looks", tr.looks)
 	}
 }
