@@ -38,11 +38,7 @@ The exit code is 0 when the file would change nothing, 1 when it would, and 255 
 			if err := read.check(); err != nil {
 				return err
 			}
-			name, source, err := readSource(s.Stdin, args[0])
-			if err != nil {
-				return err
-			}
-			values, err := variables.collect(s.Meta, source)
+			submission, err := variables.submission(s, args[0])
 			if err != nil {
 				return err
 			}
@@ -50,7 +46,7 @@ The exit code is 0 when the file would change nothing, 1 when it would, and 255 
 			if err != nil {
 				return err
 			}
-			forecast, err := cluster.PlanJobs(ctx, api.Submission{Source: string(source), FileName: name, Variables: values})
+			forecast, err := cluster.PlanJobs(ctx, submission)
 			if err != nil {
 				return failed(err, "planning %q", args[0])
 			}

@@ -44,11 +44,7 @@ The exit code is 0 when all is well, 1 when the file was not accepted, and 2 whe
 			o.declareFollow(f)
 		},
 		run: func(ctx context.Context, s *session, args []string) error {
-			name, source, err := readSource(s.Stdin, args[0])
-			if err != nil {
-				return err
-			}
-			variables, err := o.variables.collect(s.Meta, source)
+			submission, err := o.variables.submission(s, args[0])
 			if err != nil {
 				return err
 			}
@@ -56,7 +52,7 @@ The exit code is 0 when all is well, 1 when the file was not accepted, and 2 whe
 			if err != nil {
 				return err
 			}
-			submission := api.Submission{Source: string(source), FileName: name, Variables: variables, CheckIndex: o.check.index}
+			submission.CheckIndex = o.check.index
 			registered, err := write(ctx, s, func(ctx context.Context, w api.WriteMeta) (*api.Registered, error) {
 				return cluster.RegisterJobs(ctx, submission, w)
 			})

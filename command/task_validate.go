@@ -25,15 +25,11 @@ func newTaskValidate(m *Meta) *command {
 			if err := read.check(); err != nil {
 				return err
 			}
-			name, source, err := readSource(s.Stdin, args[0])
+			submission, err := variables.submission(s, args[0])
 			if err != nil {
 				return err
 			}
-			values, err := variables.collect(s.Meta, source)
-			if err != nil {
-				return err
-			}
-			file, err := jobspec.Parse(source, name, values)
+			file, err := jobspec.Parse([]byte(submission.Source), submission.FileName, submission.Variables)
 			if err != nil {
 				return failed(err, "validating %q", args[0])
 			}
@@ -44,7 +40,7 @@ func newTaskValidate(m *Meta) *command {
 			if done, err := read.emit(s, shown); done {
 				return err
 			}
-			fmt.Fprintf(s.Stdout, "%s is valid\n", printable(name))
+			fmt.Fprintf(s.Stdout, "%s is valid\n", printable(submission.FileName))
 			for _, j := range file.Jobs {
 				instances := 0
 				for _, t := range j.Tasks {

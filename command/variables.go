@@ -28,6 +28,19 @@ func (v *variableFlags) declare(f *flag.FlagSet) {
 	f.Var(&v.files, "var-file", "`File` with values of variables, a name = value each. May be given several times; the last one wins.")
 }
 
+// submission reads the task file at path, or standard input for "-", with the values for its variables.
+func (v *variableFlags) submission(s *session, path string) (api.Submission, error) {
+	name, source, err := readSource(s.Stdin, path)
+	if err != nil {
+		return api.Submission{}, err
+	}
+	values, err := v.collect(s.Meta, source)
+	if err != nil {
+		return api.Submission{}, err
+	}
+	return api.Submission{Source: string(source), FileName: name, Variables: values}, nil
+}
+
 // collect returns the values for the variables of source: from the environment (only of variables that source declares,
 // since the environment is shared with other files), then from files, then from the command line.
 func (v *variableFlags) collect(m *Meta, source []byte) (map[string]string, error) {
