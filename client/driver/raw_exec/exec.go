@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -153,7 +152,15 @@ func (d *Driver) enter(ctx context.Context, what *entry, ends *childEnds) (*exec
 	}
 	telling.Close()
 	reporting.Close()
-	text, err := d.tell(ctx, told, in, reports)
+	text, written, err := converse(ctx, told, in, reports)
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case err != nil:
+		err = fmt.Errorf("hear whether the command has begun: %w", err)
+	case written != nil && len(text) == 0:
+		err = fmt.Errorf("say what to run: %w", written)
+	}
 	if err == nil && len(text) == 0 {
 		return command, nil // the pipe was closed by becoming the command
 	}
@@ -166,31 +173,6 @@ func (d *Driver) enter(ctx context.Context, what *entry, ends *childEnds) (*exec
 	_ = command.Process.Kill()
 	_ = command.Wait() // it says only that it was killed, or why it ended: that is known
 	return nil, err
-}
-
-// tell hands what to run to the process that becomes the command, and returns what it has against it.
-func (d *Driver) tell(ctx context.Context, told *os.File, in []byte, reports *os.File) ([]byte, error) {
-	until := time.Now().Add(startTimeout)
-	if err := errors.Join(told.SetWriteDeadline(until), reports.SetReadDeadline(until)); err != nil {
-		return nil, fmt.Errorf("talk to the command: %w", err)
-	}
-	stop := context.AfterFunc(ctx, func() {
-		_ = told.SetWriteDeadline(time.Unix(1, 0))
-		_ = reports.SetReadDeadline(time.Unix(1, 0))
-	})
-	defer stop()
-	_, written := told.Write(in)
-	told.Close()
-	text, err := io.ReadAll(reports)
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case err != nil:
-		return nil, fmt.Errorf("hear whether the command has begun: %w", err)
-	case written != nil && len(text) == 0:
-		return nil, fmt.Errorf("say what to run: %w", written)
-	}
-	return text, nil
 }
 
 // attend passes on what goes in and out until the command has ended, and returns its code.

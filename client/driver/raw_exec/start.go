@@ -190,21 +190,28 @@ func (d *Driver) spawn(ctx context.Context, dir string, c *driver.Config) (*stat
 	return nil, startError(answer.Permanent, errors.New(answer.Error))
 }
 
-// hear tells the supervisor what to run and reads its answer.
-func (d *Driver) hear(ctx context.Context, told *os.File, in []byte, reports *os.File) (answer report, err error) {
+// converse writes in to a process that was just started, closes told, and returns all that the process says until it
+// closes its end: within startTimeout, and no longer than ctx. written is what became of the writing.
+func converse(ctx context.Context, told *os.File, in []byte, reports *os.File) (text []byte, written, err error) {
 	until := time.Now().Add(startTimeout)
 	if err := errors.Join(told.SetWriteDeadline(until), reports.SetReadDeadline(until)); err != nil {
-		return answer, fmt.Errorf("talk to the supervisor: %w", err)
+		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() {
 		_ = told.SetWriteDeadline(time.Unix(1, 0))
 		_ = reports.SetReadDeadline(time.Unix(1, 0))
 	})
 	defer stop()
-	// An error in writing is explained by what the supervisor says, if it says anything.
-	_, written := told.Write(in)
+	_, written = told.Write(in)
 	told.Close()
-	text, err := io.ReadAll(reports)
+	text, err = io.ReadAll(reports)
+	return text, written, err
+}
+
+// hear tells the supervisor what to run and reads its answer.
+func (d *Driver) hear(ctx context.Context, told *os.File, in []byte, reports *os.File) (answer report, err error) {
+	// An error in writing is explained by what the supervisor says, if it says anything.
+	text, written, err := converse(ctx, told, in, reports)
 	if err != nil {
 		return answer, fmt.Errorf("hear from the supervisor: %w", err)
 	}
