@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +21,7 @@ func TestDevices(t *testing.T) {
 		}
 	}
 	if path == "" {
-		t.Skip("this machine has no device that containers lack")
+		t.Fatal("this machine has none of the devices that containers lack: load one, e.g. modprobe fuse")
 	}
 	config := write(t, "agent.hcl", fmt.Sprintf(`client {
   device "file" {
@@ -37,16 +36,7 @@ func TestDevices(t *testing.T) {
   }
 }
 `, path))
-	agent := &process{name: "n1", bind: "127.0.9.3", dir: filepath.Join(t.TempDir(), "data"), log: &lockedBuffer{}, args: []string{"-server", "-client", "-config", config}}
-	f := &fleet{t: t, servers: []*process{agent}}
-	agent.start(t)
-	t.Cleanup(f.close)
-	f.eventually("the node is ready", 20*time.Second, func() error { return f.nodesReady(1) })
-	h, err := f.api(0).Health(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.id = h.Cluster
+	f := newAlone(t, "127.0.9.3", "-config", config)
 
 	// Two halves and a whole: both files are held.
 	opens := func(name string, count int, share string) string {

@@ -112,16 +112,7 @@ func onATerminal(t *testing.T, address string) {
 
 // TestExecEndsWithItsPerson kills `cube task exec` with -9: what it had run ends, and the instance goes on.
 func TestExecEndsWithItsPerson(t *testing.T) {
-	agent := &process{name: "n1", bind: "127.0.9.7", dir: filepath.Join(t.TempDir(), "data"), log: &lockedBuffer{}, args: []string{"-server", "-client"}}
-	f := &fleet{t: t, servers: []*process{agent}}
-	agent.start(t)
-	t.Cleanup(f.close)
-	f.eventually("the node is ready", 20*time.Second, func() error { return f.nodesReady(1) })
-	h, err := f.api(0).Health(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.id = h.Cluster
+	f := newAlone(t, "127.0.9.7")
 	file := write(t, "web.hcl", "task \"web\" {\n  image = \"cube/hello:1\"\n  args  = [\"-listen\", \"none\"]\n}\n")
 	if code, out := f.cube("task", "run", file); code != 0 {
 		t.Fatalf("cube task run ends with %d:\n%s", code, out)

@@ -120,6 +120,22 @@ type fleet struct {
 	id      string // of the cluster, for docker's labels
 }
 
+// newAlone starts one agent that is server and client, and waits until its node is ready.
+func newAlone(t *testing.T, bind string, more ...string) *fleet {
+	t.Helper()
+	agent := &process{name: "n1", bind: bind, dir: filepath.Join(t.TempDir(), "data"), log: &lockedBuffer{}, args: append([]string{"-server", "-client"}, more...)}
+	f := &fleet{t: t, servers: []*process{agent}}
+	agent.start(t)
+	t.Cleanup(f.close)
+	f.eventually("the node is ready", 20*time.Second, func() error { return f.nodesReady(1) })
+	h, err := f.api(0).Health(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.id = h.Cluster
+	return f
+}
+
 // newFleet starts three servers on 127.0.0.1 to .3 and three clients on .4 to .6, and waits until all nodes are ready.
 func newFleet(t *testing.T) *fleet {
 	t.Helper()

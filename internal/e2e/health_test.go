@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -40,16 +39,7 @@ task "web" {
 // TestHealth takes a task behind a check through what a check is there for: an instance that falls ill and recovers, one that
 // hangs and is restarted, and versions that do not get well.
 func TestHealth(t *testing.T) {
-	agent := &process{name: "n1", bind: "127.0.9.5", dir: filepath.Join(t.TempDir(), "data"), log: &lockedBuffer{}, args: []string{"-server", "-client"}}
-	f := &fleet{t: t, servers: []*process{agent}}
-	agent.start(t)
-	t.Cleanup(f.close)
-	f.eventually("the node is ready", 20*time.Second, func() error { return f.nodesReady(1) })
-	h, err := f.api(0).Health(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.id = h.Cluster
+	f := newAlone(t, "127.0.9.5")
 	file := func(args, more string) string {
 		return write(t, "web.hcl", fmt.Sprintf(checkedTask, helloimage.Tag, args, more))
 	}
