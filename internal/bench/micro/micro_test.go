@@ -18,11 +18,15 @@ func TestOneStep(t *testing.T) {
 	if n := strings.Count(out.String(), "BenchmarkDiff"); n != 2 || !strings.Contains(out.String(), "allocs/op") || !strings.Contains(out.String(), "pkg: cube/client") {
 		t.Errorf("%d lines in:\n%s", n, out.String())
 	}
+}
+
+// TestInstructions runs where valgrind is; make bench and CI do without instructions, and install none.
+func TestInstructions(t *testing.T) {
 	if _, err := exec.LookPath("valgrind"); err != nil {
-		t.Skip("instructions: valgrind is not installed")
+		t.Skip("valgrind is not installed")
 	}
-	out.Reset()
-	cfg.Instructions = true
+	var out bytes.Buffer
+	cfg := Config{Count: 2, Time: "10x", Only: regexp.MustCompile("^Diff$"), Instructions: true}
 	if err := Run(t.Context(), cfg, &out); err != nil {
 		t.Fatal(err)
 	}
