@@ -93,7 +93,8 @@ func compareGroups(a, b DeviceGroup) int {
 }
 
 // CheckDevices says what is wrong with the devices that a node announces. They are in the order of SortDevices, and no two
-// have one ID.
+// have one ID. It is asked when an entry of the log is applied, so what it accepts belongs to the rules version: to accept
+// anything else takes a new one, or logs replay differently.
 func CheckDevices(groups []DeviceGroup) error {
 	if len(groups) > maxDeviceGroups {
 		return Errorf(CodeInvalid, "%d groups of devices are more than %d", len(groups), maxDeviceGroups)
