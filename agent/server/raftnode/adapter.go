@@ -11,9 +11,13 @@ import (
 	"cube/fsm"
 )
 
-// snapshotBytes is how much log makes a snapshot worth its while: entries differ a thousandfold in size, so their number
-// says nothing.
-const snapshotBytes = 64 << 20
+// How much log makes a snapshot worth its while: as much as the last snapshot was large, within these bounds. Entries differ
+// a thousandfold in size, so their number says nothing. A small state is written in no time, and a server that starts
+// again has little log to replay; while it replays, it casts no vote.
+const (
+	minSnapshotBytes = 16 << 20
+	maxSnapshotBytes = 64 << 20
+)
 
 // adapter hands committed entries to the state machine. An entry that cannot be decoded stops the server: the adapter
 // freezes, so that nothing after the entry is applied or put into a snapshot, and calls fail.
@@ -22,17 +26,27 @@ type adapter struct {
 	fail    func(error)         // called once
 	audit   func(*fsm.Snapshot) // nil: nobody looks
 	applied func(*raft.Log)     // called with the last entry of each batch
-	grown   chan struct{}       // signalled when snapshotBytes of log were applied since the last snapshot
+	grown   chan struct{}       // signalled when a snapshot is due
 
-	frozen   error         // guarded by raft: Apply, Snapshot and Restore come from one goroutine
-	bytes    atomic.Int64  // applied since the last snapshot
+	// Guarded by raft: Apply, Snapshot and Restore come from one goroutine.
+	frozen error
+	bytes  int64 // applied since the last snapshot
+
+	limit    atomic.Int64  // of bytes, when a snapshot is due
 	restored atomic.Uint64 // the index of the state that Restore took over last
 }
 
 var _ raft.BatchingFSM = (*adapter)(nil)
 
 func newAdapter(m *fsm.Machine, fail func(error), audit func(*fsm.Snapshot)) *adapter {
-	return &adapter{machine: m, fail: fail, audit: audit, applied: func(*raft.Log) {}, grown: make(chan struct{}, 1)}
+	a := &adapter{machine: m, fail: fail, audit: audit, applied: func(*raft.Log) {}, grown: make(chan struct{}, 1)}
+	a.sized(0)
+	return a
+}
+
+// sized takes note of how large the last snapshot was.
+func (a *adapter) sized(bytes int64) {
+	a.limit.Store(min(max(bytes, minSnapshotBytes), maxSnapshotBytes))
 }
 
 // Apply implements raft.FSM; the response is an fsm.Result.
@@ -69,13 +83,14 @@ func (a *adapter) ApplyBatch(logs []*raft.Log) []any {
 	return out
 }
 
-// count signals growth each time another snapshotBytes are full.
+// count signals growth when a snapshot is due, and again each time as much was added.
 func (a *adapter) count(n int) {
-	after := a.bytes.Add(int64(n))
-	if after/snapshotBytes == (after-int64(n))/snapshotBytes {
-		return
+	limit := a.limit.Load()
+	due := a.bytes / limit
+	a.bytes += int64(n)
+	if a.bytes/limit > due {
+		a.signal()
 	}
-	a.signal()
 }
 
 func (a *adapter) signal() {
@@ -90,7 +105,8 @@ func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
 	if a.frozen != nil {
 		return nil, a.frozen
 	}
-	return &persister{a.machine.Snapshot()}, nil
+	a.bytes = 0
+	return &persister{a.machine.Snapshot(), a.sized}, nil
 }
 
 // Restore implements raft.FSM.
@@ -99,24 +115,54 @@ func (a *adapter) Restore(r io.ReadCloser) error {
 	if a.frozen != nil {
 		return a.frozen
 	}
-	if err := a.machine.Restore(r); err != nil {
+	counted := &counter{r: r}
+	if err := a.machine.Restore(counted); err != nil {
 		return fmt.Errorf("restoring a snapshot: %w", err)
 	}
+	a.bytes = 0
+	a.sized(counted.bytes)
 	a.restored.Store(a.machine.Snapshot().Index())
 	return nil
 }
 
 // persister writes one snapshot.
-type persister struct{ snapshot *fsm.Snapshot }
+type persister struct {
+	snapshot *fsm.Snapshot
+	sized    func(int64) // told how large it became
+}
 
 // Persist implements raft.FSMSnapshot.
 func (p *persister) Persist(sink raft.SnapshotSink) error {
-	if err := p.snapshot.Persist(sink); err != nil {
+	counted := &counter{w: sink}
+	if err := p.snapshot.Persist(counted); err != nil {
 		sink.Cancel()
 		return fmt.Errorf("writing snapshot %s: %w", sink.ID(), err)
 	}
-	return sink.Close()
+	if err := sink.Close(); err != nil {
+		return err
+	}
+	p.sized(counted.bytes)
+	return nil
 }
 
 // Release implements raft.FSMSnapshot.
 func (p *persister) Release() {}
+
+// counter counts the bytes of a snapshot that pass it one way or the other.
+type counter struct {
+	r     io.Reader
+	w     io.Writer
+	bytes int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.bytes += int64(n)
+	return n, err
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.bytes += int64(n)
+	return n, err
+}

@@ -251,6 +251,7 @@ func (n *Node) takeSnapshots(ctx context.Context, took func(time.Duration)) erro
 
 // Close stops Raft, writes the marker and releases the data directory.
 func (n *Node) Close() error {
+	n.transport.back.close() // raft waits for what waits there
 	err := n.Raft.Shutdown().Error()
 	return errors.Join(err, n.transport.Close(), n.mark(), n.store.close())
 }

@@ -348,19 +348,62 @@ func TestAFatalFaultEndsRun(t *testing.T) {
 	}
 }
 
+// TestSnapshotsGoByBytes: one is due after as much log as the last one was large, within bounds.
 func TestSnapshotsGoByBytes(t *testing.T) {
 	a := newAdapter(fsm.New(), nil, nil)
-	a.count(snapshotBytes - 1)
-	select {
-	case <-a.grown:
-		t.Fatal("too early")
-	default:
+	due := func() bool {
+		select {
+		case <-a.grown:
+			return true
+		default:
+			return false
+		}
 	}
-	a.count(1)
-	select {
-	case <-a.grown:
-	default:
-		t.Fatal("not signalled")
+	for _, c := range []struct{ last, limit int64 }{{0, 16 << 20}, {1 << 20, 16 << 20}, {20 << 20, 20 << 20}, {1 << 30, 64 << 20}} {
+		a.sized(c.last)
+		a.count(int(c.limit) - 1)
+		if due() {
+			t.Errorf("after a snapshot of %d the next is due too early", c.last)
+		}
+		a.count(1)
+		if !due() {
+			t.Errorf("after a snapshot of %d the next is not due when %d were applied", c.last, c.limit)
+		}
+		a.count(1)
+		if due() {
+			t.Errorf("after a snapshot of %d the next is due twice", c.last)
+		}
+		a.count(int(c.limit) - 1)
+		if !due() {
+			t.Errorf("after a snapshot of %d the next is forgotten", c.last)
+		}
+		if _, err := a.Snapshot(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestASnapshotIsMeasured: when it is written, and when a server starts with it.
+func TestASnapshotIsMeasured(t *testing.T) {
+	store := raft.NewInmemSnapshotStore()
+	sink, err := store.Create(raft.SnapshotVersionMax, 1, 1, raft.Configuration{}, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wrote int64
+	if err := (&persister{fsm.New().Snapshot(), func(n int64) { wrote = n }}).Persist(sink); err != nil {
+		t.Fatal(err)
+	}
+	meta, content, err := store.Open(sink.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := &counter{r: content}
+	if err := fsm.New().Restore(counted); err != nil {
+		t.Fatal(err)
+	}
+	if wrote != meta.Size || counted.bytes != meta.Size {
+		t.Errorf("a snapshot of %d bytes is taken for one of %d as it is written, of %d as it is read", meta.Size, wrote, counted.bytes)
 	}
 }
 

@@ -280,7 +280,7 @@ func (w *watchedStore) StoreLogs(logs []*raft.Log) error {
 }
 
 func (w *watchedStore) DeleteRange(first, last uint64) error {
-	// Compaction deletes 64 MiB of entries at once and may well take seconds; appends wait for it, so it counts too, but
+	// Compaction deletes up to 64 MiB of entries at once and may well take seconds; appends wait for it, so it counts too, but
 	// with patience.
 	defer (&watchedStore{limit: 6 * w.limit, hung: w.hung}).watch("a deletion from the Raft log")()
 	return w.BoltStore.DeleteRange(first, last)

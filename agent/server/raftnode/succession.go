@@ -20,6 +20,8 @@ const (
 	// probeTimeout is for an address that answers nothing, which says nothing: a machine that is gone is missed by its
 	// heartbeats.
 	probeTimeout = 200 * time.Millisecond
+	// applying entries are under way at any time in a server that keeps up.
+	applying = 2048
 )
 
 // succession has a follower stand for election when the leader's process is gone, instead of after the silence of its
@@ -68,7 +70,8 @@ func (n *Node) succeed(ctx context.Context) (term uint64) {
 	return term
 }
 
-// turn is this server's place among those who may succeed the leader, -1 for none.
+// turn is this server's place among those who may succeed the leader, -1 for none. One that is not up to date, as after a
+// start of its own, comes after all that may be.
 func (n *Node) turn(leader raft.ServerID) int {
 	var heirs []raft.ServerID
 	for _, s := range n.Servers() {
@@ -77,7 +80,21 @@ func (n *Node) turn(leader raft.ServerID) int {
 		}
 	}
 	slices.Sort(heirs)
-	return slices.Index(heirs, n.config.LocalID)
+	turn := slices.Index(heirs, n.config.LocalID)
+	if turn >= 0 && n.behind() {
+		turn += len(heirs)
+	}
+	return turn
+}
+
+// behind reports whether this server has nothing of the leader's term, and so less than the others, who were told of its
+// election; or whether it is busy with applying what it has, as after a start: its raft answers nobody then.
+func (n *Node) behind() bool {
+	if n.CommitIndex() > n.AppliedIndex()+applying {
+		return true
+	}
+	var last raft.Log
+	return n.logs.GetLog(n.LastIndex(), &last) == nil && last.Term < n.CurrentTerm()
 }
 
 // gone reports whether nobody listens at the leader's address any more.

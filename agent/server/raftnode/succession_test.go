@@ -9,6 +9,9 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 // TestWhoIsGone: only an address that refuses connections is one without a process. A process that is dying may take one
@@ -70,5 +73,53 @@ func TestOnlyTheOthersConnectionsAreMissed(t *testing.T) {
 			t.Errorf("accepted %v: missed %v", accepted, missed)
 		}
 		s.Close()
+	}
+}
+
+// TestWhoIsBehindComesLast: a server that has no entry of the leader's term cannot win against one that has.
+func TestWhoIsBehindComesLast(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *Node {
+		t.Helper()
+		n, err := Open(config(dir, "s1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	n := open()
+	var servers []raft.Server
+	for _, id := range []raft.ServerID{"s1", "s2", "s3"} {
+		servers = append(servers, raft.Server{ID: id, Address: raft.ServerAddress(id), Suffrage: raft.Voter})
+	}
+	if err := n.Bootstrap(servers); err != nil {
+		t.Fatal(err)
+	}
+	if turn := n.turn("s2"); turn != 0 {
+		t.Errorf("the first of two heirs comes as number %d", turn)
+	}
+	if turn := n.turn("s1"); turn != -1 {
+		t.Errorf("the leader succeeds itself as number %d", turn)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// What a server knows that was away while another was elected, and has got a heartbeat only.
+	s, err := openStore(dir, "s1", false, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.bolt.SetUint64([]byte("CurrentTerm"), 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	n = open()
+	if turn := n.turn("s2"); turn != 2 {
+		t.Errorf("the first of two heirs, which lacks the leader's entries, comes as number %d", turn)
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -17,16 +17,22 @@ const (
 	transportTimeout = writeLimit
 )
 
-// guardedTransport is raft's network transport with two changes. It has followers told of commits (see announcer). And raft handles heartbeats on the goroutine of the
-// connection so that they are not held up by disk writes, but a heartbeat of a newer term then changes the term under the
-// feet of the main loop, which may be leading: two servers can commit different entries at one index (hashicorp/raft
-// #695). Here only a heartbeat of the current term, which changes nothing, is handled at once; any other waits its turn
-// in the main loop like every RPC.
+// guardedTransport is raft's network transport with three changes.
+//
+// It has followers told of commits (see announcer).
+//
+// It notices when a follower is back (see returns).
+//
+// And raft handles heartbeats on the goroutine of the connection so that they are not held up by disk writes, but a
+// heartbeat of a newer term then changes the term under the feet of the main loop, which may be leading: two servers can
+// commit different entries at one index (hashicorp/raft #695). Here only a heartbeat of the current term, which changes
+// nothing, is handled at once; any other waits its turn in the main loop like every RPC.
 type guardedTransport struct {
 	*raft.NetworkTransport
 	rpcs   chan raft.RPC
 	term   atomic.Pointer[func() uint64] // set once raft runs; before that nothing takes the fast path
 	news   announcer
+	back   returns
 	closed chan struct{}
 	once   sync.Once
 	done   sync.WaitGroup // the forwarder
@@ -54,11 +60,27 @@ func newTransport(stream raft.StreamLayer, logger hclog.Logger) *guardedTranspor
 
 // AppendEntries implements raft.Transport.
 func (t *guardedTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if isHeartbeat(args) {
+		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+		if err == nil {
+			t.back.reached(id)
+		}
+		return err
+	}
+	reached := t.back.next(id) // asked before, so that a heartbeat counts that arrives while this does not
 	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
-	if err == nil && resp.Success {
+	switch {
+	case err != nil:
+		t.back.wait(reached)
+	case resp.Success:
 		t.news.acknowledged(id, target, args)
 	}
 	return err
+}
+
+// isHeartbeat is raft's own test.
+func isHeartbeat(r *raft.AppendEntriesRequest) bool {
+	return len(r.Entries) == 0 && r.PrevLogEntry == 0 && r.PrevLogTerm == 0 && r.LeaderCommitIndex == 0
 }
 
 // forward moves RPCs from the network transport to the channel that raft reads, which heartbeats share.
@@ -117,6 +139,7 @@ func (t *guardedTransport) setTerm(current func() uint64) { t.term.Store(&curren
 // Close implements raft.WithClose. It returns after the forwarder and the announcements have ended.
 func (t *guardedTransport) Close() error {
 	t.once.Do(func() { close(t.closed) })
+	t.back.close()
 	t.news.close()
 	err := t.NetworkTransport.Close() // with its connections, so that nothing is under way for long
 	t.news.sending.Wait()

@@ -17,7 +17,7 @@ const (
 	tailWithin  = 15 * time.Second // target for the end of the log's tail
 	askAgain    = 5 * time.Millisecond
 	awayFor     = time.Second // between the kill and the start: the others go on meanwhile
-	filling     = 100         // writes of 0.9 MB, which are more than the 64 MiB after which a server takes a snapshot
+	filling     = 100         // writes of 0.9 MB, which are more than the log after which a server takes a snapshot at the latest
 )
 
 // Restart kills a follower of a full cluster and starts it again, with what it has on disk.
@@ -54,14 +54,14 @@ func (b Restart) Run(ctx context.Context, cfg Config) (_ *result.Result, err err
 	}
 	note(r)
 	r.Note("the times run from the start of the process; a follower is killed %s before; the other servers and all nodes go on", awayFor)
-	if err := b.phase(ctx, s, who, r, "from the log alone"); err != nil {
+	if err := b.phase(ctx, s, who, r, "as the load left it"); err != nil {
 		return nil, err
 	}
 	cfg.Progress("the servers are brought to take a snapshot")
 	if err := s.within(ctx, func(ctx context.Context) error { return s.compact(ctx, who) }); err != nil {
 		return nil, err
 	}
-	return r, b.phase(ctx, s, who, r, "from a snapshot")
+	return r, b.phase(ctx, s, who, r, "after a snapshot of all")
 }
 
 // phase restarts a server some times and adds what that took. Its disk holds what the name says.

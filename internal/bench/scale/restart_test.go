@@ -8,7 +8,7 @@ import (
 )
 
 // TestRestart: a server that is killed comes back with everything. (That it does from a snapshot, too, the scenario itself
-// shows: 64 MiB of log are too much for a test.)
+// shows: so much log is too much for a test.)
 func TestRestart(t *testing.T) {
 	b := Restart{Burst: Burst{Name: "restart", Jobs: 4, Count: 25, CPU: 0.03, Memory: 100}, Times: 2}
 	s, err := open(t.Context(), small(t, 3, 4), 4)
