@@ -4,12 +4,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // reorder sorts a command line into flags and the rest, so that flags may stand after the arguments; package flag stops
-// at the first argument. What follows "--" is never a flag, and "-" alone is an argument (standard input).
+// at the first argument. What follows "--" is never a flag, and "-" alone is an argument (standard input), as is a
+// negative number.
 func reorder(f *flag.FlagSet, args []string) (flags, rest []string, err error) {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -23,6 +25,10 @@ func reorder(f *flag.FlagSet, args []string) (flags, rest []string, err error) {
 		name, _, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
 		known := f.Lookup(name)
 		if known == nil {
+			if _, err := strconv.Atoi(name); err == nil { // a number, which the command may refuse in its own words
+				rest = append(rest, arg)
+				continue
+			}
 			return nil, nil, unknownFlag(f, name)
 		}
 		flags = append(flags, arg)

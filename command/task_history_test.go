@@ -104,7 +104,7 @@ func TestRevertAndScaleFollowWhatTheySetInMotion(t *testing.T) {
 
 func TestRevertAndScaleOfBadInput(t *testing.T) {
 	for args, want := range map[string]string{
-		"scale web many": `the count "many" is not a whole number from 0 to 100000`, "scale web -- -1": "not a whole number", "scale web 100001": "not a whole number",
+		"scale web many": `the count "many" is not a whole number from 0 to 100000`, "scale web -- -1": "not a whole number", "scale web -1": "not a whole number", "scale web 100001": "not a whole number",
 		"scale web": "this command takes: <name> <count>", "scale nobody 3": `Error scaling "nobody": there is no job "nobody"`,
 		"revert web": "this command takes: <name> <version>", "revert nobody 3": `Error reverting "nobody": there is no job "nobody"`, "revert -check-index x web 3": "not a modify index",
 	} {

@@ -375,12 +375,6 @@ func (src *source) end() error {
 	}
 }
 
-// Verify checks the format and the digest of a persisted snapshot without building the state.
-func Verify(r io.Reader) error {
-	_, err := Inspect(r)
-	return err
-}
-
 // Inspect verifies a persisted snapshot and returns what it says of itself. The error, an *api.Error, wraps ErrNewer for
 // a format that this binary does not read yet, the reader's own error where that fails, and ErrDamaged otherwise.
 func Inspect(r io.Reader) (Header, error) {

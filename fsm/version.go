@@ -90,7 +90,10 @@ func (j *job) kept() string {
 		}
 		names = append(names, name)
 	}
-	return "version " + strings.Join(names, ", ")
+	if len(names) == 1 {
+		return "version " + names[0]
+	}
+	return "versions " + strings.Join(names, ", ")
 }
 
 // replaceVersion stores another value of one version.

@@ -54,7 +54,7 @@ func TestATaggedVersionIsKept(t *testing.T) {
 	c.register(imageJob("web", "the last", 1))
 	equals(t, "kept", c.kept("web"), []uint64{23, 22, 21, 20, 19, 18, 17, 16, 15, 14})
 	c.ok(&TagVersion{Name: "web", Tag: "good", Remove: true})
-	c.refusedSaying(api.CodeNotFound, `job "web" has no tag good; it has version 23, 22, 21`, &TagVersion{Name: "web", Tag: "good", Remove: true})
+	c.refusedSaying(api.CodeNotFound, `job "web" has no tag good; it has versions 23, 22, 21`, &TagVersion{Name: "web", Tag: "good", Remove: true})
 }
 
 func TestTagsAreBoundedAndAreNoNumbers(t *testing.T) {
