@@ -37,6 +37,7 @@ type Placement struct {
 	Version  uint64
 	Node     string // node ID
 	Replaces ID     // the allocation it succeeds; 0 for none. If that allocation is live, its Stop is in the same JobPlan and both stand or fall together
+	Beside   bool   // what it succeeds runs on beside it, and is told to stop by a later plan
 	Held     Resources
 	Ports    []PortBinding
 	Devices  []DeviceClaim // what it holds of the node's devices, in the order of the task's requests

@@ -164,11 +164,8 @@ func (t *tables) eachOfNode(node uint32, since uint64, visit func(allocation) bo
 // insert adds a new allocation: the newest of its slot.
 func (s *state) insert(j *job, a allocation, ports []api.PortBinding, devices []api.DeviceClaim) {
 	t := s.tally(a.job)
-	if id := s.allocations.newest(a.job, a.task, a.slot); id != 0 {
-		before, _ := s.allocations.get(id)
-		t.tallyNewest(j, before, -1)
-	}
-	t.tallyNewest(j, a, 1)
+	t.tallySlot(j, s.allocations.speakerOf(a.position), -1)
+	t.tallySlot(j, s.allocations.speaker(a), 1)
 	t.tallyLive(a, 1)
 	t.allocations = s.index
 	s.jobs.tallies.Set(t)
@@ -186,7 +183,15 @@ func (s *state) insert(j *job, a allocation, ports []api.PortBinding, devices []
 // and devices.
 func (s *state) change(j *job, old, a allocation) {
 	a.modify, a.modifiedAt, a.health = s.index, s.now, api.HealthOf(a.phase, a.health)
+	before, after := old, a
+	alone := a.replaces == 0 && s.allocations.newest(a.job, a.task, a.slot) == a.id // it speaks for its slot, whatever it becomes
+	if !alone {
+		before = s.allocations.speakerOf(a.position)
+	}
 	s.allocations.rows.Set(a)
+	if !alone {
+		after = s.allocations.speakerOf(a.position)
+	}
 	if a.modify != old.modify {
 		s.allocations.byNode.Delete(old.nodeKey())
 		s.allocations.byNode.Set(a.nodeKey())
@@ -194,10 +199,8 @@ func (s *state) change(j *job, old, a allocation) {
 	t := s.tally(a.job)
 	t.tallyLive(old, -1)
 	t.tallyLive(a, 1)
-	if s.allocations.newest(a.job, a.task, a.slot) == a.id {
-		t.tallyNewest(j, old, -1)
-		t.tallyNewest(j, a, 1)
-	}
+	t.tallySlot(j, before, -1)
+	t.tallySlot(j, after, 1)
 	ended := old.live() && !a.live()
 	if ended {
 		t.ended = s.index
@@ -222,20 +225,14 @@ func (s *state) change(j *job, old, a allocation) {
 func (s *state) deleteAllocation(a allocation) {
 	j := s.jobs.get(s.names[a.job])
 	t := s.tally(a.job)
-	newest := s.allocations.newest(a.job, a.task, a.slot) == a.id
+	t.tallySlot(j, s.allocations.speakerOf(a.position), -1)
 	s.allocations.rows.Delete(a)
 	s.allocations.bySlot.Delete(a.slotKey())
 	s.allocations.byNode.Delete(a.nodeKey())
 	s.allocations.remarks.Delete(remark{id: a.id})
 	s.unbindPorts(a.id)
 	s.forgetClaims(a.id)
-	if newest {
-		t.tallyNewest(j, a, -1)
-		if id := s.allocations.newest(a.job, a.task, a.slot); id != 0 {
-			next, _ := s.allocations.get(id)
-			t.tallyNewest(j, next, 1)
-		}
-	}
+	t.tallySlot(j, s.allocations.speakerOf(a.position), 1)
 	t.allocations = s.index
 	s.jobs.tallies.Set(t)
 	s.noteSurplus(a)

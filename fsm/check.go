@@ -131,7 +131,7 @@ func (c *checker) slots() {
 		case holder.id == 0:
 			holder = a
 		default:
-			c.that(a.replaces == holder.id && holder.desired == api.DesiredStop,
+			c.that(a.replaces == holder.id,
 				"slot %d of %s/%s is held by allocations %d and %d", k.slot, c.s.names[k.job], c.s.names[k.task], holder.id, a.id)
 			c.that(!third, "slot %d of %s/%s has three live allocations", k.slot, c.s.names[k.job], c.s.names[k.task])
 			third = true

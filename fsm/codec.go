@@ -200,22 +200,46 @@ type planWriter struct {
 	writer
 	names   dictionary[string]
 	sizes   dictionary[api.Resources]
-	devices bool // the layout has claims of devices: envelope version 2
+	planLayout
 }
 
-// claimsDevices reports whether a placement of the plan claims a device. Such a plan has a layout of its own, so that all the
-// others cost no byte more than before there were devices, and are read by servers of that time.
-func claimsDevices(p *api.Plan) bool {
-	return p != nil && slices.ContainsFunc(p.Jobs, func(j api.JobPlan) bool {
-		return slices.ContainsFunc(j.Placements, func(p api.Placement) bool { return len(p.Devices) > 0 })
-	})
+// planLayout is which columns a plan has besides those that all have. A plan has no more than it needs, so that it costs no byte
+// more than before there were devices and successors that run beside, and is read by servers of that time.
+type planLayout struct {
+	devices bool // placements claim devices; from envelope version 2 on
+	beside  bool // some run beside what they succeed; from envelope version 5 on, which has the other too
+}
+
+func layoutOf(p *api.Plan) (l planLayout) {
+	if p == nil {
+		return l
+	}
+	for i := range p.Jobs {
+		for k := range p.Jobs[i].Placements {
+			placement := &p.Jobs[i].Placements[k]
+			l.devices = l.devices || len(placement.Devices) > 0
+			l.beside = l.beside || placement.Beside
+		}
+	}
+	l.devices = l.devices || l.beside
+	return l
+}
+
+func (l planLayout) envelope() uint8 {
+	switch {
+	case l.beside:
+		return 5
+	case l.devices:
+		return 2
+	}
+	return 1
 }
 
 func encodePlan(p *api.Plan) ([]byte, error) {
 	if p == nil {
 		return nil, fmt.Errorf("there is no plan")
 	}
-	w := planWriter{devices: claimsDevices(p)}
+	w := planWriter{planLayout: layoutOf(p)}
 	w.uvarint(uint64(len(p.Jobs)))
 	for i := range p.Jobs {
 		if err := w.jobPlan(&p.Jobs[i]); err != nil {
@@ -319,14 +343,19 @@ func (w *planWriter) placements(placements []api.Placement) {
 			w.varint(int64(c.Share))
 		}
 	}
+	for i := range placements {
+		if w.beside {
+			w.bool(placements[i].Beside)
+		}
+	}
 }
 
 // planReader reads what planWriter wrote.
 type planReader struct {
 	reader
-	names   []string
-	sizes   []api.Resources
-	devices bool // see planWriter
+	names []string
+	sizes []api.Resources
+	planLayout
 }
 
 // What the parts of a plan take at least, in bytes.
@@ -339,8 +368,8 @@ const (
 	sizeSize      = 3
 )
 
-func decodePlan(raw []byte, devices bool) (*api.Plan, error) {
-	r := planReader{reader: reader{b: raw}, devices: devices}
+func decodePlan(raw []byte, l planLayout) (*api.Plan, error) {
+	r := planReader{reader: reader{b: raw}, planLayout: l}
 	p := &api.Plan{BaseIndex: r.uvarint()}
 	r.names = makeSlice[string](r.count(1))
 	for i := range r.names {
@@ -442,6 +471,11 @@ func (r *planReader) placements() []api.Placement {
 		out[i].Devices = makeSlice[api.DeviceClaim](r.count(claimSize))
 		for k := range out[i].Devices {
 			out[i].Devices[k] = api.DeviceClaim{Type: r.name(), ID: r.name(), Share: int(r.varint())}
+		}
+	}
+	for i := range out {
+		if r.beside {
+			out[i].Beside = r.bool()
 		}
 	}
 	return out

@@ -57,15 +57,14 @@ const RulesVersion uint16 = 1
 //	2  plans that claim devices
 //	3  registrations that say who asks, or depend on what is in force
 //	4  statuses with another health than their phase implies
-const envelopeVersion = 4
+//	5  plans that place an instance beside the one that it succeeds
+const envelopeVersion = 5
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
 	switch b := b.(type) {
 	case *CommitPlan:
-		if claimsDevices(b.Plan) {
-			return 2
-		}
+		return layoutOf(b.Plan).envelope()
 	case *RegisterJobs:
 		if b.CheckIndex != nil || slices.ContainsFunc(b.Jobs, func(j *api.Job) bool { return j != nil && j.SubmittedBy != "" }) {
 			return 3
@@ -340,7 +339,7 @@ func encodeBody(b Body) ([]byte, error) {
 func decodeBody(raw []byte, b Body, version uint8) (err error) {
 	switch b := b.(type) {
 	case *CommitPlan:
-		b.Plan, err = decodePlan(raw, version >= 2)
+		b.Plan, err = decodePlan(raw, planLayout{devices: version >= 2, beside: version >= 5})
 		return err
 	case *UpdateStatuses:
 		b.Reports, err = decodeReports(raw, version >= 4)

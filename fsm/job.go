@@ -278,7 +278,7 @@ func (s *state) purgeJob(name string) {
 	}
 }
 
-// counted reports whether the newest allocation of a slot stands for an instance that people count, and whether its slot
+// counted reports whether the allocation that speaks for a slot is an instance that people count, and whether its slot
 // is one that its task asks for. What was stopped and is gone no longer counts, nor what ended above a lowered count.
 func counted(j *job, a allocation) (counts, occupies bool) {
 	occupies = a.slot < j.count(a.task)
@@ -289,8 +289,11 @@ func counted(j *job, a allocation) (counts, occupies bool) {
 	return counts, counts
 }
 
-// tallyNewest adds (by 1) or takes off (by -1) the newest allocation of a slot.
-func (t *tally) tallyNewest(j *job, a allocation, by int32) {
+// tallySlot adds (by 1) or takes off (by -1) the allocation that speaks for a slot; one without an ID is none.
+func (t *tally) tallySlot(j *job, a allocation, by int32) {
+	if a.id == 0 {
+		return
+	}
 	counts, occupies := counted(j, a)
 	if counts {
 		t.counts[a.phase] += by
@@ -327,7 +330,7 @@ func (t *tables) countOf(j *job) tally {
 	var newest allocation
 	flush := func() {
 		if newest.id != 0 {
-			sum.tallyNewest(j, newest, 1)
+			sum.tallySlot(j, t.allocations.speaker(newest), 1)
 		}
 	}
 	t.eachOfJob(j.handle, func(a allocation) bool {

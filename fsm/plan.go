@@ -110,7 +110,8 @@ func (s *state) mayPlace(j *job, p *api.Placement, stops map[api.ID]bool) (task 
 	return task, s.noRoom(p, planned.job.Task(p.Task))
 }
 
-// slotTaken enforces that a slot has one holder, and at most one successor that names it.
+// slotTaken enforces that a slot has one holder, and at most one successor that names it. A holder that has not been told to
+// stop is succeeded only by a placement that says that the two are to run side by side.
 func (s *state) slotTaken(j *job, task uint32, p *api.Placement, stops map[api.ID]bool) string {
 	var holder allocation
 	for _, a := range s.allocations.ofSlot(j.handle, task, p.Slot) {
@@ -129,10 +130,30 @@ func (s *state) slotTaken(j *job, task uint32, p *api.Placement, stops map[api.I
 		}
 	case holder.id != p.Replaces:
 		return fmt.Sprintf("its slot is held by allocation %s", s.text.Format(holder.id))
-	case !stops[holder.id] && holder.desired != api.DesiredStop:
+	case !p.Beside && !stops[holder.id] && holder.desired != api.DesiredStop:
 		return fmt.Sprintf("it would succeed allocation %s, which is not to stop", s.text.Format(holder.id))
 	}
 	return ""
+}
+
+// speaker returns the allocation that stands for a slot where its job's instances are counted, given the slot's newest: that
+// one, or the holder beside which it runs (or tried to), as long as the holder has not been told to stop.
+func (t *allocationTables) speaker(newest allocation) allocation {
+	if newest.replaces != 0 {
+		if holder, ok := t.get(newest.replaces); ok && holder.live() && holder.desired == api.DesiredRun {
+			return holder
+		}
+	}
+	return newest
+}
+
+// speakerOf returns the allocation that stands for a slot, one without an ID if the slot never had any.
+func (t *allocationTables) speakerOf(p position) (a allocation) {
+	if id := t.newest(p.job, p.task, p.slot); id != 0 {
+		a, _ = t.get(id)
+		a = t.speaker(a)
+	}
+	return a
 }
 
 // noRoom says why the node cannot take the placement, "" if it can.

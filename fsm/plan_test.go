@@ -371,3 +371,75 @@ func TestRunnableComesByUrgency(t *testing.T) {
 	equal(t, "limit", len(c.m.Snapshot().Runnable(2)), 2)
 	equal(t, "limit", c.m.Snapshot().Runnable(2)[1].Job, "blocked-high")
 }
+
+// TestASuccessorRunsBesideItsHolder until the holder is told to stop; it takes its place then, and whoever of the two dies first
+// leaves the other.
+func TestASuccessorRunsBesideItsHolder(t *testing.T) {
+	begin := func(t *testing.T) (*cluster, api.ID, api.ID) {
+		c := newCluster(t)
+		c.nodes("n1", "n2")
+		c.register(testJob("web", api.JobService, 1))
+		holder := c.run("web", 1, "n1")[0]
+		c.report(holder, api.PhaseRunning)
+		p := c.plan("web", api.EvalComplete)
+		beside := c.put(p, 0, "n2")
+		beside.Replaces = holder
+		equal(t, "without saying so", c.ok(&CommitPlan{Plan: p}).Accepted, 0)
+		beside.Beside = true
+		equal(t, "saying so", c.ok(&CommitPlan{Plan: p}).Accepted, 1)
+		live := c.live("web")
+		equal(t, "live", len(live), 2)
+		if r := c.ok(&CommitPlan{Plan: p}).Rejections; len(r) != 1 || !strings.Contains(r[0].Reason, "a holder and a successor already") {
+			t.Fatalf("a third: %v", r)
+		}
+		return c, live[0], live[1]
+	}
+	counts := func(t *testing.T, c *cluster, running, healthy, failed int) {
+		t.Helper()
+		sum := c.m.Snapshot().Summary("web")
+		equal(t, "running", sum.Counts.Running, running)
+		equal(t, "healthy", sum.Healthy, healthy)
+		equal(t, "failed", sum.Counts.Failed, failed)
+	}
+	stop := func(t *testing.T, c *cluster, id api.ID) {
+		p := c.plan("web", api.EvalComplete)
+		p.Jobs[0].Stops = []api.Stop{{Allocation: id, Reason: "succeeded"}}
+		c.ok(&CommitPlan{Plan: p})
+		row, _ := c.m.Snapshot().Row(id)
+		equal(t, "desired", row.Desired, api.DesiredStop)
+	}
+	t.Run("it takes over", func(t *testing.T) {
+		c, holder, successor := begin(t)
+		counts(t, c, 1, 1, 0)
+		c.report(successor, api.PhaseRunning, health(api.HealthUnknown))
+		counts(t, c, 1, 1, 0)
+		stop(t, c, holder)
+		counts(t, c, 1, 0, 0)
+		c.report(successor, api.PhaseRunning)
+		c.report(holder, api.PhaseComplete)
+		counts(t, c, 1, 1, 0)
+	})
+	t.Run("it fails, and its holder stays", func(t *testing.T) {
+		c, holder, successor := begin(t)
+		c.report(successor, api.PhaseFailed)
+		counts(t, c, 1, 1, 0)
+		p := c.plan("web", api.EvalComplete)
+		next := c.put(p, 0, "n2")
+		next.Replaces, next.Beside = holder, true
+		equal(t, "another one", c.ok(&CommitPlan{Plan: p}).Accepted, 1)
+	})
+	t.Run("its holder is lost", func(t *testing.T) {
+		c, _, successor := begin(t)
+		c.ok(&NodesDown{Nodes: []string{"n1"}})
+		equals(t, "live", c.live("web"), []api.ID{successor})
+		counts(t, c, 0, 0, 0)
+		c.report(successor, api.PhaseRunning)
+		counts(t, c, 1, 1, 0)
+	})
+	t.Run("it is unwanted", func(t *testing.T) {
+		c, _, successor := begin(t)
+		stop(t, c, successor)
+		c.report(successor, api.PhaseComplete)
+		counts(t, c, 1, 1, 0)
+	})
+}

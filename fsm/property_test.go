@@ -262,7 +262,10 @@ func (h *history) placement(job *api.Job, jp *api.JobPlan) api.Placement {
 	if h.n(2, "replace") > 0 {
 		for row := range h.past.JobRows(job.Name) {
 			if row.Task == p.Task && row.Slot == p.Slot && row.Live() {
-				p.Replaces = row.ID
+				p.Replaces, p.Beside = row.ID, h.n(3, "beside") == 0
+				if p.Beside {
+					continue
+				}
 				jp.Stops = append(jp.Stops, api.Stop{Allocation: row.ID, Reason: "replaced"})
 			}
 		}

@@ -16,6 +16,8 @@ const (
 	reasonAsked       = "stopped on request, to be replaced"
 	reasonUpdate      = "replaced by a newer version"
 	reasonDuplicate   = "its slot has a newer holder"
+	reasonSucceeded   = "its successor is healthy"
+	reasonUnneeded    = "it would succeed an instance that stays, or is of an older version itself"
 )
 
 // slotState is what has become of a slot, seen from the version in force.
@@ -124,9 +126,9 @@ func (c *change) slots(r *request) []slot {
 	return out
 }
 
-// slot judges one slot by its rows, oldest first.
+// slot judges one slot by its rows, oldest first. A successor that runs beside its holder takes over when it is healthy.
 func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot {
-	var holder, stopping, ended *api.AllocationRow
+	var holder, successor, stopping, ended *api.AllocationRow
 	for i := range rows {
 		row := &rows[i]
 		switch {
@@ -135,6 +137,10 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 		case row.Desired == api.DesiredStop:
 			stopping = row
 		default:
+			if holder != nil && row.Replaces == holder.ID {
+				successor = row
+				continue
+			}
 			if holder != nil {
 				c.stop(holder, reasonDuplicate)
 			}
@@ -142,6 +148,8 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 		}
 	}
 	switch {
+	case successor != nil:
+		return c.succession(r, number, holder, successor)
 	case holder != nil:
 		return slot{number, c.holderState(r, holder), holder}
 	case stopping != nil:
@@ -152,6 +160,23 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 		return slot{number, c.endedState(ended), ended}
 	}
 	return slot{number: number}
+}
+
+// succession judges a slot in which a successor runs beside the holder.
+func (c *change) succession(r *request, number uint32, holder, successor *api.AllocationRow) slot {
+	switch state := c.holderState(r, successor); {
+	case state == slotStopping || state == slotOutdated:
+		if state == slotOutdated {
+			c.stop(successor, reasonUnneeded)
+		}
+		return slot{number, c.holderState(r, holder), holder}
+	case state == slotWell:
+		c.stop(holder, reasonSucceeded)
+		return slot{number, state, successor}
+	case slices.Contains(c.asked, holder.ID):
+		c.stop(holder, reasonAsked)
+	}
+	return slot{number, slotStarting, successor}
 }
 
 func (c *change) holderState(r *request, row *api.AllocationRow) slotState {

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -87,4 +88,44 @@ func TestAnUpdateCostsOneSlot(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestASuccessorTakesOverWhenItIsHealthy: whoever placed it beside its holder, what follows is the same.
+func TestASuccessorTakesOverWhenItIsHealthy(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		holder, version uint64 // of the holder, of the successor; 2 is in force
+		phase           api.Phase
+		health          api.HealthStatus
+		want            []api.ID // stops: 1 is the holder
+	}{
+		{"it starts", 2, 2, api.PhasePending, api.HealthUnknown, nil},
+		{"it runs and is not healthy", 2, 2, api.PhaseRunning, api.HealthUnhealthy, nil},
+		{"it is healthy", 2, 2, api.PhaseRunning, api.HealthHealthy, []api.ID{1}},
+		{"it is healthy and its holder is of an older version", 1, 2, api.PhaseRunning, api.HealthHealthy, []api.ID{1}},
+		{"it is of an older version itself", 2, 1, api.PhaseRunning, api.HealthHealthy, []api.ID{2}},
+		{"it has failed", 2, 2, api.PhaseFailed, api.HealthUnknown, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := &scheduler.World{}
+			w.PutNode(&api.Node{ID: "n1", Status: api.NodeReady, Resources: api.Resources{CPU: 4000, Memory: 4096}, Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+			for n, image := range []string{"a", "b"} {
+				task := api.DefaultTask("web")
+				task.Image = image
+				w.PutJob(&api.Job{Name: "web", Type: api.JobService, Version: uint64(n + 1), Tasks: []*api.Task{task}})
+			}
+			row := api.AllocationRow{Job: "web", Task: "web", Node: "n1", Version: c.holder, Phase: api.PhaseRunning, Health: api.HealthHealthy}
+			row.Replaces = w.PutAllocation(row, nil)
+			row.Version, row.Phase, row.Health = c.version, c.phase, c.health
+			w.PutAllocation(row, nil)
+			plan := scheduler.Schedule(w, []*api.Evaluation{{ID: 1, Job: "web"}}, scheduler.Options{}).Jobs[0]
+			var stopped []api.ID
+			for _, s := range plan.Stops {
+				stopped = append(stopped, s.Allocation)
+			}
+			if !slices.Equal(stopped, c.want) || len(plan.Placements) > 0 {
+				t.Fatalf("stops %v, want %v; places %v", plan.Stops, c.want, plan.Placements)
+			}
+		})
+	}
 }
