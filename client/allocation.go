@@ -1,14 +1,11 @@
 package client
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 
 	"cube/api"
 	"cube/client/driver"
@@ -145,27 +142,28 @@ func (a *allocation) tell(change func(*api.AllocationStatus)) {
 	}
 }
 
-// describe puts an end into words: "exit code 137 (SIGKILL), out of memory".
-func describe(e driver.Exit) string {
+// describe puts an end into words: "exit code 139 (SIGSEGV)", "killed for want of memory (limit 64 MiB)". memory is the
+// instance's limit in MiB, 0 if it is not known.
+func describe(e driver.Exit, memory int64) string {
 	if e.Code < 0 && e.Message != "" {
 		return e.Message // nobody knows the code
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "exit code %d", e.Code)
-	signal := e.Signal
-	if signal == 0 && e.Code > 128 && e.Code < 128+65 {
-		signal = e.Code - 128 // the convention of shells and engines
-	}
-	if name := unix.SignalName(syscall.Signal(signal)); signal != 0 && name != "" {
-		fmt.Fprintf(&b, " (%s)", name)
-	}
+	text := api.ExitText(e.Code, e.Signal)
 	if e.OOM {
-		b.WriteString(", out of memory")
+		want := "killed for want of memory"
+		if memory > 0 {
+			want += " (limit " + api.FormatMiB(memory) + ")"
+		}
+		if e.Signal == int(syscall.SIGKILL) {
+			text = want
+		} else { // the program saw a part of itself die, and ended by itself
+			text += ", a process of it was " + want
+		}
 	}
 	if e.Message != "" {
-		b.WriteString(", " + e.Message)
+		text += ", " + e.Message
 	}
-	return b.String()
+	return text
 }
 
 // clip makes a message one line of at most api.MaxStatusMessage bytes.

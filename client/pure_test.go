@@ -360,16 +360,20 @@ func nextEvent(t *rapid.T, a *allocation, exists map[driver.Handle]bool, now int
 
 func TestDescribe(t *testing.T) {
 	for want, x := range map[string]driver.Exit{
-		"exit code 0":                            {},
-		"exit code 1":                            {Code: 1},
-		"exit code 137 (SIGKILL)":                {Code: 137},
-		"exit code 143 (SIGTERM)":                {Code: 143, Signal: 15},
-		"exit code 137 (SIGKILL), out of memory": {Code: 137, Signal: 9, OOM: true},
-		"exit code 127, no such command":         {Code: 127, Message: "no such command"},
-		"exit code 255":                          {Code: 255},
-		"it is gone":                             {Code: -1, Message: "it is gone"},
+		"exit code 0":                              {},
+		"exit code 1":                              {Code: 1},
+		"exit code 137 (SIGKILL)":                  {Code: 137},
+		"exit code 143 (SIGTERM)":                  {Code: 143, Signal: 15},
+		"exit code 139 (SIGSEGV)":                  {Code: 139, Signal: 11},
+		"exit code 139 (SIGSEGV), core dumped":     {Code: 139, Message: "core dumped"},
+		"exit code 192":                            {Code: 192},
+		"killed for want of memory (limit 64 MiB)": {Code: 137, Signal: 9, OOM: true},
+		"exit code 1, a process of it was killed for want of memory (limit 64 MiB)": {Code: 1, OOM: true},
+		"exit code 127, no such command":                                            {Code: 127, Message: "no such command"},
+		"exit code 255":                                                             {Code: 255},
+		"it is gone":                                                                {Code: -1, Message: "it is gone"},
 	} {
-		if got := describe(x); got != want {
+		if got := describe(x, 64); got != want {
 			t.Errorf("%+v: %q, want %q", x, got, want)
 		}
 	}

@@ -34,7 +34,10 @@ func (s *spec) policy(task string) *policy {
 	if t == nil {
 		return nil
 	}
-	return &policy{Restart: t.Restart, Batch: s.job.Type == api.JobBatch, Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime}
+	return &policy{
+		Restart: t.Restart, Batch: s.job.Type == api.JobBatch, Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
+		Memory: t.Resources.Memory,
+	}
 }
 
 // onHost reports whether a driver's instances share the node's network, so that they bind the host port itself. The driver

@@ -17,6 +17,7 @@ type policy struct {
 	Batch      bool
 	Checks     []api.Check
 	MinHealthy time.Duration // see api.Update
+	Memory     int64         // its limit in MiB, for words
 }
 
 // The events of one allocation.
@@ -185,7 +186,7 @@ func (a *allocation) ended(x driver.Exit, p *policy, now time.Time) {
 	if p == nil {
 		a.Stage, a.Exit = stageEnded, &x
 		a.tell(func(s *api.AllocationStatus) {
-			s.Message = describe(x) + "; waiting for the job's specification to know what follows"
+			s.Message = describe(x, 0) + "; waiting for the job's specification to know what follows"
 		})
 		return
 	}
@@ -193,10 +194,10 @@ func (a *allocation) ended(x driver.Exit, p *policy, now time.Time) {
 	a.note(x)
 	good := x.Code == 0 && x.Signal == 0 && !x.OOM
 	if good && p.Batch {
-		a.finish(api.PhaseComplete, describe(x))
+		a.finish(api.PhaseComplete, describe(x, p.Memory))
 		return
 	}
-	text := describe(x)
+	text := describe(x, p.Memory)
 	if good {
 		text += ", though a service is to go on"
 		a.tell(func(s *api.AllocationStatus) { s.Failure = api.FailureExit })

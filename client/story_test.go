@@ -103,7 +103,7 @@ func TestRestartPolicyUsedUp(t *testing.T) {
 		}), 0)
 		w.after(time.Minute)
 		st := w.wantPhase(id, 2, api.PhaseFailed)
-		if want := "exit code 137 (SIGKILL), out of memory; no restart left of 2 within 10m"; st.Message != want || st.Failure != api.FailureOOM {
+		if want := "killed for want of memory (limit 128 MiB); no restart left of 2 within 10m"; st.Message != want || st.Failure != api.FailureOOM {
 			t.Errorf("its end is reported as %+v, want %q", st, want)
 		}
 		w.wantCount(0)

@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -140,15 +139,13 @@ func idIf(f moments, id string) string {
 	return f.id(id)
 }
 
+// lastExit is how an instance ended last: "exit code 139 (SIGSEGV)".
 func lastExit(a *api.Allocation) string {
-	out := fmt.Sprintf("code %d", *a.ExitCode)
-	if a.Signal != 0 {
-		out += fmt.Sprintf(", signal %d", a.Signal)
-	}
+	text := api.ExitText(*a.ExitCode, a.Signal)
 	if a.OOM {
-		out += ", out of memory"
+		text += ", for want of memory (limit " + api.FormatMiB(a.Resources.Memory) + ")"
 	}
-	return out
+	return text
 }
 
 func hostPort(a *api.Allocation, p api.PortBinding) string {

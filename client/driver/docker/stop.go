@@ -120,9 +120,6 @@ func exitOf(s *container.State) driver.Exit {
 	if n := s.ExitCode - 128; n > 0 && n < 65 {
 		x.Signal = n
 	}
-	if x.OOM && x.Message == "" {
-		x.Message = "killed for want of memory"
-	}
 	if x.OOM && x.Signal == 0 && x.Code == 0 {
 		x.Signal = int(syscall.SIGKILL)
 	}

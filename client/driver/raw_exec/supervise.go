@@ -272,9 +272,7 @@ func (s *supervisor) finish() error {
 		x.Signal = int(status.Signal())
 		x.Code = 128 + x.Signal // as shells and Docker say it
 	}
-	if x.Signal == int(syscall.SIGKILL) && s.group.outOfMemory() {
-		x.OOM, x.Message = true, "killed for want of memory"
-	}
+	x.OOM = x.Signal == int(syscall.SIGKILL) && s.group.outOfMemory()
 	s.group.remove()
 
 	for _, p := range s.pipes {
