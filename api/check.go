@@ -60,7 +60,7 @@ const (
 )
 
 // CheckTypes lists the types of checks that there are.
-func CheckTypes() []CheckType { return []CheckType{CheckHTTP, CheckTCP, CheckGRPC} }
+func CheckTypes() []CheckType { return []CheckType{CheckHTTP, CheckTCP, CheckGRPC, CheckExec} }
 
 // Check is a question that the client puts to each instance of a task, again and again. All checks together decide whether
 // the instance is healthy (readiness). One with RestartAfter also has it restarted (liveness).
@@ -160,8 +160,6 @@ func (c *Check) validateType() error {
 	switch {
 	case c.Type == "":
 		return faultf("type", "type is missing; it is one of %s", typeNames())
-	case c.Type == CheckExec && !slices.Contains(CheckTypes(), c.Type):
-		return faultf("type", "%w", Errorf(CodeNotYet, "type %q is not there yet; %s are", c.Type, typeNames()))
 	case !slices.Contains(CheckTypes(), c.Type):
 		return faultf("type", "type %.40q is none of %s", c.Type, typeNames())
 	case c.Type == CheckExec && len(c.Command) == 0:

@@ -26,6 +26,11 @@ func TestEachFaultOfACheckHasItsLine(t *testing.T) {
 		"headers of tcp": {func(_ *Task, live, _ *Check) { live.Headers = map[string]string{"A": "b"} }, "headers has no meaning"},
 		"body of tcp":    {func(_ *Task, live, _ *Check) { live.Body = "x" }, "body has no meaning for a check of type tcp"},
 		"command":        {func(_ *Task, _, ready *Check) { ready.Command = []string{"x"} }, "command has no meaning for a check of type http"},
+		"exec, no words": {func(_ *Task, live, _ *Check) { *live = execCheck() }, `check "live": command is missing; an exec check needs one`},
+		"exec, no word":  {func(_ *Task, live, _ *Check) { *live = execCheck("", "x") }, "command begins with an empty word"},
+		"exec, a NUL":    {func(_ *Task, live, _ *Check) { *live = execCheck("sh", "a\x00b") }, "command"},
+		"exec, a port":   {func(_ *Task, live, _ *Check) { *live = execCheck("x"); live.Port = "http" }, "port has no meaning for a check of type exec"},
+		"exec, a path":   {func(_ *Task, live, _ *Check) { *live = execCheck("x"); live.Path = "/" }, "path has no meaning for a check of type exec"},
 		"relative path":  {func(_ *Task, _, ready *Check) { ready.Path = "health" }, `path "health" is not a path such as /health`},
 		"path, control":  {func(_ *Task, _, ready *Check) { ready.Path = "/a\r\nB: c" }, "is not a path"},
 		"method":         {func(_ *Task, _, ready *Check) { ready.Method = "GET /" }, `method "GET /" is not one of HTTP`},
@@ -53,6 +58,12 @@ func TestEachFaultOfACheckHasItsLine(t *testing.T) {
 			}
 		})
 	}
+}
+
+func execCheck(command ...string) Check {
+	c := DefaultCheck("live")
+	c.Type, c.Command, c.Timeout = CheckExec, command, time.Second
+	return c
 }
 
 func TestWhatAnAbsentFieldOfACheckMeans(t *testing.T) {

@@ -454,6 +454,47 @@ func TestNewChecksTouchNoInstance(t *testing.T) {
 	})
 }
 
+// TestAnExecCheckRunsInTheInstance takes the real prober and the fake engine's commands: a check asks the run that there is,
+// in place of the one before, and one that hangs is ended with its time.
+func TestAnExecCheckRunsInTheInstance(t *testing.T) {
+	execs := func(words string, more ...func(*api.Check)) func(*api.Job) {
+		return func(j *api.Job) {
+			c := api.DefaultCheck("up")
+			c.Type, c.Command, c.Timeout, c.StartPeriod = api.CheckExec, strings.Fields(words), time.Second, 0
+			for _, f := range more {
+				f(&c)
+			}
+			j.Tasks[0].Checks = []api.Check{c}
+		}
+	}
+	inWorld(t, func(t *testing.T, w *world) {
+		w.up()
+		well := w.s.place(w.c.NodeID(), job(nil, execs("echo fine")), 0)
+		ill := w.s.place(w.c.NodeID(), job(nil, named("ill"), execs("warn no response ; exit 2")), 0)
+		hangs := w.s.place(w.c.NodeID(), job(nil, named("hangs"), execs("sleep 1h", restartAfter(6))), 0)
+		lacks := w.s.place(w.c.NodeID(), job(nil, named("lacks"), execs("pg_isready")), 0)
+		w.after(45 * time.Second)
+		w.wantHealth(well, api.HealthHealthy)
+		for id, want := range map[api.ID]string{
+			ill:   "check up: exit code 2: no response",
+			hangs: "check up: the command did not end within 1s",
+			lacks: "check up: the instance has no command pg_isready",
+		} {
+			if st := w.wantHealth(id, api.HealthUnhealthy); st.Message != want || st.Restarts != 0 {
+				t.Errorf("%+v, want it to say %q", st, want)
+			}
+		}
+		w.after(15 * time.Second)
+		if st := w.s.status(hangs); st.Restarts != 1 {
+			t.Errorf("what hangs is not restarted: %+v", st)
+		}
+		w.after(time.Minute)
+		if st := w.s.status(hangs); st.Restarts != 2 {
+			t.Errorf("the next run is not checked: %+v", st)
+		}
+	})
+}
+
 // TestProbesAreBounded: checks that hang share the places that there are, and all are asked in the end.
 func TestProbesAreBounded(t *testing.T) {
 	inClinic(t, func(t *testing.T, w *world, p *patients) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -358,11 +359,21 @@ func (r *runner) quietly(a *allocation, ev any) {
 }
 
 // target is where the allocation's check asks.
-func (r *runner) target(a *allocation, c *api.Check) check.Target {
+func (r *runner) target(a *allocation, c *api.Check) (t check.Target) {
+	if d := r.drivers[a.Driver]; d != nil && c.Type == api.CheckExec {
+		t.Exec = execIn(d.Driver, a.Run)
+	}
 	for _, b := range a.Ports {
 		if b.Label == c.Port {
-			return check.Target{Address: net.JoinHostPort(r.c.cfg.Address, strconv.Itoa(b.Host))}
+			t.Address = net.JoinHostPort(r.c.cfg.Address, strconv.Itoa(b.Host))
 		}
 	}
-	return check.Target{}
+	return t
+}
+
+// execIn runs commands beside one run of an instance.
+func execIn(d driver.Driver, h driver.Handle) check.Exec {
+	return func(ctx context.Context, command []string, out io.Writer) (int, error) {
+		return d.Exec(ctx, h, &driver.ExecRequest{Command: command, Stdout: out, Stderr: out})
+	}
 }

@@ -20,8 +20,13 @@ import (
 
 // Target is what a probe asks.
 type Target struct {
-	Address string // host:port
+	Address string // host:port of the check's port; "": the instance has no such port
+	Exec    Exec   // nil: commands cannot be run there
 }
+
+// Exec runs a command beside the instance and returns its exit code once it has ended, with all that it wrote passed on to
+// out. When ctx ends, so does the command. With an error the command could not be run to its end.
+type Exec func(ctx context.Context, command []string, out io.Writer) (code int, err error)
 
 // maxFault bounds what a probe says in bytes: a line beside an instance's name.
 const maxFault = 160
@@ -48,6 +53,8 @@ func New() *Prober {
 func (p *Prober) Probe(ctx context.Context, c *api.Check, t Target) string {
 	var err error
 	switch {
+	case c.Type == api.CheckExec:
+		err = probeExec(ctx, c, t.Exec)
 	case t.Address == "":
 		err = fmt.Errorf("the instance has no port %q", c.Port)
 	case c.Type == api.CheckHTTP:
@@ -70,6 +77,8 @@ func reason(ctx context.Context, err error, c *api.Check) string {
 	var errno syscall.Errno
 	var dns *net.DNSError
 	switch {
+	case ctx.Err() != nil && c.Type == api.CheckExec:
+		return fmt.Sprintf("the command did not end within %s", c.Timeout)
 	case ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Sprintf("no answer within %s", c.Timeout)
 	case errors.As(err, &errno):

@@ -190,3 +190,46 @@ func TestGRPC(t *testing.T) {
 		t.Logf("of HTTP/1: %s", got)
 	}
 }
+
+func TestExec(t *testing.T) {
+	says := func(code int, texts ...string) check.Exec {
+		return func(_ context.Context, _ []string, out io.Writer) (int, error) {
+			for _, text := range texts {
+				fmt.Fprint(out, text)
+			}
+			return code, nil
+		}
+	}
+	hangs := func(ctx context.Context, _ []string, out io.Writer) (int, error) {
+		fmt.Fprintln(out, "still waiting")
+		<-ctx.Done()
+		return -1, ctx.Err()
+	}
+	for _, c := range []struct {
+		name string
+		run  check.Exec
+		want string
+	}{
+		{"passes", says(0, "all is well\n"), ""},
+		{"fails", says(2, "\n  no response\nsecond line\n"), "exit code 2: no response"},
+		{"in pieces", says(1, "no ", "resp", "onse"), "exit code 1: no response"},
+		{"in silence", says(1), "exit code 1"},
+		{"by a signal", says(139, "oh\n"), "exit code 139 (SIGSEGV): oh"},
+		{"at length", says(1, strings.Repeat("x", 1<<20)), "exit code 1: " + strings.Repeat("x", 144) + "..."},
+		{"not in time", hangs, "the command did not end within 50ms"},
+		{"no such command", func(context.Context, []string, io.Writer) (int, error) {
+			return 127, api.Errorf(api.CodeInvalid, "the instance has no command pg_isready")
+		}, "the instance has no command pg_isready"},
+		{"nowhere to run it", nil, "commands cannot be run in the instance"},
+	} {
+		spec := api.Check{Type: api.CheckExec, Command: []string{"pg_isready", "-q"}, Timeout: 10 * time.Second}
+		if c.name == "not in time" {
+			spec.Timeout = 50 * time.Millisecond
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), spec.Timeout)
+		if got := check.New().Probe(ctx, &spec, check.Target{Exec: c.run}); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+		cancel()
+	}
+}

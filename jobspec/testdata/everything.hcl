@@ -78,6 +78,11 @@ task "web" {
     interval = "1s"
   }
 
+  check "works" {
+    type    = "exec"
+    command = ["/bin/probe", "-q"]
+  }
+
   update {
     min_healthy_time = "15s"
   }
