@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Query shapes a read.
 type Query struct {
@@ -39,4 +42,40 @@ type LogRequest struct {
 	Stream string // "stdout", "stderr", or "" for both as they came
 	Tail   int    // last lines to begin with; -1: from the beginning of what is kept
 	Follow bool   // go on until the allocation is terminal or the context ends
+	// Since leaves out lines that were begun before it, by the clock of the node. Those whose time nobody noted, an agent
+	// from before there was this, are not left out. Zero: nothing is.
+	Since time.Time
+	// Timestamps puts before each line when it was begun (see CutLogTime). Lines then come whole, at the latest when their
+	// instance ends, and one of more than 64 KiB comes in pieces.
+	Timestamps bool
+}
+
+// logTime has a fixed width, so that hardly anything that an instance writes by itself passes for it.
+const logTime = "2006-01-02T15:04:05.000000000Z"
+
+// noLogTime stands before a line of which nobody knows when it was written.
+const noLogTime = "- "
+
+// AppendLogTime appends a time, and the space after it, as LogRequest.Timestamps has them; "- " for the zero time.
+func AppendLogTime(b []byte, at time.Time) []byte {
+	if at.IsZero() {
+		return append(b, noLogTime...)
+	}
+	return append(at.UTC().AppendFormat(b, logTime), ' ')
+}
+
+// CutLogTime takes apart a line that was asked for with LogRequest.Timestamps. The time is zero where nobody knows it, and
+// where the line comes from an agent that does not know such requests; then the line is as it was.
+func CutLogTime(line string) (at time.Time, text string) {
+	if text, ok := strings.CutPrefix(line, noLogTime); ok {
+		return time.Time{}, text
+	}
+	if len(line) <= len(logTime) || line[len(logTime)] != ' ' {
+		return time.Time{}, line
+	}
+	at, err := time.Parse(logTime, line[:len(logTime)])
+	if err != nil {
+		return time.Time{}, line
+	}
+	return at, line[len(logTime)+1:]
 }

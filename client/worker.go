@@ -165,7 +165,9 @@ func (l *logFollower) next() error {
 
 // measure counts what is kept of the allocation's output.
 func (l *logFollower) measure(d driver.Driver) int64 {
-	in, err := d.Logs(l.ctx, l.id, api.LogRequest{Stream: l.request.Stream, Tail: -1})
+	r := l.request
+	r.Tail, r.Follow = -1, false
+	in, err := d.Logs(l.ctx, l.id, r)
 	if err != nil {
 		return -1
 	}

@@ -21,30 +21,32 @@ import (
 // queries, remembers request IDs and streams logs. What a scheduler and clients would do, a test does through its methods.
 // Its task files are JSON, so that these tests say nothing about HCL.
 type fakeCluster struct {
-	mu        sync.Mutex
-	index     uint64
-	changed   chan struct{} // closed and made anew with each change
-	text      api.IDText
-	minted    uint32
-	jobs      map[string]*api.Job
-	jobIndex  map[string]uint64
-	allocs    []*api.Allocation
-	evals     []*api.Evaluation // oldest first
-	nodes     []*api.NodeView
-	members   []api.Member
-	peers     []api.RaftPeer
-	output    map[string]*fakeOutput // by allocation
-	cuts      int                    // how often all streams of output were broken off
-	requests  map[string]api.WriteMeta
-	submitted api.Submission // the latest
-	asks      any            // the latest request to change a job
-	forecast  *api.Forecast
-	diagnosis *api.JobDiagnosis
-	history   []*api.Revision
-	left      bool
-	snapshot  []byte
-	restored  []byte
-	asked     []string // methods, in order
+	mu       sync.Mutex
+	index    uint64
+	changed  chan struct{} // closed and made anew with each change
+	text     api.IDText
+	minted   uint32
+	jobs     map[string]*api.Job
+	jobIndex map[string]uint64
+	allocs   []*api.Allocation
+	evals    []*api.Evaluation // oldest first
+	nodes    []*api.NodeView
+	members  []api.Member
+	peers    []api.RaftPeer
+	output   map[string]*fakeOutput // by allocation
+	cuts     int                    // how often all streams of output were broken off
+	// unreachable are the allocations whose nodes do not answer.
+	unreachable map[string]bool
+	requests    map[string]api.WriteMeta
+	submitted   api.Submission // the latest
+	asks        any            // the latest request to change a job
+	forecast    *api.Forecast
+	diagnosis   *api.JobDiagnosis
+	history     []*api.Revision
+	left        bool
+	snapshot    []byte
+	restored    []byte
+	asked       []string // methods, in order
 
 	// fail is asked before each method; what it returns is the answer.
 	fail func(method string, q api.Query) error
@@ -60,8 +62,13 @@ type fakeCluster struct {
 var _ api.Cluster = (*fakeCluster)(nil)
 
 type fakeOutput struct {
-	lines []string
+	lines []fakeLine
 	ended bool
+}
+
+type fakeLine struct {
+	at   time.Time
+	text string
 }
 
 func newFakeCluster() *fakeCluster {
@@ -157,7 +164,16 @@ func (c *fakeCluster) phase(id string, p api.Phase, message string) {
 }
 
 func (c *fakeCluster) say(id string, lines ...string) {
-	c.do(func() { c.output[id].lines = append(c.output[id].lines, lines...) })
+	c.sayAt(time.Now(), id, lines...)
+}
+
+// sayAt has an instance write lines of which its node says this time.
+func (c *fakeCluster) sayAt(at time.Time, id string, lines ...string) {
+	c.do(func() {
+		for _, text := range lines {
+			c.output[id].lines = append(c.output[id].lines, fakeLine{at, text})
+		}
+	})
 }
 
 // cut breaks off every stream of output, as a server does that falls.
@@ -549,10 +565,17 @@ func (c *fakeCluster) Logs(ctx context.Context, id string, r api.LogRequest) (io
 		c.mu.Unlock()
 		return nil, err
 	}
+	if c.unreachable[a.ID] {
+		c.mu.Unlock()
+		return nil, api.Errorf(api.CodeUnavailable, "its node does not answer")
+	}
 	out := c.output[a.ID]
 	next := 0
+	for next < len(out.lines) && out.lines[next].at.Before(r.Since) && !out.lines[next].at.IsZero() {
+		next++
+	}
 	if r.Tail >= 0 {
-		next = max(0, len(out.lines)-r.Tail)
+		next = max(next, len(out.lines)-r.Tail)
 	}
 	cuts := c.cuts
 	c.mu.Unlock()
@@ -568,7 +591,11 @@ func (c *fakeCluster) Logs(ctx context.Context, id string, r api.LogRequest) (io
 				return
 			}
 			for _, l := range lines {
-				if _, err := io.WriteString(writer, l+"\n"); err != nil {
+				text := l.text + "\n"
+				if r.Timestamps {
+					text = string(api.AppendLogTime(nil, l.at)) + text
+				}
+				if _, err := io.WriteString(writer, text); err != nil {
 					return // the reader left
 				}
 			}

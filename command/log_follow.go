@@ -16,7 +16,15 @@ type output struct {
 	name    string // web[0]
 	request api.LogRequest
 	to      io.Writer
-	told    bool // the person knows that it has ended
+	// resume makes of a request that broke off one for the rest. whole is false where something may be missing between.
+	resume func(r api.LogRequest) (rest api.LogRequest, whole bool)
+	told   bool // the person knows that it has ended
+}
+
+// withGap is resume where nothing is known of the lines that were shown.
+func withGap(r api.LogRequest) (api.LogRequest, bool) {
+	r.Tail = 0
+	return r, false
 }
 
 // copy copies the output once. broke is why it came to no end, where trying again may help; err is any other failure.
@@ -48,10 +56,15 @@ func (o *output) follow(ctx context.Context) error {
 		if broke == nil || ctx.Err() != nil {
 			return err
 		}
+		rest, whole := o.resume(o.request)
+		o.request = rest
 		if !silent {
-			o.remark("%s: the output broke off (%s); it is followed again as soon as it can be, and what is written meanwhile is not shown", printable(broke.Error()))
+			gap := ""
+			if !whole {
+				gap = ", and what is written meanwhile is not shown"
+			}
+			o.remark("%s: the output broke off (%s); it is followed again as soon as it can be"+gap, printable(broke.Error()))
 			silent = true
-			o.request.Tail = 0 // the rest has been shown
 		}
 		a, _, err := o.cluster.Allocation(ctx, o.id, api.Query{Stale: true})
 		if err == nil && a.Phase.Terminal() {

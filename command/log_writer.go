@@ -1,73 +1,49 @@
 package command
 
-import (
-	"bytes"
-	"io"
-	"sync"
-)
+import "bytes"
 
-// maxLogLine is the longest piece of a line that is held back to be written in one go.
-const maxLogLine = 64 << 10
+// maxLogLine is the longest piece of a line that is held back to be written in one go. Lines with their times come in
+// pieces of at most 80 KiB.
+const maxLogLine = 96 << 10
 
-// lineWriter merges the output of several instances line by line. Its writers may be used at once.
-type lineWriter struct {
-	mu  sync.Mutex
-	out io.Writer
-	// safe makes what would disturb a terminal visible, colours excepted; into files and pipes every byte goes as it is.
-	safe bool
-}
-
-// prefixed returns a writer that puts prefix before each line. Its Close writes what is left of a last line that never
-// ended.
-func (w *lineWriter) prefixed(prefix string) io.WriteCloser {
-	return &prefixWriter{to: w, prefix: prefix}
-}
-
-type prefixWriter struct {
-	to      *lineWriter
-	prefix  string
+// lineSplitter hands on what is written to it line by line, without line breaks. The bytes are valid during the call.
+type lineSplitter struct {
+	each    func(line []byte) error
 	partial []byte
 }
 
 // Write implements io.Writer.
-func (p *prefixWriter) Write(b []byte) (int, error) {
+func (s *lineSplitter) Write(b []byte) (int, error) {
 	n := len(b)
 	for len(b) > 0 {
 		end := bytes.IndexByte(b, '\n')
 		if end < 0 {
-			p.partial = append(p.partial, b...)
-			if len(p.partial) < maxLogLine {
+			s.partial = append(s.partial, b...)
+			if len(s.partial) < maxLogLine {
 				return n, nil
 			}
 			b = nil
 		} else {
-			p.partial = append(p.partial, b[:end]...)
+			s.partial = append(s.partial, b[:end]...)
 			b = b[end+1:]
 		}
-		if err := p.flush(); err != nil {
+		if err := s.flush(); err != nil {
 			return 0, err
 		}
 	}
 	return n, nil
 }
 
-// Close implements io.Closer.
-func (p *prefixWriter) Close() error {
-	if len(p.partial) == 0 {
+// Close hands on what is left of a last line that never ended.
+func (s *lineSplitter) Close() error {
+	if len(s.partial) == 0 {
 		return nil
 	}
-	return p.flush()
+	return s.flush()
 }
 
-func (p *prefixWriter) flush() error {
-	line := p.partial
-	p.partial = p.partial[:0]
-	p.to.mu.Lock()
-	defer p.to.mu.Unlock()
-	text := string(line)
-	if p.to.safe {
-		text = printableColours(text)
-	}
-	_, err := io.WriteString(p.to.out, p.prefix+text+"\n")
-	return err
+func (s *lineSplitter) flush() error {
+	line := s.partial
+	s.partial = s.partial[:0]
+	return s.each(line)
 }

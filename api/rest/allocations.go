@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -87,6 +88,14 @@ func parseLogRequest(v url.Values) (api.LogRequest, error) {
 		}
 		req.Tail = n
 	}
+	if s := v.Get("since"); s != "" {
+		at, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			return req, api.Errorf(api.CodeInvalid, "since=%.40q is no time such as 2026-11-23T10:00:00Z", s)
+		}
+		req.Since = at
+	}
+	req.Timestamps = v.Has("timestamps") && v.Get("timestamps") != "false"
 	return req, nil
 }
 
@@ -97,6 +106,12 @@ func logQuery(r api.LogRequest) string {
 	}
 	if r.Follow {
 		v.Set("follow", "true")
+	}
+	if !r.Since.IsZero() {
+		v.Set("since", r.Since.UTC().Format(time.RFC3339Nano))
+	}
+	if r.Timestamps {
+		v.Set("timestamps", "true")
 	}
 	return "?" + v.Encode()
 }

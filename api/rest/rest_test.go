@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -114,6 +115,25 @@ func (e *echo) StopAllocation(_ context.Context, id string, w api.WriteMeta) (*a
 	e.write = w
 	return &api.EvaluationView{ID: id}, e.err
 }
+
+// TestWhatIsAskedOfLogsArrives sends requests through a query and back.
+func TestWhatIsAskedOfLogsArrives(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 5, 1, 123456789, time.FixedZone("CET", 3600))
+	for _, want := range []api.LogRequest{{Tail: -1}, {Tail: 3, Follow: true, Stream: "stderr"}, {Since: at, Timestamps: true}} {
+		v, err := url.ParseQuery(strings.TrimPrefix(logQuery(want), "?"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseLogRequest(v)
+		if !got.Since.Equal(want.Since) || err != nil {
+			t.Errorf("since %v arrives as %v, %v", want.Since, got.Since, err)
+		}
+		if got.Since = want.Since; got != want {
+			t.Errorf("%+v arrives as %+v", want, got)
+		}
+	}
+}
+
 func (e *echo) Logs(ctx context.Context, id string, r api.LogRequest) (io.ReadCloser, error) {
 	if e.err != nil {
 		return nil, e.err
@@ -401,6 +421,7 @@ func TestBadRequests(t *testing.T) {
 		{name: "negative wait", method: "GET", path: "/v1/jobs?wait=-3s", status: 400, says: "wait"},
 		{name: "stream", method: "GET", path: "/v1/allocations/a/logs?stream=both", status: 400, says: "stream"},
 		{name: "tail", method: "GET", path: "/v1/allocations/a/logs?tail=x", status: 400, says: "tail"},
+		{name: "since", method: "GET", path: "/v1/allocations/a/logs?since=yesterday", status: 400, says: "since"},
 		{name: "no such route", method: "GET", path: "/v1/pods", status: 404, says: "/v1/pods"},
 		{name: "no such method", method: "DELETE", path: "/v1/jobs", status: 405, says: "DELETE"},
 		{name: "eligibility left out", method: "POST", path: "/v1/nodes/n/eligibility", body: `{}`, status: 400, says: "Eligible"},

@@ -40,7 +40,7 @@ func floors() []floor {
 		{"client/driver/transcript", []string{"api", "client/driver"}, noRaft},
 		{"client/driver/docker", []string{"api", "client/driver", "client/driver/transcript"}, noRaft},
 		{"client/driver/raw_exec", []string{"api", "client/driver", "client/driver/transcript"}, noRaft},
-		{"client/driver/fake", []string{"api", "client/driver"}, noRaft},
+		{"client/driver/fake", []string{"api", "client/driver", "client/driver/transcript"}, noRaft},
 		{"client/device", []string{"api"}, noRaft},
 		{"client/check", []string{"api"}, noRaft},
 		{"client", []string{"api", "api/attach", "client/check", "client/device", "client/driver"}, map[string]string{"github.com/hashicorp/raft": "only servers vote", "github.com/hashicorp/memberlist": "gossip has one home", docker: "drivers know engines, clients know drivers"}},

@@ -78,37 +78,38 @@ func (d *Driver) runs(ctx context.Context, allocation api.ID) ([]container.Summa
 }
 
 func (d *Driver) writeLogs(ctx context.Context, w io.Writer, allocation api.ID, containers []container.Summary, r api.LogRequest) error {
-	tail, add := transcript.Lines(r)
-	if err := d.archive.EachKept(allocation, add); err != nil {
+	answer := transcript.NewAnswer(w, r)
+	if err := d.archive.AnswerKept(allocation, answer); err != nil {
 		return err
 	}
-	var last time.Time // of the newest container's latest line
-	for _, s := range containers {
-		var err error
-		if last, err = d.history(ctx, s.ID, r, add); err != nil && !gone(err) {
+	for i, s := range containers {
+		last, err := d.history(ctx, s.ID, r, answer.Add)
+		if err != nil && !gone(err) {
 			return fmt.Errorf("read the output of the container %.12s: %w", s.ID, err)
 		}
-	}
-	for _, record := range tail.Records() {
-		if _, err := w.Write(record.Text); err != nil {
+		if i == len(containers)-1 && r.Follow {
+			if err := answer.EndPast(); err != nil {
+				return err
+			}
+			if err := d.follow(ctx, s.ID, last, answer.Add); err != nil && !gone(err) {
+				return err
+			}
+		}
+		if err := answer.EndRun(); err != nil {
 			return err
 		}
 	}
-	if !r.Follow || len(containers) == 0 {
-		return nil
-	}
-	newest := containers[len(containers)-1].ID
-	err := d.read(ctx, newest, container.LogsOptions{Follow: true, Tail: "all", Since: since(last)}, func(at time.Time, record transcript.Record) error {
-		if !at.After(last) || !transcript.Wanted(r, record.Stream) {
+	return answer.EndPast()
+}
+
+// follow passes on what a container prints after a moment until it ends.
+func (d *Driver) follow(ctx context.Context, id string, last time.Time, each func(transcript.Record) error) error {
+	return d.read(ctx, id, container.LogsOptions{Follow: true, Tail: "all", Since: since(last)}, func(r transcript.Record) error {
+		if !r.At.After(last) {
 			return nil
 		}
-		_, err := w.Write(record.Text)
-		return err
+		return each(r)
 	})
-	if gone(err) {
-		return nil
-	}
-	return err
 }
 
 // since is a point in time as the engine takes it; "" before the first line.
@@ -119,44 +120,54 @@ func since(at time.Time) string {
 	return fmt.Sprintf("%d.%09d", at.Unix(), at.Nanosecond())
 }
 
-// history reads what a container has printed until now, at least as many of its last lines as are asked for. The engine
-// counts the lines of both streams; when those of one are wanted, it is asked for more until it suffices.
+// history reads what a container has printed until now and is asked for, at least as many of its last lines. It returns a
+// moment after which there was nothing yet.
 func (d *Driver) history(ctx context.Context, id string, r api.LogRequest, each func(transcript.Record) error) (last time.Time, err error) {
-	type line struct {
-		at     time.Time
-		record transcript.Record
+	if !r.Since.IsZero() {
+		last = r.Since.Add(-1) // the engine's since takes in the moment itself
 	}
+	if r.Tail < 0 {
+		err = d.read(ctx, id, container.LogsOptions{Tail: "all", Since: since(last)}, func(record transcript.Record) error {
+			last = later(last, record.At)
+			return each(record)
+		})
+		return last, err
+	}
+	// The engine counts the lines of both streams; when those of one are wanted, it is asked for more until it suffices.
 	for ask := 2*r.Tail + 1; ; ask *= 8 {
-		tail := "all"
-		if r.Tail >= 0 && ask < keepLines {
-			tail = strconv.Itoa(ask)
+		o := container.LogsOptions{Tail: strconv.Itoa(ask), Since: since(last)}
+		if ask >= keepLines {
+			o.Tail = "all"
 		}
-		var lines []line
-		wanted := 0
-		err := d.read(ctx, id, container.LogsOptions{Tail: tail}, func(at time.Time, record transcript.Record) error {
+		lines, both, wanted, end := transcript.LastLines(ask), 0, 0, last
+		err := d.read(ctx, id, o, func(record transcript.Record) error {
+			both, end = both+1, later(end, record.At)
 			if transcript.Wanted(r, record.Stream) {
 				wanted++
+				lines.Add(record)
 			}
-			record.Text = slices.Clone(record.Text)
-			lines = append(lines, line{at, record})
 			return nil
 		})
 		if err != nil {
-			return time.Time{}, err
+			return last, err
 		}
-		if tail != "all" && wanted < r.Tail && len(lines) >= ask {
+		if o.Tail != "all" && wanted < r.Tail && both >= ask {
 			continue
 		}
-		for _, l := range lines {
-			if err := each(l.record); err != nil {
-				return time.Time{}, err
-			}
-			if l.at.After(last) {
-				last = l.at
+		for _, record := range lines.Records() {
+			if err := each(record); err != nil {
+				return end, err
 			}
 		}
-		return last, nil
+		return end, nil
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // keep writes the tail of a container's output where Logs finds it after the removal.
@@ -164,7 +175,7 @@ func (d *Driver) keep(ctx context.Context, h driver.Handle) error {
 	ctx, cancel := d.within(ctx)
 	defer cancel()
 	tail := transcript.LastBytes(transcript.KeepBytes)
-	err := d.read(ctx, h.Data, container.LogsOptions{Tail: strconv.Itoa(keepLines)}, func(_ time.Time, record transcript.Record) error {
+	err := d.read(ctx, h.Data, container.LogsOptions{Tail: strconv.Itoa(keepLines)}, func(record transcript.Record) error {
 		tail.Add(record)
 		return nil
 	})
@@ -174,8 +185,8 @@ func (d *Driver) keep(ctx context.Context, h driver.Handle) error {
 	return d.archive.Keep(h.Key, tail)
 }
 
-// read calls each with a container's output, line by line with the time of each.
-func (d *Driver) read(ctx context.Context, id string, o container.LogsOptions, each func(time.Time, transcript.Record) error) error {
+// read calls each with a container's output, line by line. The texts are valid during the call.
+func (d *Driver) read(ctx context.Context, id string, o container.LogsOptions, each func(transcript.Record) error) error {
 	o.ShowStdout, o.ShowStderr, o.Timestamps = true, true, true
 	stream, begun, cancel := d.beginning(ctx)
 	defer cancel()
@@ -200,7 +211,7 @@ func (d *Driver) read(ctx context.Context, id string, o container.LogsOptions, e
 // frames takes one stream's lines apart: each Write is a time, a space, and a line or a piece of one.
 type frames struct {
 	stream transcript.Stream
-	each   func(time.Time, transcript.Record) error
+	each   func(transcript.Record) error
 }
 
 func (f frames) Write(p []byte) (int, error) {
@@ -209,8 +220,7 @@ func (f frames) Write(p []byte) (int, error) {
 	if err != nil {
 		at, text = time.Time{}, string(p)
 	}
-	err = transcript.Split(f.stream, []byte(text), func(r transcript.Record) error { return f.each(at, r) })
-	if err != nil {
+	if err := transcript.Split(f.stream, at, []byte(text), f.each); err != nil {
 		return 0, err
 	}
 	return len(p), nil

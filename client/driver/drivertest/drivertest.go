@@ -83,6 +83,7 @@ func Run(t *testing.T, h Harness) {
 		{"logs", true, logs},
 		{"logs follow", true, logsFollow},
 		{"logs of former runs come first", true, logsOfFormerRuns},
+		{"logs tell times", true, logsTellTimes},
 		{"exec tells code and output", true, execTellsCodeAndOutput},
 		{"exec reads stdin", true, execReadsStdin},
 		{"exec leaves stdin", true, execLeavesStdin},

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
+	"time"
 
 	"cube/api"
 	"cube/client/driver"
@@ -133,6 +135,54 @@ func logsOfFormerRuns(b *bench) {
 	}
 	if got, want := b.output(d, id, api.LogRequest{Stream: "stderr", Tail: 3}), lines("err", 3, 3)+lines("err", 1, 2); got != want {
 		b.Errorf("the last three lines of both runs are %q, want %q", got, want)
+	}
+}
+
+// logsTellTimes has two runs, one of them removed, with a moment between them.
+func logsTellTimes(b *bench) {
+	d := b.driver()
+	e := b.watch(d)
+	begin := time.Now().Truncate(time.Millisecond)
+	first := b.config(Program{Lines: 3, Ends: true, ExitCode: 1})
+	h, _ := b.start(d, first)
+	e.of(h)
+	b.remove(d, h)
+	id := h.Key.Allocation
+	between := time.Now().Truncate(time.Millisecond).Add(time.Millisecond)
+	for !time.Now().After(between) {
+		runtime.Gosched() // one spin of a millisecond: drivers need keep no finer time
+	}
+	second, _ := b.start(d, b.next(first, Program{Lines: 2, Ends: true}))
+	e.of(second)
+	for _, c := range []struct {
+		request api.LogRequest
+		want    string
+	}{
+		{api.LogRequest{Stream: "stdout", Tail: -1, Since: begin}, lines("out", 1, 3) + lines("out", 1, 2)},
+		{api.LogRequest{Stream: "stdout", Tail: -1, Since: between}, lines("out", 1, 2)},
+		{api.LogRequest{Stream: "stdout", Tail: 4, Since: between}, lines("out", 1, 2)},
+		{api.LogRequest{Stream: "stdout", Tail: 1, Since: between}, lines("out", 2, 2)},
+		{api.LogRequest{Stream: "stdout", Tail: -1, Since: between, Follow: true}, lines("out", 1, 2)},
+		{api.LogRequest{Stream: "stdout", Tail: -1, Since: time.Now().Add(time.Hour)}, ""},
+		{api.LogRequest{Stream: "stderr", Tail: 3, Since: begin}, lines("err", 3, 3) + lines("err", 1, 2)},
+	} {
+		if got := b.output(d, id, c.request); got != c.want {
+			b.Errorf("logs %+v: %q, want %q", c.request, got, c.want)
+		}
+		c.request.Timestamps = true
+		var plain strings.Builder
+		last := begin
+		for line := range strings.Lines(b.output(d, id, c.request)) {
+			at, text := api.CutLogTime(line)
+			if at.Before(last) || at.After(time.Now()) {
+				b.Errorf("logs %+v: the line %q comes after one of %v", c.request, line, last)
+			}
+			last = at
+			plain.WriteString(text)
+		}
+		if got := plain.String(); got != c.want {
+			b.Errorf("logs %+v: %q, want %q", c.request, got, c.want)
+		}
 	}
 }
 

@@ -194,9 +194,9 @@ func (d *Driver) Remove(ctx context.Context, h driver.Handle) error {
 	}
 	if i.script.lines > 0 {
 		if i.of.kept == nil {
-			i.of.kept = map[api.ID][]int{}
+			i.of.kept = map[api.ID][]written{}
 		}
-		i.of.kept[h.Key.Allocation] = append(i.of.kept[h.Key.Allocation], i.script.lines)
+		i.of.kept[h.Key.Allocation] = append(i.of.kept[h.Key.Allocation], i.written())
 	}
 	e.forget(i)
 	return nil
@@ -239,22 +239,23 @@ func (d *Driver) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := &stream{ctx: ctx, closed: make(chan struct{})}
-	var counts []int
+	var all []written
 	if o := e.owners[d.owner]; o != nil {
-		counts = slices.Clone(o.kept[allocation])
+		all = slices.Clone(o.kept[allocation])
 		for _, in := range e.list(d.owner) {
 			if in.Handle.Key.Allocation != allocation {
 				continue
 			}
 			i := o.instances[in.Handle.Key]
-			counts = append(counts, i.script.lines)
+			all = append(all, i.written())
 			if i.exit == nil && r.Follow {
 				l.until = i.wait()
 			}
 		}
 	}
-	l.text = strings.NewReader(output(counts, r.Stream, r.Tail))
-	return l, nil
+	text, err := output(all, r)
+	l.text = strings.NewReader(text)
+	return l, err
 }
 
 // Close does nothing: an Engine's drivers hold nothing of their own.

@@ -34,7 +34,7 @@ type Engine struct {
 type owner struct {
 	name      driver.Owner
 	instances map[driver.Key]*instance
-	kept      map[api.ID][]int // how many lines each removed instance had written
+	kept      map[api.ID][]written // of each removed instance
 	watches   []*watch
 }
 
@@ -57,6 +57,8 @@ type instance struct {
 	gone    chan struct{} // closed at its end; nil while nobody waits for it
 	next    *deadline     // its only deadline; nil: it runs until it is stopped
 }
+
+func (i *instance) written() written { return written{i.script.lines, i.started} }
 
 // deadline is when something happens to an instance by itself.
 type deadline struct {

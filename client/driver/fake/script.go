@@ -1,12 +1,14 @@
 package fake
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	"cube/api"
+	"cube/client/driver/transcript"
 )
 
 // script is what an instance is told to do by its task's config block. Equal scripts are shared.
@@ -60,22 +62,27 @@ func parse(options map[string]any) (script, error) {
 	return s, nil
 }
 
-// output is what instances that wrote so many lines each have written to a stream ("" for both), its last tail lines (all
-// for -1).
-func output(counts []int, stream string, tail int) string {
-	var lines []string
-	for _, n := range counts {
-		for i := 1; i <= n; i++ {
-			if stream != "stderr" {
-				lines = append(lines, fmt.Sprintf("out %d\n", i))
-			}
-			if stream != "stdout" {
-				lines = append(lines, fmt.Sprintf("err %d\n", i))
+// written is what one instance has written, all of it when it started.
+type written struct {
+	lines int // to each stream
+	at    time.Time
+}
+
+// output is what answers a request for the output of these instances.
+func output(all []written, r api.LogRequest) (string, error) {
+	var b strings.Builder
+	answer := transcript.NewAnswer(&b, r)
+	for _, w := range all {
+		for i := range w.lines {
+			err := errors.Join(
+				answer.Add(transcript.Record{Stream: transcript.Stdout, At: w.at, Text: fmt.Appendf(nil, "out %d\n", i+1)}),
+				answer.Add(transcript.Record{Stream: transcript.Stderr, At: w.at, Text: fmt.Appendf(nil, "err %d\n", i+1)}),
+			)
+			if err != nil {
+				return "", err
 			}
 		}
 	}
-	if tail >= 0 && len(lines) > tail {
-		lines = lines[len(lines)-tail:]
-	}
-	return strings.Join(lines, "")
+	err := answer.EndPast()
+	return b.String(), err
 }

@@ -48,36 +48,30 @@ func (l *logs) Close() error {
 }
 
 func (d *Driver) writeLogs(ctx context.Context, w io.Writer, allocation api.ID, home string, runs []uint32, r api.LogRequest) error {
-	tail, add := transcript.Lines(r)
-	if err := d.archive.EachKept(allocation, add); err != nil {
+	answer := transcript.NewAnswer(w, r)
+	if err := d.archive.AnswerKept(allocation, answer); err != nil {
 		return err
 	}
-	var newest *transcript.Output
 	for i, n := range runs {
-		output := transcript.OpenOutput(runDir(home, n))
+		dir := runDir(home, n)
+		output := transcript.OpenOutput(dir)
 		defer output.Close()
-		if err := output.Each(add); err != nil {
+		if err := output.Each(answer.Add); err != nil {
 			return err
 		}
-		if i == len(runs)-1 {
-			newest = output
+		if i == len(runs)-1 && r.Follow {
+			if err := answer.EndPast(); err != nil {
+				return err
+			}
+			if err := d.follow(ctx, dir, output, answer.Add); err != nil {
+				return err
+			}
 		}
-	}
-	for _, record := range tail.Records() {
-		if _, err := w.Write(record.Text); err != nil {
+		if err := answer.EndRun(); err != nil {
 			return err
 		}
 	}
-	if !r.Follow || newest == nil {
-		return nil
-	}
-	return d.follow(ctx, runDir(home, runs[len(runs)-1]), newest, func(record transcript.Record) error {
-		if !transcript.Wanted(r, record.Stream) {
-			return nil
-		}
-		_, err := w.Write(record.Text)
-		return err
-	})
+	return answer.EndPast()
 }
 
 // follow passes on what comes until the run has ended.

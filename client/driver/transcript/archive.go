@@ -135,8 +135,9 @@ func (a *Archive) Keep(k driver.Key, t *Tail) error {
 		return nil
 	}
 	var text []byte
+	var e encoder
 	for _, r := range t.Records() {
-		text = r.Append(text)
+		text = e.append(text, r)
 	}
 	path := filepath.Join(dir, fmt.Sprintf("%s%010d%s", keptPrefix, k.Restarts, keptSuffix))
 	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
@@ -174,9 +175,8 @@ func kept(dir string) ([]string, error) {
 	return all, nil
 }
 
-// EachKept calls each with the kept records of an allocation's removed instances, oldest first. The texts are valid
-// during the call.
-func (a *Archive) EachKept(id api.ID, each func(Record) error) error {
+// AnswerKept adds the kept records of an allocation's removed instances to an answer, oldest first.
+func (a *Archive) AnswerKept(id api.ID, answer *Answer) error {
 	dir, ok := a.Dir(id)
 	if !ok {
 		return nil
@@ -186,7 +186,10 @@ func (a *Archive) EachKept(id api.ID, each func(Record) error) error {
 		return err
 	}
 	for _, path := range all {
-		if err := readFile(path, each); err != nil {
+		if err := readFile(path, answer.Add); err != nil {
+			return err
+		}
+		if err := answer.EndRun(); err != nil {
 			return err
 		}
 	}

@@ -12,8 +12,12 @@ type Tail struct {
 	bytes   map[Stream]int
 }
 
-// LastLines remembers the last n lines; all of them if n is below 0.
-func LastLines(n int) *Tail { return &Tail{lines: n, size: -1, bytes: map[Stream]int{}} }
+// maxTail bounds what is held of lines that somebody asks for by their number: a slip of the finger is not to take an
+// agent's memory.
+const maxTail = 16 << 20
+
+// LastLines remembers the last n lines, and of longer ones the last 16 MiB of each stream.
+func LastLines(n int) *Tail { return &Tail{lines: n, size: maxTail, bytes: map[Stream]int{}} }
 
 // LastBytes remembers about the last n bytes of each stream, in whole records.
 func LastBytes(n int) *Tail { return &Tail{lines: -1, size: n, bytes: map[Stream]int{}} }
@@ -66,6 +70,9 @@ func (t *Tail) trim() {
 			return false
 		}
 		t.bytes[r.Stream] -= len(r.Text)
+		if r.Whole() {
+			t.whole--
+		}
 		return true
 	}), 0
 }
@@ -77,6 +84,3 @@ func (t *Tail) Records() []Record {
 	}
 	return t.records[t.first:]
 }
-
-// Lines is how many lines it remembers.
-func (t *Tail) Lines() int { return t.whole }

@@ -2,11 +2,14 @@ package transcript
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -95,12 +98,12 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 // TestTail compares with the simple way: all lines, then the last n.
 func TestTail(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(-1, 8).Draw(t, "n")
+		n := rapid.IntRange(0, 8).Draw(t, "n")
 		tail := LastLines(n)
 		var all strings.Builder // of one stream: how lines of two interleave is no matter of lines
 		for _, c := range chunks(t) {
 			all.WriteString(c.text)
-			if err := Split(Stdout, []byte(c.text), func(r Record) error { tail.Add(r); return nil }); err != nil {
+			if err := Split(Stdout, time.Time{}, []byte(c.text), func(r Record) error { tail.Add(r); return nil }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -108,9 +111,7 @@ func TestTail(t *testing.T) {
 		if lines[len(lines)-1] == "" {
 			lines = lines[:len(lines)-1]
 		}
-		if n >= 0 {
-			lines = lines[max(0, len(lines)-n):]
-		}
+		lines = lines[max(0, len(lines)-n):]
 		var got strings.Builder
 		for _, r := range tail.Records() {
 			got.Write(r.Text)
@@ -124,9 +125,9 @@ func TestTail(t *testing.T) {
 func TestLastBytes(t *testing.T) {
 	tail := LastBytes(100)
 	for i := range 1000 {
-		tail.Add(Record{Stdout, fmt.Appendf(nil, "out %d\n", i)})
+		tail.Add(Record{Stream: Stdout, Text: fmt.Appendf(nil, "out %d\n", i)})
 		if i%10 == 0 {
-			tail.Add(Record{Stderr, fmt.Appendf(nil, "err %d\n", i)})
+			tail.Add(Record{Stream: Stderr, Text: fmt.Appendf(nil, "err %d\n", i)})
 		}
 	}
 	for s, last := range map[Stream]string{Stdout: "out 999\n", Stderr: "err 990\n"} {
@@ -138,6 +139,145 @@ func TestLastBytes(t *testing.T) {
 		}
 		if got.Len() > 100 || got.Len() < 80 || !strings.HasSuffix(got.String(), last) {
 			t.Errorf("of stream %c are kept %q; want about the last 100 bytes", s, got.String())
+		}
+	}
+}
+
+// TestLinesAskedForByNumberAreBounded holds no more than its bound, whatever number is asked for.
+func TestLinesAskedForByNumberAreBounded(t *testing.T) {
+	tail, long := LastLines(1<<30), bytes.Repeat([]byte("x"), maxText)
+	long[len(long)-1] = '\n'
+	for range 3 * maxTail / maxText {
+		tail.Add(Record{Stream: Stdout, Text: long})
+	}
+	if n := len(tail.Records()); n != maxTail/maxText || tail.whole != n {
+		t.Errorf("%d lines are held, %d by its own account; want %d", n, tail.whole, maxTail/maxText)
+	}
+}
+
+// TestAnswer compares with the simple way: all lines with the times at which they were begun, then those asked for.
+func TestAnswer(t *testing.T) {
+	begin := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	type whole struct {
+		at   time.Time
+		text string
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		r := api.LogRequest{
+			Stream: "stdout", Tail: rapid.IntRange(-1, 5).Draw(t, "tail"), Timestamps: rapid.Bool().Draw(t, "timestamps"),
+			Since: begin.Add(time.Duration(rapid.IntRange(-1, 30).Draw(t, "since")) * time.Second),
+		}
+		var got, want strings.Builder
+		var lines []whole
+		answer, open := NewAnswer(&got, r), false
+		for n, c := range chunks(t) {
+			at := begin.Add(time.Duration(n) * time.Second)
+			if err := Split(c.stream, at, []byte(c.text), answer.Add); err != nil {
+				t.Fatal(err)
+			}
+			if c.stream == Stdout {
+				for text := range strings.Lines(c.text) {
+					if !open {
+						lines = append(lines, whole{at: at})
+					}
+					lines[len(lines)-1].text += text
+					open = !strings.HasSuffix(text, "\n")
+				}
+			}
+			if rapid.IntRange(0, 9).Draw(t, "end") == 0 {
+				if err := answer.EndRun(); err != nil {
+					t.Fatal(err)
+				}
+				if open && r.Timestamps {
+					lines[len(lines)-1].text += "\n"
+				}
+				open = false
+			}
+		}
+		if err := errors.Join(answer.EndRun(), answer.EndPast()); err != nil {
+			t.Fatal(err)
+		}
+		if open && r.Timestamps {
+			lines[len(lines)-1].text += "\n"
+		}
+		lines = slices.DeleteFunc(lines, func(l whole) bool { return l.at.Before(r.Since) })
+		if r.Tail >= 0 && r.Timestamps { // without, lines of two runs may stand in one, and what is counted are line breaks
+			lines = lines[max(0, len(lines)-r.Tail):]
+		} else if r.Tail >= 0 {
+			return
+		}
+		for _, l := range lines {
+			if r.Timestamps {
+				want.Write(api.AppendLogTime(nil, l.at))
+			}
+			want.WriteString(l.text)
+		}
+		if got.String() != want.String() {
+			t.Fatalf("the answer is %q, want %q", got.String(), want.String())
+		}
+	})
+}
+
+// TestALineComesWholeToWhoFollows gives pieces of lines of both streams, before and after the past has ended.
+func TestALineComesWholeToWhoFollows(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	var got strings.Builder
+	a := NewAnswer(&got, api.LogRequest{Tail: 2, Timestamps: true})
+	for n, step := range []func() error{
+		func() error { return a.Add(Record{Stream: Stdout, At: at, Text: []byte("old\n")}) },
+		func() error { return a.Add(Record{Stream: Stderr, At: at, Text: []byte("news\n")}) },
+		func() error { return a.Add(Record{Stream: Stdout, At: at, Text: []byte("half a ")}) },
+		a.EndPast,
+		func() error { return a.Add(Record{Stream: Stderr, Text: []byte("no time\n")}) },
+		func() error { return a.Add(Record{Stream: Stdout, At: at.Add(time.Hour), Text: []byte("line\n")}) },
+		func() error { return a.Add(Record{Stream: Stdout, At: at, Text: bytes.Repeat([]byte("x"), maxLine)}) },
+		func() error { return a.Add(Record{Stream: Stdout, At: at, Text: []byte("\n")}) },
+		func() error { return a.Add(Record{Stream: Stdout, At: at, Text: []byte("the end")}) },
+		a.EndRun,
+	} {
+		if err := step(); err != nil {
+			t.Fatalf("step %d: %v", n, err)
+		}
+	}
+	stamp := "2026-11-23T10:00:00.000000000Z "
+	want := stamp + "news\n- no time\n" + stamp + "half a line\n" + stamp + strings.Repeat("x", maxLine) + "\n" + stamp + "the end\n"
+	if got.String() != want {
+		t.Errorf("the answer is %.200q, want %.200q", got.String(), want)
+	}
+}
+
+// TestTimesAreKept reads what an agent of today, and one from before there were times, reads of the same file.
+func TestTimesAreKept(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 5, 1, 123_456_789, time.UTC)
+	var e encoder
+	var file []byte
+	for _, r := range []Record{
+		{Stream: Stdout, Text: []byte("nobody knows when\n")},
+		{Stream: Stdout, At: at, Text: []byte("one\n")},
+		{Stream: Stderr, At: at.Add(time.Microsecond), Text: []byte("the same millisecond\n")},
+		{Stream: Stdout, At: at.Add(time.Millisecond), Text: []byte("@2026-11-23T10:05:01.123Z\n")},
+	} {
+		file = e.append(file, r)
+	}
+	want := "1 nobody knows when\n@2026-11-23T10:05:01.123Z\n1 one\n2 the same millisecond\n@2026-11-23T10:05:01.124Z\n1 @2026-11-23T10:05:01.123Z\n"
+	if string(file) != want {
+		t.Errorf("the file is %q, want %q", file, want)
+	}
+	var times []time.Time
+	for r := NewReader(bytes.NewReader(file)); ; {
+		record, err := r.Next()
+		if err != nil {
+			break
+		}
+		times = append(times, record.At)
+	}
+	kept := at.Truncate(time.Millisecond)
+	if want := []time.Time{{}, kept, kept, kept.Add(time.Millisecond)}; !slices.EqualFunc(times, want, time.Time.Equal) {
+		t.Errorf("its times are %v, want %v", times, want)
+	}
+	for line := range strings.Lines(want) {
+		if _, ok := parse([]byte(line)); ok == strings.HasPrefix(line, "@") {
+			t.Errorf("who knows nothing of times takes %q for a record: %v", line, ok)
 		}
 	}
 }
@@ -197,11 +337,12 @@ func TestReaderPassesOverDamage(t *testing.T) {
 func TestLongLines(t *testing.T) {
 	long := bytes.Repeat([]byte("é"), 50<<10)
 	var text []byte
-	if err := Split(Stderr, append(long, '\n'), func(r Record) error {
+	var e encoder
+	if err := Split(Stderr, time.Time{}, append(long, '\n'), func(r Record) error {
 		if len(r.Text) > maxText {
 			t.Errorf("a record has %d bytes", len(r.Text))
 		}
-		text = r.Append(text)
+		text = e.append(text, r)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -234,7 +375,7 @@ func TestArchive(t *testing.T) {
 	}
 	for n := range uint32(5) {
 		tail := LastBytes(KeepBytes)
-		tail.Add(Record{Stdout, fmt.Appendf(nil, "run %d\n", n)})
+		tail.Add(Record{Stream: Stdout, Text: fmt.Appendf(nil, "run %d\n", n)})
 		if err := a.Keep(driver.Key{Allocation: one, Restarts: n}, tail); err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +388,7 @@ func TestArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got strings.Builder
-	if err := b.EachKept(one, collect(&got, 0)); err != nil || got.String() != "run 2\nrun 3\nrun 4\n" {
+	if err := b.AnswerKept(one, NewAnswer(&got, api.LogRequest{Tail: -1})); err != nil || got.String() != "run 2\nrun 3\nrun 4\n" {
 		t.Errorf("kept is %q, %v; want the last three runs", got.String(), err)
 	}
 	if ids, err := b.Allocations(); err != nil || len(ids) != 1 || ids[0] != one {

@@ -11,8 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-
-	"cube/api"
+	"time"
 )
 
 const outputPrefix, outputSuffix = "output-", ".log"
@@ -30,6 +29,7 @@ type Writer struct {
 	number  int // of the file that is written
 	written int
 	file    *os.File
+	encoder encoder
 	buffer  []byte
 }
 
@@ -50,7 +50,7 @@ func (w *Writer) next() error {
 	if w.file != nil {
 		w.file.Close()
 	}
-	w.file, w.written = f, 0
+	w.file, w.written, w.encoder = f, 0, encoder{}
 	w.number++
 	if old := w.number - w.files; old > 0 {
 		if err := w.dir.Remove(outputName(old)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -60,7 +60,7 @@ func (w *Writer) next() error {
 	return nil
 }
 
-// Write appends what a stream printed. After an error, such as a full disk, it may be called again.
+// Write appends what a stream printed just now. After an error, such as a full disk, it may be called again.
 func (w *Writer) Write(s Stream, p []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -70,8 +70,8 @@ func (w *Writer) Write(s Stream, p []byte) error {
 		}
 	}
 	w.buffer = w.buffer[:0]
-	err := Split(s, p, func(r Record) error {
-		w.buffer = r.Append(w.buffer)
+	err := Split(s, time.Now(), p, func(r Record) error {
+		w.buffer = w.encoder.append(w.buffer, r)
 		return nil
 	})
 	if err != nil {
@@ -174,15 +174,4 @@ func (o *Output) Close() error {
 		return nil
 	}
 	return o.file.Close()
-}
-
-// Lines collects the records that answer a request: the last lines of the wanted streams.
-func Lines(r api.LogRequest) (tail *Tail, add func(Record) error) {
-	tail = LastLines(r.Tail)
-	return tail, func(record Record) error {
-		if Wanted(r, record.Stream) {
-			tail.Add(record)
-		}
-		return nil
-	}
 }

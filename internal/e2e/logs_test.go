@@ -1,0 +1,173 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cube/api"
+	"cube/internal/hello/helloimage"
+)
+
+const printingTask = `
+task "web" {
+  count = 3
+  image = "%s"
+  args  = ["-listen", "none", "-lines", "2"]
+  resources {
+    cpu    = 0.05
+    memory = 32
+  }
+}
+`
+
+const printingProcess = `
+task "raw" {
+  count   = 2
+  driver  = "raw_exec"
+  command = "/bin/sh"
+  args    = ["-c", "echo begun; sleep 1000"]
+}
+`
+
+// TestLogs follows three instances as one while one of them is replaced and its node's agent is killed and started anew,
+// then asks for what was written since a moment, in order.
+func TestLogs(t *testing.T) {
+	config := write(t, "agent.hcl", "client {\n  raw_exec = true\n}\n")
+	f := newAlone(t, "127.0.9.71", "-config", config)
+	if code, out := f.cube("task", "run", write(t, "web.hcl", fmt.Sprintf(printingTask, helloimage.Tag))); code != 0 {
+		t.Fatalf("task run ends with %d:\n%s", code, out)
+	}
+	follower := f.follow("task", "logs", "-f", "web")
+	each := []string{"out 1", "out 2", "err 1", "err 2"}
+	want := map[string][]string{"web[0]": each, "web[1]": each, "web[2]": each}
+	follower.shows("what was written before", want)
+
+	replaced := f.instance("web[1]")
+	between := time.Now()
+	if code, out := f.cube("alloc", "stop", replaced.ID); code != 0 {
+		t.Fatalf("alloc stop ends with %d:\n%s", code, out)
+	}
+	want["web[1]"] = slices.Concat(each, []string{"ending: terminated"}, each)
+	follower.shows("the old web[1] until its end and the new one from its beginning", want)
+
+	agent := f.servers[0]
+	agent.end(t, 9)
+	agent.start(t)
+	f.eventually("the node is ready again", 20*time.Second, func() error { return f.nodesReady(1) })
+	if code, out := f.cube("alloc", "stop", f.instance("web[2]").ID); code != 0 {
+		t.Fatalf("alloc stop ends with %d:\n%s", code, out)
+	}
+	want["web[2]"] = slices.Concat(each, []string{"ending: terminated"}, each)
+	follower.shows("what is written after the agent was killed", want)
+	if errs := follower.errs.String(); !strings.Contains(errs, "web[1] ("+replaced.ID[:8]+") has ended\n") || strings.Contains(errs, "is not shown") {
+		t.Errorf("the follower says:\n%s", errs)
+	}
+
+	f.inOrder(between, want)
+	if code, out := f.cube("task", "stop", "web"); code != 0 {
+		t.Fatalf("task stop ends with %d:\n%s", code, out)
+	}
+	select {
+	case <-follower.done:
+		if follower.err != nil {
+			t.Errorf("following ends with %v:\n%s", follower.err, follower.errs.String())
+		}
+	case <-time.After(20 * time.Second):
+		t.Errorf("following does not end with its job")
+	}
+
+	if code, out := f.cube("task", "run", write(t, "raw.hcl", printingProcess)); code != 0 {
+		t.Fatalf("task run ends with %d:\n%s", code, out)
+	}
+	defer f.cube("task", "stop", "raw") // its processes outlive their agent
+	for args, want := range map[string]int{"": 2, "-since 1h": 2, "-since 0s": 0, "-stderr": 0, "-instance 1 -timestamps": 1} {
+		code, out := f.cube(append([]string{"task", "logs", "raw"}, strings.Fields(args)...)...)
+		if code != 0 || strings.Count(out, "begun\n") != want || strings.Count(out, "\n") != want {
+			t.Errorf("task logs raw %s ends with %d; want %d lines:\n%s", args, code, want, out)
+		}
+	}
+}
+
+// inOrder asks once for what was written since a moment, with times: by the instance that has gone, and by those that came.
+func (f *fleet) inOrder(since time.Time, all map[string][]string) {
+	f.t.Helper()
+	code, out := f.cube("task", "logs", "-timestamps", "-since", since.Format(time.RFC3339Nano), "web")
+	got, last := map[string][]string{}, since
+	for line := range strings.Lines(out) {
+		name, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " | ")
+		at, text := api.CutLogTime(rest)
+		if at.Before(last) {
+			f.t.Errorf("the line %q comes after one of %v", line, last)
+		}
+		got[name], last = append(got[name], text), at
+	}
+	for name, lines := range all {
+		if wanted := lines[4:]; !sameLines(got[name], wanted) {
+			f.t.Errorf("since a moment %s has written %q, want %q", name, got[name], wanted)
+		}
+	}
+	if code != 0 || len(got["web[0]"]) > 0 {
+		f.t.Errorf("task logs -since ends with %d:\n%s", code, out)
+	}
+}
+
+// sameLines compares what an instance wrote; how its two streams interleave is the engine's affair.
+func sameLines(got, want []string) bool {
+	got, want = slices.Clone(got), slices.Clone(want)
+	slices.Sort(got)
+	slices.Sort(want)
+	return slices.Equal(got, want)
+}
+
+// watcher is a command that goes on until it is told to end.
+type watcher struct {
+	*fleet
+	out, errs lockedBuffer
+	done      chan struct{} // closed when it has ended; err is readable then
+	err       error
+}
+
+// follow starts a command that goes on.
+func (f *fleet) follow(args ...string) *watcher {
+	f.t.Helper()
+	w := &watcher{fleet: f, done: make(chan struct{})}
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), "CUBE_ADDR="+f.up().Address())
+	cmd.Stdout, cmd.Stderr = io.Writer(&w.out), io.Writer(&w.errs)
+	if err := cmd.Start(); err != nil {
+		f.t.Fatal(err)
+	}
+	go func() {
+		w.err = cmd.Wait()
+		close(w.done)
+	}()
+	f.t.Cleanup(func() {
+		cmd.Process.Kill() // it may have ended
+		<-w.done
+	})
+	return w
+}
+
+// shows waits until the follower has shown exactly these lines of each instance.
+func (w *watcher) shows(what string, want map[string][]string) {
+	w.t.Helper()
+	w.eventually("the follower shows "+what, 20*time.Second, func() error {
+		got := map[string][]string{}
+		for line := range strings.Lines(w.out.String()) {
+			name, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " | ")
+			got[name] = append(got[name], text)
+		}
+		for name, lines := range want {
+			if !sameLines(got[name], lines) {
+				return fmt.Errorf("%s has written %q, want %q; beside it stands:\n%s", name, got[name], lines, w.errs.String())
+			}
+		}
+		return nil
+	})
+}
