@@ -48,6 +48,7 @@ func (t *Task) canonicalize() {
 		canonicalizeConstraints(d.Constraints)
 	}
 	t.canonicalizeChecks()
+	t.canonicalizeDependencies()
 	canonicalizeConstraints(t.Constraints)
 	for i := range t.Affinities {
 		a := &t.Affinities[i]

@@ -18,7 +18,7 @@ func (j *Job) spec() *Job {
 }
 
 // SameInstance reports whether an instance of task a is already what task b asks for. How many there are and where they may
-// stand, what happens when one ends, how it is asked about its health and how it is replaced can change without touching a
+// stand, what it waits for, what happens when one ends, how it is asked about its health and how it is replaced can change without touching a
 // running instance; anything else cannot.
 func SameInstance(a, b *Task) bool { return sameJSON(a.instance(), b.instance()) }
 
@@ -26,7 +26,7 @@ func SameInstance(a, b *Task) bool { return sameJSON(a.instance(), b.instance())
 func (t *Task) instance() *Task {
 	c := *t
 	c.Count, c.Constraints, c.Affinities, c.Spreads, c.Restart = 0, nil, nil, nil, Restart{}
-	c.Checks, c.Update = nil, Update{}
+	c.Checks, c.Update, c.DependsOn = nil, Update{}, nil
 	return &c
 }
 

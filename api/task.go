@@ -26,6 +26,7 @@ type Task struct {
 	Update      Update            `json:",omitzero"`  // left out where it is the default
 	Constraints []Constraint      `json:",omitempty"`
 	Affinities  []Affinity        `json:",omitempty"`
+	DependsOn   []Dependency      `json:",omitempty"` // sorted by task
 	Spreads     []Spread          `json:",omitempty"`
 	KillTimeout time.Duration     // between the signal and SIGKILL
 	KillSignal  string            // "SIGTERM"

@@ -47,6 +47,9 @@ func (j *Job) Validate() error {
 		}
 	}
 	if err == nil {
+		err = j.validateDependencies()
+	}
+	if err == nil {
 		return nil
 	}
 	code := CodeInvalid

@@ -21,6 +21,11 @@ func inCheck(line string) string {
 	return inTask("port \"http\" {}\n  port \"admin\" {}\n check \"up\" {\n" + line + "\n}")
 }
 
+// inShop puts a line into the second of a job's two tasks, db and web; it is line 5.
+func inShop(line string) string {
+	return "job \"shop\" {\n  task \"db\" { image = \"i\" }\n  task \"web\" {\n    image = \"i\"\n    " + line + "\n  }\n}\n"
+}
+
 // TestEachFaultIsSaidWhereItIs holds single faults to their place and the beginning of their sentence, which is all there
 // is to say of the file.
 func TestEachFaultIsSaidWhereItIs(t *testing.T) {
@@ -170,6 +175,17 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		{inDevice(`gpu`, "constraint {\n attribute = \"device.model\"\n operator = \"regexp\"\n value = \"a[\"\n }"), `8:10: "a[" is not a regular expression`},
 		{inDevice(`gpu`, "constraint {\n attribute = \"device.driver\"\n operator = \"semver\"\n value = \"~> 1.2\"\n }"), `8:10: semver does not take ~>`},
 		{inTask("constraint {\n attribute = \"device.model\"\n value = \"x\"\n }"), `4:14: "device.model" is about a device; it belongs into a constraint of device`},
+		// tasks that wait for others
+		{inTask(`depends_on "db" {}`), `3:3: the job has no task "db", nor any other than t`},
+		{inTask(`depends_on {}`), `3:3: depends_on takes one name, as in depends_on "name" { ... }`},
+		{inTask(`condition = "healthy"`), `3:3: unknown key "condition"; it belongs into depends_on "task" { ... }`},
+		{inShop(`depends_on "web" {}`), `5:5: a task cannot wait for itself`},
+		{inShop(`depends_on "cache" {}`), `5:5: the job has no task "cache"; it has db`},
+		{inShop("depends_on \"db\" {}\n depends_on \"db\" {}"), `5:5: it is there twice`},
+		{inShop(`depends_on "db" { condition = "ready" }`), `5:35: condition "ready" is none of healthy, running, complete`},
+		{inShop(`depends_on "db" { condition = "complete" }`), `5:35: condition complete is for batch jobs: instances of a service job do not end`},
+		{inShop(`depends_on "db" { after = "5s" }`), `5:23: unknown key "after"; depends_on takes condition`},
+		{strings.Replace(inShop(`depends_on "db" {}`), `{ image = "i" }`, "{\n image = \"i\"\n depends_on \"web\" {}\n }", 1), `4:2: db -> web -> db wait for each other, so that none would start`},
 		// jobs and files
 		{``, `1:1: the file holds no task`},
 		{`locals { a = 1 }`, `1:1: the file holds no task`},

@@ -1,6 +1,8 @@
 package jobspec
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -93,12 +95,17 @@ func (p *parser) readHead(b *body, j *api.Job) {
 	j.Type = api.JobType(kind)
 }
 
-// accept has api check a job that has no fault yet.
+// accept has api check a job that has no fault yet. The block is the job's, or that of its only task.
 func (p *parser) accept(b *body, j *api.Job) *api.Job {
 	slices.Sort(j.Datacenters)
 	j.Canonicalize()
 	if err := j.Validate(); err != nil {
-		b.refuse(err, 0)
+		outer := 0
+		var fault *api.Fault
+		if errors.As(err, &fault) && b.block.Type == "task" && fault.Path[0] == fmt.Sprintf("task %q", j.Name) {
+			outer = 1
+		}
+		b.refuse(err, outer)
 		return nil
 	}
 	return j

@@ -16,13 +16,13 @@ func nestedKeys() map[string]string {
 	return map[string]string{
 		"cpu": "resources", "memory": "resources", "disk": "resources", "device": "resources", "static": "port \"name\"", "to": "port \"name\"",
 		"attempts": "restart", "interval": "restart", "delay": "restart", "max_delay": "restart", "mode": "restart",
-		"share": "device \"type\"", "min_healthy_time": "update",
+		"share": "device \"type\"", "min_healthy_time": "update", "condition": "depends_on \"task\"",
 	}
 }
 
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
-	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "driver", "env", "image", "kill_signal", "kill_timeout",
+	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "driver", "env", "image", "kill_signal", "kill_timeout",
 		"port", "resources", "restart", "spread", "update", "user", "work_dir"}
 }
 
@@ -69,6 +69,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 	p.readChecks(b, t)
 	b.block1("update", func(r *body) { r.duration("min_healthy_time", &t.Update.MinHealthyTime) })
 	p.readPlacement(b, t)
+	readDependencies(b, t)
 	b.block1("config", func(c *body) { readConfig(c, t) })
 	if b.finish(); b.faulty() {
 		return nil
@@ -85,13 +86,22 @@ func checkTask(t *api.Task, kind api.JobType) error {
 	c := *t
 	j := &api.Job{Name: "x", Type: kind, Priority: api.DefaultPriority, Tasks: []*api.Task{&c}}
 	c.Ports, c.Sensitive, c.Devices = slices.Clone(t.Ports), slices.Clone(t.Sensitive), slices.Clone(t.Devices)
-	c.Checks = slices.Clone(t.Checks)
+	c.Checks, c.DependsOn = slices.Clone(t.Checks), nil
 	c.Constraints, c.Affinities, c.Spreads = slices.Clone(t.Constraints), slices.Clone(t.Affinities), slices.Clone(t.Spreads)
 	if kind != api.JobBatch {
 		j.Type = api.JobService // what else it may be is the job's fault, not the task's
 	}
 	j.Canonicalize()
 	return j.Validate()
+}
+
+// readDependencies reads what the task waits for. Whether that is there, the job knows.
+func readDependencies(b *body, t *api.Task) {
+	b.each("depends_on", 1, func(r *body) {
+		d := api.Dependency{Task: r.block.Labels[0]}
+		r.text("condition", &d.Condition)
+		t.DependsOn = append(t.DependsOn, d)
+	})
 }
 
 const maxPort = 65535

@@ -3,7 +3,9 @@ package scheduler
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
+	"strings"
 
 	"cube/api"
 )
@@ -25,6 +27,7 @@ type slotState uint8
 
 const (
 	slotVacant   slotState = iota // nobody holds it, somebody should
+	slotWaiting                   // the same, once the tasks that its task depends on are so far
 	slotStarting                  // its holder is of the version in force and not healthy (yet)
 	slotWell                      // its holder is of the version in force and healthy
 	slotOutdated                  // its holder is of an older version and has to be replaced
@@ -93,12 +96,20 @@ func (c *change) task(t *api.Task) {
 	if c.cut {
 		return
 	}
+	waits := c.unmet(t)
+	held := waits != "" && c.hold(r, slots)
 	e := c.place(r, slots)
 	if c.cut {
 		return
 	}
+	if held {
+		e = c.waiting(t, slots, e, waits)
+	}
 	if e != nil {
 		c.answer.Explanations = append(c.answer.Explanations, *e)
+	}
+	if held {
+		return
 	}
 	if waits := c.roll(t, slots); waits != "" {
 		c.answer.Status = api.EvalBlocked
@@ -106,24 +117,100 @@ func (c *change) task(t *api.Task) {
 	}
 }
 
+// unmet returns what the task waits for before anything of it begins, "" for nothing.
+func (c *change) unmet(t *api.Task) string {
+	for _, d := range t.DependsOn {
+		on := c.job.Task(d.Task)
+		if n := c.meeting(on, d.Condition); n < on.Count {
+			return fmt.Sprintf("waits for %s to be %s: %d of %d instances are", on.Name, d.Condition, n, on.Count)
+		}
+	}
+	return ""
+}
+
+// meeting counts the task's slots that meet a condition of a dependency, in the version in force.
+func (c *change) meeting(t *api.Task, condition string) (n int) {
+	r := &request{task: t}
+	for _, rows := range c.bySlot(t) {
+		if len(rows) == 0 {
+			continue
+		}
+		last := &rows[len(rows)-1]
+		current := last.Version == c.job.Version || c.same(r, last.Version)
+		up := current && last.Phase == api.PhaseRunning && last.Desired == api.DesiredRun
+		switch {
+		case c.job.Type == api.JobBatch && c.state.Completed(c.job.Name, t.Name, c.job.Version, last.Slot),
+			up && condition == api.DependRunning, up && condition == api.DependHealthy && last.Health == api.HealthHealthy:
+			n++
+		}
+	}
+	return n
+}
+
+// hold keeps vacant slots from being filled with what would be new, and reports whether the task has something that waits: such a
+// slot, or an instance that an update will replace.
+func (c *change) hold(r *request, slots []slot) (held bool) {
+	for i := range slots {
+		s := &slots[i]
+		switch {
+		case s.state == slotOutdated:
+			held = true
+		case s.state == slotVacant && (s.last == nil || s.last.Version != c.job.Version && !c.same(r, s.last.Version)):
+			s.state = slotWaiting
+			held = true
+		}
+	}
+	return held
+}
+
+// waiting says in the task's explanation what it waits for. What ends the wait has the job looked at again.
+func (c *change) waiting(t *api.Task, slots []slot, e *api.Explanation, waits string) *api.Explanation {
+	if e == nil {
+		e = &api.Explanation{Task: t.Name, Wanted: len(slots), Placed: len(slots)}
+		for _, s := range slots {
+			switch s.state {
+			case slotWaiting:
+				e.Placed--
+			case slotDone:
+				e.Wanted--
+				e.Placed--
+			}
+		}
+	}
+	e.Note = strings.TrimPrefix(e.Note+"; "+waits, "; ")
+	c.answer.Status = api.EvalBlocked
+	c.messages = append(c.messages, t.Name+" "+waits)
+	return e
+}
+
 // slots says what has become of each slot of the task, and stops or changes in place the holders for which that is all
 // there is to do. The rows come by slot.
 func (c *change) slots(r *request) []slot {
-	t := r.task
+	out := make([]slot, r.task.Count)
+	for n, rows := range c.bySlot(r.task) {
+		out[n] = c.slot(r, uint32(n), rows)
+	}
+	return out
+}
+
+// bySlot yields each slot of the task with its rows, oldest first.
+func (c *change) bySlot(t *api.Task) iter.Seq2[int, []api.AllocationRow] {
 	first, _ := slices.BinarySearchFunc(c.rows, t.Name, func(row api.AllocationRow, name string) int {
 		return cmp.Compare(row.Task, name)
 	})
-	rest := c.rows[first:]
-	out := make([]slot, t.Count)
-	for n := range out {
-		end := 0
-		for end < len(rest) && rest[end].Task == t.Name && rest[end].Slot == uint32(n) {
-			end++
+	return func(yield func(int, []api.AllocationRow) bool) {
+		rest := c.rows[first:]
+		for n := range t.Count {
+			end := 0
+			for end < len(rest) && rest[end].Task == t.Name && rest[end].Slot == uint32(n) {
+				end++
+			}
+			if !yield(n, rest[:end]) {
+				return
+			}
+			rest = rest[end:]
 		}
-		out[n] = c.slot(r, uint32(n), rest[:end])
-		rest = rest[end:]
 	}
-	return out
 }
 
 // slot judges one slot by its rows, oldest first. A successor that runs beside its holder takes over when it is healthy.
@@ -232,11 +319,13 @@ func (c *change) endedState(row *api.AllocationRow) slotState {
 // place fills the vacant slots, lowest first, and explains what it could not do; nil if there is nothing to explain. The
 // slots it fills become slotStarting.
 func (c *change) place(r *request, slots []slot) *api.Explanation {
-	wanted, vacant, failed := len(slots), 0, []uint32(nil)
+	wanted, vacant, waiting, failed := len(slots), 0, 0, []uint32(nil)
 	for _, s := range slots {
 		switch s.state {
 		case slotVacant:
 			vacant++
+		case slotWaiting:
+			waiting++
 		case slotFailed:
 			failed = append(failed, s.number)
 		case slotDone:
@@ -249,7 +338,7 @@ func (c *change) place(r *request, slots []slot) *api.Explanation {
 	if c.cut || vacant+len(failed) == 0 {
 		return nil
 	}
-	e := &api.Explanation{Task: r.task.Name, Wanted: wanted, Placed: wanted - vacant - len(failed)}
+	e := &api.Explanation{Task: r.task.Name, Wanted: wanted, Placed: wanted - vacant - waiting - len(failed)}
 	if len(failed) > 0 {
 		e.Note = c.failedNote(r.task, failed)
 		c.messages = append(c.messages, e.Note)

@@ -21,7 +21,7 @@ import (
 //	                    initializing, ineligible
 //	job NAME            type=, priority=, dc=, scheduler=; each call is a new version. Lines: task NAME count= cpu= memory= disk=
 //	                    image= driver=; then for that task: constraint ATTR OP VALUE, affinity ATTR OP VALUE WEIGHT,
-//	                    spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=, device TYPE count= share=, and for
+//	                    depends TASK CONDITION, spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=, device TYPE count= share=, and for
 //	                    that device: if ATTR OP VALUE
 //	schedule            the jobs named, all by default; limit= algorithm= stop=SLOT
 //	report              lines: SLOT PHASE [port | HEALTH], of the slot's live allocation; SLOT may be web[*]. What runs is

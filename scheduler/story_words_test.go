@@ -72,6 +72,8 @@ func taskLine(t *api.Task, words []string) error {
 			}
 		}
 		t.Ports = append(t.Ports, p)
+	case "depends":
+		t.DependsOn = append(t.DependsOn, api.Dependency{Task: at(1), Condition: at(2)})
 	case "device":
 		d := api.DeviceRequest{Type: at(1), Count: 1, Share: api.WholeDevice}
 		for _, w := range words[2:] {

@@ -16,6 +16,14 @@ job "shop" {
     args    = ["-port", "${CUBE_PORT_http}"]
     port "http" {}
     config {}
+    depends_on "web" {
+      condition = "running"
+    }
+  }
+  task "mail" {
+    image = "cube/hello:1"
+    depends_on "web" {}
+    depends_on "api" {}
   }
 }
 
