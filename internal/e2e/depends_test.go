@@ -1,0 +1,72 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"cube/api"
+	"cube/internal/hello/helloimage"
+)
+
+const dependentTask = `
+job "web" {
+  task "db" {
+    image = "%[1]s"
+    args  = ["-health", "503"]
+    port "http" {}
+    resources {
+      cpu    = 0.05
+      memory = 32
+    }
+    check "up" {
+      type         = "http"
+      path         = "/healthz"
+      interval     = "1s"
+      start_period = "1s"
+    }
+    update {
+      min_healthy_time = "1s"
+    }
+  }
+  task "front" {
+    count = 2
+    image = "%[1]s"
+    port "http" {}
+    resources {
+      cpu    = 0.05
+      memory = 32
+    }
+    depends_on "db" {}
+  }
+}
+`
+
+// TestDependsOn: a task waits for another to be well, says so, and begins when it is.
+func TestDependsOn(t *testing.T) {
+	f := newAlone(t, "127.0.9.41")
+	file := write(t, "web.hcl", fmt.Sprintf(dependentTask, helloimage.Tag))
+	if code, out := f.cube("task", "run", "-detach", file); code != 0 {
+		t.Fatalf("task run ends with %d:\n%s", code, out)
+	}
+	f.health("web/db[0]", api.HealthUnhealthy, 0)
+	code, out := f.cube("task", "status", "web")
+	if code != 0 || !strings.Contains(out, "waits for db to be healthy: 0 of 1 instances are") {
+		t.Errorf("task status ends with %d:\n%s", code, out)
+	}
+	if n := len(f.running()); n != 1 {
+		t.Errorf("%d containers run while db is ill", n)
+	}
+	f.tell(f.instance("web/db[0]"), 200)
+	f.eventually("front runs", 10*time.Second, func() error {
+		if len(f.running()) != 3 {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	if code, out = f.cube("task", "run", file); code != 0 || !strings.Contains(out, "3 of 3 instances") {
+		t.Errorf("task run ends with %d:\n%s", code, out)
+	}
+}
