@@ -123,6 +123,7 @@ type AllocationRow struct {
 	Replaces    ID     // the allocation it succeeds, 0 for none
 	Evaluation  ID     // that placed it
 	Desired     Desired
+	Hurry       bool // it is to stop without the task's ShutdownDelay
 	Phase       Phase
 	Health      HealthStatus
 	Failure     Failure

@@ -43,6 +43,12 @@ type RegisteredJob struct {
 	Evaluation string // ID; "" when nothing changed and nothing is open
 }
 
+// StopRequest says how instances are to go.
+type StopRequest struct {
+	// NoShutdownDelay has them asked to end at once, without their tasks' ShutdownDelay, those too that wait for it already.
+	NoShutdownDelay bool `json:",omitempty"`
+}
+
 // Validation is the answer to /v1/validate. Nothing is written.
 type Validation struct {
 	Jobs []*Job
@@ -52,7 +58,7 @@ type Validation struct {
 type Jobs interface {
 	RegisterJobs(ctx context.Context, s Submission, w WriteMeta) (*Registered, error)
 	ValidateJobs(ctx context.Context, s Submission) (*Validation, error)
-	StopJob(ctx context.Context, name string, w WriteMeta) (*EvaluationView, error)
+	StopJob(ctx context.Context, name string, r StopRequest, w WriteMeta) (*EvaluationView, error)
 	// PurgeJob forgets a stopped job with its versions, allocations and evaluations. CodeConflict when it is not stopped, or
 	// something of it may still run.
 	PurgeJob(ctx context.Context, name string, w WriteMeta) error
@@ -75,7 +81,7 @@ type Nodes interface {
 type Allocations interface {
 	ListAllocations(ctx context.Context, q Query) ([]*Allocation, ReadMeta, error)
 	Allocation(ctx context.Context, id string, q Query) (*Allocation, ReadMeta, error)
-	StopAllocation(ctx context.Context, id string, w WriteMeta) (*EvaluationView, error)
+	StopAllocation(ctx context.Context, id string, r StopRequest, w WriteMeta) (*EvaluationView, error)
 	// Logs streams an allocation's output as plain bytes, lines unbroken. The caller closes it.
 	Logs(ctx context.Context, id string, r LogRequest) (io.ReadCloser, error)
 	// Exec runs a command beside a running instance and returns the connection to it, which package attach speaks. An

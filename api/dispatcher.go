@@ -44,6 +44,7 @@ const (
 	VerdictRun     Verdict = iota // keep it: it is to run here
 	VerdictStop                   // the state knows it and wants it gone
 	VerdictUnknown                // the state has never heard of it, or no longer knows it
+	VerdictLeave                  // the state keeps its room, and wants it gone in the way its task asks for
 )
 
 // RegistrationAnswer answers a Registration.
@@ -89,6 +90,7 @@ type Assignment struct {
 	Task     string
 	Slot     uint32
 	Desired  Desired
+	Hurry    bool // with DesiredStop: without the task's ShutdownDelay
 	Ports    []PortBinding
 	Devices  []DeviceClaim
 	Restarts uint32 // the progress the state knows; the node goes on from there

@@ -55,6 +55,7 @@ type Job struct {
 
 	Version     uint64    // grows by one a change, never restarts, not even after a purge
 	Stopped     bool      // asked to stop: every instance is to go
+	Hurry       bool      `json:",omitempty"` // they are to go without their tasks' ShutdownDelay
 	SubmittedAt time.Time // the leader's clock
 	SubmittedBy string    `json:",omitempty"` // who asked for the version; "" if it is not known
 	Origin      string    `json:",omitempty"` // what made it, if that was no submission: "reverted to version 2"

@@ -33,6 +33,9 @@ type Task struct {
 	Meta        map[string]string `json:",omitempty"`
 	Config      map[string]any    `json:",omitempty"` // what only the driver knows; its schema is the driver's
 
+	// ShutdownDelay is how long an instance that is to stop is out of rotation before it is asked to end.
+	ShutdownDelay time.Duration `json:",omitempty"`
+
 	// Sensitive names the env keys whose values came from a sensitive variable. Their values are never shown: Redacted
 	// replaces them.
 	Sensitive []string `json:",omitempty"`

@@ -316,6 +316,9 @@ func (t *Task) validateEnd() error {
 	if t.KillTimeout < 0 || t.KillTimeout > maxTimeout {
 		return faultf("kill_timeout", "kill_timeout %s is not from 0 to %s", t.KillTimeout, maxTimeout)
 	}
+	if t.ShutdownDelay < 0 || t.ShutdownDelay > maxTimeout {
+		return faultf("shutdown_delay", "shutdown_delay %s is not from 0 to %s", t.ShutdownDelay, maxTimeout)
+	}
 	if !slices.Contains(KillSignals(), t.KillSignal) {
 		return faultf("kill_signal", "kill_signal %.40q is none of %s", t.KillSignal, strings.Join(KillSignals(), ", "))
 	}

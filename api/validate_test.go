@@ -102,6 +102,7 @@ func TestEachFaultHasItsLine(t *testing.T) {
 		"restart never fails": {func(_ *Job, k *Task) { k.Restart.Mode = RestartFail }, "needs attempts"},
 		"relative work_dir":   {func(_ *Job, k *Task) { k.WorkDir = "app" }, "work_dir"},
 		"run-time value":      {func(_ *Job, k *Task) { k.Constraints[0].Value = "${node.name}" }, "${node.name}"},
+		"shutdown delay":      {func(_ *Job, k *Task) { k.ShutdownDelay = -1 }, "shutdown_delay"},
 		"kill timeout":        {func(_ *Job, k *Task) { k.KillTimeout = -1 }, "kill_timeout"},
 		"kill signal":         {func(_ *Job, k *Task) { k.KillSignal = "SIGSEGV" }, "SIGSEGV"},
 		"regexp":              {func(_ *Job, k *Task) { k.Constraints[0] = Constraint{"attr.x", OpRegexp, "a("} }, "regular expression"},

@@ -52,6 +52,7 @@ type allocation struct {
 	Doom   string `json:",omitempty"` // with stageStop: why the allocation has failed once its instance has ended
 
 	Due    time.Time // when Run is stopped or the next instance started, not before
+	Leave  time.Time `json:",omitzero"` // wanted gone and out of rotation, it is asked to end then; zero: at once
 	OldDue time.Time // when Old is tried again, not before
 	Orphan time.Time // when an instance that the servers do not know is given up; zero: they know it
 	Fails  int       // stops or removals that failed one after the other: the exponent of their backoff

@@ -113,13 +113,15 @@ func repeat(a allocation, seq uint64) allocation {
 
 // judge applies the servers' verdict on an instance. strange tells that they are of another epoch than the one that the
 // node followed: then an unknown instance may only be one that a restored state has forgotten.
-func judge(a allocation, v api.Verdict, strange bool, now time.Time, orphanAfter time.Duration) allocation {
+func judge(a allocation, v api.Verdict, p *policy, strange bool, now time.Time, orphanAfter time.Duration) allocation {
 	switch {
 	case a.Stage == stageDone:
 	case v == api.VerdictRun:
 		a.Orphan = time.Time{}
 	case v == api.VerdictStop:
-		a.wantGone("stopped")
+		a.withdraw("stopped", 0, true, now)
+	case v == api.VerdictLeave:
+		a.withdraw("stopped", p.delay(), false, now)
 	case !a.Orphan.IsZero(): // its time runs already
 	case strange:
 		a.Orphan = now.Add(orphanAfter)

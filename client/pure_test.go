@@ -282,11 +282,12 @@ func TestJudge(t *testing.T) {
 		{"run", run(0), api.VerdictRun, false, stageRun, time.Time{}},
 		{"run again", orphan, api.VerdictRun, true, stageRun, time.Time{}},
 		{"stop", run(0), api.VerdictStop, true, stageStop, time.Time{}},
+		{"leave", run(0), api.VerdictLeave, true, stageStop, time.Time{}},
 		{"unknown", run(0), api.VerdictUnknown, false, stageStop, time.Time{}},
 		{"unknown to a restored state", run(0), api.VerdictUnknown, true, stageRun, at(610)},
 		{"unknown still", orphan, api.VerdictUnknown, false, stageRun, at(100)},
 	} {
-		if a := judge(c.a, c.verdict, c.strange, at(10), 10*time.Minute); a.Stage != c.stage || !a.Orphan.Equal(c.orphan) {
+		if a := judge(c.a, c.verdict, nil, c.strange, at(10), 10*time.Minute); a.Stage != c.stage || !a.Orphan.Equal(c.orphan) {
 			t.Errorf("%s: stage %d, orphan %v; want stage %d, %v", c.name, a.Stage, a.Orphan, c.stage, c.orphan)
 		}
 	}

@@ -142,7 +142,7 @@ func TestReadyOnlyAfterTheStops(t *testing.T) {
 		id := w.s.place(w.c.NodeID(), job(map[string]any{"ignore_signal": true}), 0)
 		w.after(time.Second)
 		w.down()
-		w.s.stop(id)
+		w.s.stopNow(id)
 		w.up()
 		w.after(api.DefaultKillTimeout - time.Second)
 		if w.s.readies() != 0 {

@@ -85,6 +85,13 @@ func (s *servers) stop(id api.ID) {
 	s.change(func(index uint64) { s.rows[id].Desired, s.rows[id].index = api.DesiredStop, index })
 }
 
+func (s *servers) stopNow(id api.ID) {
+	s.change(func(index uint64) {
+		w := s.rows[id]
+		w.Desired, w.Hurry, w.index = api.DesiredStop, true, index
+	})
+}
+
 func (s *servers) status(id api.ID) api.AllocationStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,11 +235,14 @@ func (c *memConn) Register(ctx context.Context, r *api.Registration) (*api.Regis
 		v := api.VerdictUnknown
 		if w := s.rows[item.ID]; w != nil && w.node == r.Node.ID {
 			v = api.VerdictRun
-			if w.Desired == api.DesiredStop || w.status.Phase.Terminal() {
+			switch {
+			case w.Hurry || w.status.Phase.Terminal():
 				v = api.VerdictStop
+			case w.Desired == api.DesiredStop:
+				v = api.VerdictLeave
 			}
 		}
-		if v != api.VerdictRun {
+		if v != api.VerdictRun && v != api.VerdictLeave {
 			a.Ready = false
 		}
 		a.Verdicts = append(a.Verdicts, v)

@@ -36,7 +36,7 @@ func (s *spec) policy(task string) *policy {
 	}
 	return &policy{
 		Restart: t.Restart, Batch: s.job.Type == api.JobBatch, Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
-		Memory: t.Resources.Memory,
+		Memory: t.Resources.Memory, Delay: t.ShutdownDelay,
 	}
 }
 

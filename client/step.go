@@ -18,11 +18,20 @@ type policy struct {
 	Checks     []api.Check
 	MinHealthy time.Duration // see api.Update
 	Memory     int64         // its limit in MiB, for words
+	Delay      time.Duration // see api.Task.ShutdownDelay
+}
+
+// delay is how long an instance is out of rotation before it is asked to end.
+func (p *policy) delay() time.Duration {
+	if p == nil {
+		return 0
+	}
+	return p.Delay
 }
 
 // The events of one allocation.
 type (
-	evStop    struct{ Why string }     // it is wanted gone
+	evStop    struct{ Why string }     // it is wanted gone, without a delay
 	evBegun   struct{}                 // its start is in flight
 	evTold    struct{ Message string } // the driver says how far the start has come
 	evStarted struct {                 // Start returned
@@ -91,7 +100,7 @@ func (a *allocation) wantGone(why string) {
 	switch a.Stage {
 	case stageLook: // first it must be known whether there is anything to stop
 	case stageStart, stageRun: // a start in flight is cancelled by the runner, and its outcome decides
-		a.Stage = stageStop
+		a.Stage, a.Due = stageStop, a.Leave
 	default:
 		if a.Ousted && len(a.Old) > 0 {
 			a.Stage = stageStop // until the instance that was ended for its health is gone
@@ -101,10 +110,30 @@ func (a *allocation) wantGone(why string) {
 	}
 }
 
+// withdraw makes the allocation wanted gone and takes it out of rotation first: for the delay it runs on without a health, so
+// that those who send it work find out before it ends. What does not run, and what is unhealthy and so gets no work already,
+// has nothing to wait for. hurry forgoes the delay, also of what waits already.
+func (a *allocation) withdraw(why string, delay time.Duration, hurry bool, now time.Time) {
+	runs := a.Stage == stageRun || a.Stage == stageLook && a.Status.Phase == api.PhaseRunning
+	switch {
+	case hurry:
+		if a.Stage == stageStop && a.Due.Equal(a.Leave) {
+			a.Due = time.Time{}
+		}
+		a.Leave = time.Time{}
+	case a.Why == "" && runs && delay > 0 && a.Status.Health != api.HealthUnhealthy:
+		a.Leave = now.Add(delay)
+		a.tell(func(s *api.AllocationStatus) {
+			s.Health, s.Message = api.HealthUnknown, "stopping: out of rotation for "+brief(delay)+" before it is asked to end"
+		})
+	}
+	a.wantGone(why)
+}
+
 // finish makes the allocation terminal.
 func (a *allocation) finish(phase api.Phase, message string) {
 	a.retire()
-	a.Stage, a.Exit, a.Orphan, a.Ousted, a.Doom = stageDone, nil, time.Time{}, false, ""
+	a.Stage, a.Exit, a.Orphan, a.Leave, a.Ousted, a.Doom = stageDone, nil, time.Time{}, time.Time{}, false, ""
 	a.tell(func(s *api.AllocationStatus) { s.Phase, s.Message = phase, message })
 }
 

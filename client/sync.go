@@ -145,9 +145,11 @@ func (r *runner) judged(items []api.InventoryItem, verdicts []api.Verdict, stran
 			continue
 		}
 		seq := a.Status.Seq
-		*a = judge(*a, verdicts[i], strange, time.Now(), r.c.cfg.Tuning.OrphanAfter)
+		*a = judge(*a, verdicts[i], r.policy(a), strange, time.Now(), r.c.cfg.Tuning.OrphanAfter)
 		if a.Why != "" && a.Stage != stageDone {
-			r.verdict.stops[a.ID] = struct{}{}
+			if verdicts[i] != api.VerdictLeave {
+				r.verdict.stops[a.ID] = struct{}{}
+			}
 			r.log.Info("an instance is stopped", "instance", api.InstanceName(a.Job, a.Task, a.Slot), "allocation", r.text.Format(a.ID), "reason", a.Why)
 		}
 		r.settle(a, seq)
@@ -215,7 +217,7 @@ func (r *runner) apply(c change) {
 	case verbRefuse:
 		a.wantGone("stopped before it was started")
 	case verbStop:
-		a.wantGone(c.Why)
+		a.withdraw(c.Why, r.policy(a).delay(), w.Hurry, time.Now())
 	case verbUpdate:
 		*a = update(*a, w)
 		r.intern(a)

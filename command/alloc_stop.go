@@ -28,7 +28,7 @@ Waits until the instance is gone; Ctrl-C stops the waiting and nothing else.`,
 				return failed(err, "reading allocation %q", args[0])
 			}
 			eval, err := write(ctx, s, func(ctx context.Context, w api.WriteMeta) (*api.EvaluationView, error) {
-				return cluster.StopAllocation(ctx, a.ID, w)
+				return cluster.StopAllocation(ctx, a.ID, o.request(), w)
 			})
 			if err != nil {
 				return failed(err, "stopping allocation %q", args[0])

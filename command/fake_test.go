@@ -289,7 +289,7 @@ func (c *fakeCluster) changeJob(method, name string, request any) (*api.Register
 	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name, Version: j.Version, Changed: true, Evaluation: c.text.Format(c.mint())}}}, nil
 }
 
-func (c *fakeCluster) StopJob(_ context.Context, name string, w api.WriteMeta) (*api.EvaluationView, error) {
+func (c *fakeCluster) StopJob(_ context.Context, name string, _ api.StopRequest, w api.WriteMeta) (*api.EvaluationView, error) {
 	if err := c.begin("StopJob", api.Query{}); err != nil {
 		return nil, err
 	}
@@ -526,7 +526,7 @@ func (c *fakeCluster) Allocation(_ context.Context, id string, q api.Query) (*ap
 	return a, c.readMeta(q), err
 }
 
-func (c *fakeCluster) StopAllocation(_ context.Context, id string, w api.WriteMeta) (*api.EvaluationView, error) {
+func (c *fakeCluster) StopAllocation(_ context.Context, id string, _ api.StopRequest, w api.WriteMeta) (*api.EvaluationView, error) {
 	if err := c.begin("StopAllocation", api.Query{}); err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func TestFollowingTakesInLaterInstancesAndEndsWithTheJob(t *testing.T) {
 		c.phase(second, api.PhaseRunning, "")
 		synctest.Wait()
 		c.say(second, "again")
-		if _, err := c.StopJob(t.Context(), "web", api.WriteMeta{}); err != nil {
+		if _, err := c.StopJob(t.Context(), "web", api.StopRequest{}, api.WriteMeta{}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

@@ -14,13 +14,17 @@ import (
 type stopFlags struct {
 	detach, verbose bool
 	timeout         patience
+	noDelay         bool
 }
 
 func (o *stopFlags) declare(f *flag.FlagSet) {
 	f.BoolVar(&o.detach, "detach", false, "Do not wait: print the ID of the evaluation and return.")
 	f.BoolVar(&o.verbose, "verbose", false, "Whole IDs and exact times.")
+	f.BoolVar(&o.noDelay, "no-shutdown-delay", false, "Do not wait for the task's shutdown_delay; those too that wait for it already end at once.")
 	patienceVar(f, &o.timeout, "")
 }
+
+func (o *stopFlags) request() api.StopRequest { return api.StopRequest{NoShutdownDelay: o.noDelay} }
 
 func newTaskStop(m *Meta) *command {
 	var o stopFlags
@@ -49,7 +53,7 @@ Waits until every instance is gone; Ctrl-C stops the waiting and nothing else. T
 				return err
 			}
 			eval, err := write(ctx, s, func(ctx context.Context, w api.WriteMeta) (*api.EvaluationView, error) {
-				return cluster.StopJob(ctx, name, w)
+				return cluster.StopJob(ctx, name, o.request(), w)
 			})
 			if err != nil {
 				return failed(err, "stopping %q", args[0])

@@ -30,11 +30,17 @@ type allocation struct {
 	version  uint32
 	restarts uint32
 	exit     int32
-	desired  api.Desired
-	phase    api.Phase
-	failure  api.Failure
-	signal   uint8
-	health   api.HealthStatus // unknown unless the phase is running
+	wish
+	phase   api.Phase
+	failure api.Failure
+	signal  uint8
+	health  api.HealthStatus // unknown unless the phase is running
+}
+
+// wish is what is to become of an allocation.
+type wish struct {
+	desired api.Desired
+	hurry   bool // when it is to stop, without its task's shutdown delay
 }
 
 // position is what an allocation is an instance of, and where it stands. It never changes.
@@ -273,8 +279,11 @@ func (s *state) stopAllocation(b *StopAllocation) Result {
 	if !a.live() {
 		return refused(s.index, api.Errorf(api.CodeConflict, "allocation %s has ended already: it is %s", s.text.Format(b.ID), a.phase))
 	}
-	r := s.done()
-	r.Evaluation = s.look(s.jobs.get(s.names[a.job]), api.CauseAllocStop, "", []api.ID{b.ID})
+	r, j := s.done(), s.jobs.get(s.names[a.job])
+	if b.NoShutdownDelay && !a.hurry {
+		s.hurry(j, a)
+	}
+	r.Evaluation = s.look(j, api.CauseAllocStop, "", []api.ID{b.ID})
 	return r
 }
 
@@ -282,7 +291,7 @@ func (t *tables) row(a *allocation) api.AllocationRow {
 	return api.AllocationRow{
 		ID: a.id, Job: t.names[a.job], Task: t.names[a.task], Slot: a.slot, Version: uint64(a.version),
 		Node: t.names[a.node], NodeOrdinal: t.nodes.order.ordinal(&t.nodes, a.node), Replaces: a.replaces,
-		Evaluation: a.evaluation, Desired: a.desired, Phase: a.phase, Health: a.health, Failure: a.failure,
+		Evaluation: a.evaluation, Desired: a.desired, Hurry: a.hurry, Phase: a.phase, Health: a.health, Failure: a.failure,
 		Restarts: a.restarts, Seq: a.seq, Held: a.held, CreateIndex: a.create, ModifyIndex: a.modify,
 	}
 }

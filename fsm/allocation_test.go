@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 	"strings"
 	"testing"
@@ -124,6 +125,48 @@ func TestAskingToStopOneInstance(t *testing.T) {
 	c.report(ids[2], api.PhaseFailed)
 	r := c.register(testJob("web", api.JobService, 4))
 	equals(t, "what still lives is taken along", c.m.Snapshot().Evaluation(r.Evaluation).Stop, []api.ID{ids[0]})
+}
+
+// TestStoppingWithoutDelay: the wish stays with the instance until a plan stops it, reaches those that leave already, and ends
+// with the job's next version.
+func TestStoppingWithoutDelay(t *testing.T) {
+	c := newCluster(t)
+	c.nodes("n1")
+	c.register(testJob("web", api.JobService, 3))
+	ids := c.run("web", 3, "n1")
+	hurries := func() (out []bool) {
+		for _, id := range ids {
+			row, _ := c.m.Snapshot().Row(id)
+			out = append(out, row.Hurry)
+		}
+		return out
+	}
+	format := func() uint16 { return binary.LittleEndian.Uint16(persisted(t, c.m.Snapshot())[len(snapshotMagic):]) }
+	equal(t, "the format so far", format(), 1)
+	c.ok(&StopAllocation{ID: ids[0]})
+	c.ok(&StopAllocation{ID: ids[1], NoShutdownDelay: true})
+	equals(t, "one is in a hurry", hurries(), []bool{false, true, false})
+	equal(t, "nothing stops yet", c.desired(ids[1]), api.DesiredRun)
+	equal(t, "the format", format(), 5)
+
+	stop := func(ids ...api.ID) {
+		p := c.plan("web", api.EvalComplete)
+		for _, id := range ids {
+			p.Jobs[0].Stops = append(p.Jobs[0].Stops, api.Stop{Allocation: id, Reason: "job stopped"})
+		}
+		c.ok(&CommitPlan{Plan: p})
+	}
+	c.ok(&StopJob{Name: "web"})
+	stop(ids[0])
+	equals(t, "a stop that has time", hurries(), []bool{false, true, false})
+	first := c.m.Snapshot().Open("web")
+	again := c.ok(&StopJob{Name: "web", NoShutdownDelay: true}).Evaluation
+	equal(t, "it is looked at anew", first == nil || again != first.ID, true)
+	equals(t, "who leaves goes at once", hurries(), []bool{true, true, false})
+	stop(ids[1], ids[2])
+	equals(t, "and so does who is stopped then", hurries(), []bool{true, true, true})
+	c.register(testJob("web", api.JobService, 3))
+	equal(t, "the next version is in no hurry", c.m.Snapshot().Job("web").Hurry, false)
 }
 
 func TestANodeThatGoesDown(t *testing.T) {

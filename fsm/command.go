@@ -58,7 +58,8 @@ const RulesVersion uint16 = 1
 //	3  registrations that say who asks, or depend on what is in force
 //	4  statuses with another health than their phase implies
 //	5  plans that place an instance beside the one that it succeeds
-const envelopeVersion = 5
+//	6  stops that forgo the shutdown delay
+const envelopeVersion = 6
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
@@ -72,6 +73,14 @@ func envelope(b Body) uint8 {
 	case *UpdateStatuses:
 		if tellsHealth(b.Reports) {
 			return 4
+		}
+	case *StopJob:
+		if b.NoShutdownDelay {
+			return 6
+		}
+	case *StopAllocation:
+		if b.NoShutdownDelay {
+			return 6
 		}
 	}
 	return 1
@@ -135,11 +144,19 @@ type ScaleJob struct {
 	CheckIndex *uint64 `json:",omitempty"`
 }
 
-// StopJob asks for every instance of a job to go.
-type StopJob struct{ Name string }
+// StopJob asks for every instance of a job to go. NoShutdownDelay has them go without their tasks' ShutdownDelay, those too
+// that were stopped before and wait for it.
+type StopJob struct {
+	Name            string
+	NoShutdownDelay bool `json:",omitempty"`
+}
 
-// StopAllocation asks for one allocation to be stopped, and replaced if its job still wants it.
-type StopAllocation struct{ ID api.ID }
+// StopAllocation asks for one allocation to be stopped, and replaced if its job still wants it. NoShutdownDelay is as in
+// StopJob.
+type StopAllocation struct {
+	ID              api.ID
+	NoShutdownDelay bool `json:",omitempty"`
+}
 
 // RegisterNode takes over what a node says of itself. Ready says that nothing on it is to be put right first. That was
 // judged on the node's row as of JudgedOn, its ModifyIndex: if the row is another by now, Ready does not count, since what

@@ -40,7 +40,7 @@ func everyCommand() []*Command {
 	signed.SubmittedBy = "ada@host"
 	var out []*Command
 	for _, body := range []Body{&InitCluster{ClusterID: "c1"}, &RegisterJobs{Jobs: []*api.Job{job, testJob("sum", api.JobBatch, 0)}}, &StopJob{Name: "web"},
-		&StopAllocation{ID: 7}, &RegisterNode{Node: testNode("n1"), Ready: true}, &NodeReady{Node: "n1", Incarnation: 1<<64 - 1},
+		&StopAllocation{ID: 7}, &StopAllocation{ID: 7, NoShutdownDelay: true}, &StopJob{Name: "web", NoShutdownDelay: true}, &RegisterNode{Node: testNode("n1"), Ready: true}, &NodeReady{Node: "n1", Incarnation: 1<<64 - 1},
 		&NodesDown{Nodes: []string{"n1", "n2"}, Reason: "silent"}, &SetEligibility{Node: "n1", Ineligible: true}, &CommitPlan{Plan: plan},
 		&CommitPlan{Plan: &api.Plan{}}, &CommitPlan{Plan: devices}, &CommitPlan{Plan: beside}, &UpdateStatuses{Reports: reports}, &UpdateStatuses{},
 		&Reap{Allocations: []api.ID{1}, Evaluations: []api.ID{2}, Jobs: []string{"web"}, Nodes: []string{"n1"}}, &RaiseRules{Version: 1}, &RaiseEpoch{Above: 1},

@@ -195,7 +195,7 @@ func (s *state) registerJob(spec *api.Job, cause string) RegisteredJob {
 		*next = *row
 	}
 	accepted := *spec
-	accepted.Version, accepted.Stopped = next.next, false
+	accepted.Version, accepted.Stopped, accepted.Hurry = next.next, false, false
 	accepted.SubmittedAt = time.Unix(0, s.now).UTC()
 	accepted.CreateIndex, accepted.ModifyIndex = s.index, s.index
 	accepted.Scaled, accepted.Tags = nil, nil
@@ -234,17 +234,17 @@ func (s *state) stopJob(b *StopJob) Result {
 		return refused(s.index, noJob(b.Name))
 	}
 	r := s.done()
-	if old.Stopped {
+	if old.Stopped && (old.Hurry || !b.NoShutdownDelay) {
 		r.Evaluation = s.tally(row.handle).open
 		return r
 	}
 	stopped := *old
-	stopped.Stopped, stopped.ModifyIndex = true, s.index
-	next := *row
-	next.versions = append([]version(nil), row.versions...)
-	next.versions[0].job = &stopped
-	s.putJob(&next)
-	r.Evaluation = s.look(&next, api.CauseStop, "", nil)
+	stopped.Stopped, stopped.Hurry, stopped.ModifyIndex = true, b.NoShutdownDelay, s.index
+	next := s.replaceVersion(row, 0, &stopped)
+	if stopped.Hurry {
+		s.hurryLeaving(next)
+	}
+	r.Evaluation = s.look(next, api.CauseStop, "", nil)
 	return r
 }
 

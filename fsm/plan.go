@@ -196,7 +196,7 @@ func (s *state) place(j *job, task uint32, evaluation api.ID, p *api.Placement) 
 		id: s.mint(), replaces: p.Replaces, evaluation: evaluation, create: s.index, modify: s.index,
 		createdAt: s.now, modifiedAt: s.now, held: p.Held,
 		position: position{job: j.handle, task: task, slot: p.Slot, node: s.handles[p.Node]},
-		version:  uint32(p.Version), desired: api.DesiredRun, phase: api.PhasePending,
+		version:  uint32(p.Version), wish: wish{desired: api.DesiredRun}, phase: api.PhasePending,
 	}, p.Ports, p.Devices)
 }
 
@@ -211,8 +211,30 @@ func (s *state) stop(j *job, stop api.Stop) bool {
 	s.remarkOn(text)
 	a := old
 	a.desired = api.DesiredStop
+	a.hurry = a.hurry || j.current().Hurry
 	s.change(j, old, a)
 	return true
+}
+
+// hurryLeaving has those go at once that are on their way out already. The others follow when a plan stops them.
+func (s *state) hurryLeaving(j *job) {
+	var leaving []allocation
+	s.eachOfJob(j.handle, func(a allocation) bool {
+		if a.live() && a.desired == api.DesiredStop && !a.hurry {
+			leaving = append(leaving, a)
+		}
+		return true
+	})
+	for _, a := range leaving {
+		s.hurry(j, a)
+	}
+}
+
+// hurry has an allocation go without its task's shutdown delay, once it is to go.
+func (s *state) hurry(j *job, old allocation) {
+	a := old
+	a.hurry = true
+	s.change(j, old, a)
 }
 
 // moveInPlace raises an allocation to the job's current version as it is, and reports whether that was news.

@@ -102,10 +102,10 @@ func (h *history) step() {
 		h.request(pick(h, []string{"", "", "r1", "r2"}, "request"), &RegisterJobs{Jobs: h.jobs()})
 	case 2:
 		if h.n(4, "stop") == 0 {
-			h.apply(&StopJob{Name: h.name("job", 3)})
+			h.apply(&StopJob{Name: h.name("job", 3), NoShutdownDelay: h.n(3, "hurry") == 0})
 		}
 	case 3:
-		h.apply(&StopAllocation{ID: h.allocation()})
+		h.apply(&StopAllocation{ID: h.allocation(), NoShutdownDelay: h.n(3, "hurry") == 0})
 	case 4:
 		h.apply(&RegisterNode{Node: h.node(), Ready: h.n(4, "ready") > 0})
 	case 5:

@@ -108,11 +108,11 @@ type Header struct {
 //
 // A state is written in the lowest format that can hold it: 2 has the section of claims, and is used where there are any; 3
 // has versions of jobs that say more of themselves than what they ask for; 4 has the section of health, and is used where
-// something runs and is not healthy. So a cluster without devices can be joined by a server that knows format 1 only, and
+// something runs and is not healthy; 5 has the section of what is to stop without delay. So a cluster without devices can be joined by a server that knows format 1 only, and
 // equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 4
+	snapshotFormat = 5
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )
@@ -131,6 +131,7 @@ const (
 	sectionEvaluations
 	sectionClaims // from format 2 on
 	sectionHealth // from format 4 on
+	sectionHurry  // from format 5 on
 )
 
 // sink writes a snapshot and adds up its digest. The first error sticks.
@@ -219,6 +220,9 @@ func (t *tables) persist(w io.Writer) (digest [sha256.Size]byte, err error) {
 	if format >= 4 {
 		k.section(sectionHealth, func() { t.allocations.persistHealth(k) })
 	}
+	if format >= 5 {
+		k.section(sectionHurry, func() { t.allocations.persistHurry(k) })
+	}
 	k.raw([]byte{sectionEnd})
 	k.sum.Sum(digest[:0])
 	if k.err == nil {
@@ -300,8 +304,10 @@ func (src *source) last() uint8 {
 		return sectionEvaluations
 	case src.format < 4:
 		return sectionClaims
+	case src.format < 5:
+		return sectionHealth
 	}
-	return sectionHealth
+	return sectionHurry
 }
 
 // take reads n bytes. The buffer grows with what really comes, whatever n claims.
@@ -423,6 +429,7 @@ func restore(r io.Reader) (*state, error) {
 		{sectionNodes, s.restoreNode}, {sectionJobs, s.restoreJob}, {sectionCompleted, s.restoreCompleted},
 		{sectionAllocations, l.restoreAllocation}, {sectionQuarantines, s.restoreQuarantine},
 		{sectionEvaluations, s.restoreEvaluation}, {sectionClaims, s.restoreClaims}, {sectionHealth, s.restoreHealth},
+		{sectionHurry, s.restoreHurry},
 	} {
 		if section.tag > src.last() {
 			break

@@ -120,11 +120,25 @@ func healthStory(t failer) *cluster {
 	return c
 }
 
+// hurryStory is what the stories lack: a job and instances that are to stop without delay. It may not change either.
+func hurryStory(t failer) *cluster {
+	c := newCluster(t)
+	c.nodes("n1", "n2")
+	c.register(testJob("web", api.JobService, 3))
+	c.register(testJob("api", api.JobService, 2))
+	web := c.run("web", 3, "n1", "n2")
+	c.run("api", 2, "n1")
+	c.ok(&StopAllocation{ID: web[1], NoShutdownDelay: true})
+	c.ok(&StopJob{Name: "api"})
+	c.ok(&StopJob{Name: "api", NoShutdownDelay: true})
+	return c
+}
+
 // TestGoldenHistory replays the log of each release, and restores the snapshot that the release made of it. What an entry
 // means never changes, so both give the same state. The two are compared as this binary writes them: a field that a later
 // release adds to a job changes a snapshot's bytes, not what it says.
 func TestGoldenHistory(t *testing.T) {
-	stories := map[string]func(failer) *cluster{"0.1": story, "0.1-devices": deviceStory, "0.1-history": historyStory, "0.1-health": healthStory}
+	stories := map[string]func(failer) *cluster{"0.1": story, "0.1-devices": deviceStory, "0.1-history": historyStory, "0.1-health": healthStory, "0.1-hurry": hurryStory}
 	for name, story := range stories {
 		if _, err := os.Stat(filepath.Join("testdata", "log-"+name)); *rewrite && os.IsNotExist(err) {
 			writeGolden(t, name, story(t))

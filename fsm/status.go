@@ -325,7 +325,7 @@ func (l *loading) restoreAllocation(r *reader) {
 		started: r.varint(), finished: r.varint(), held: r.resources(),
 		position: position{job: s.handle(r), task: s.handle(r), slot: uint32(r.atMost(1<<32 - 1)), node: s.handle(r)},
 		version:  uint32(r.atMost(1<<32 - 1)), restarts: uint32(r.atMost(1<<32 - 1)),
-		exit: int32(r.varint()), desired: api.Desired(r.u8()), phase: api.Phase(r.u8()), failure: api.Failure(r.u8()), signal: r.u8()}
+		exit: int32(r.varint()), wish: wish{desired: api.Desired(r.u8())}, phase: api.Phase(r.u8()), failure: api.Failure(r.u8()), signal: r.u8()}
 	a.health = api.ImpliedHealth(a.phase) // the others are in a section of their own
 	text := remark{id: a.id, message: r.string(), reason: r.string()}
 	const boundSize = 5
@@ -410,14 +410,14 @@ func (s *state) refillSurplus() {
 // differs reports whether the row has another health than its phase implies.
 func (a *allocation) differs() bool { return a.health != api.ImpliedHealth(a.phase) }
 
-// allImplied reports whether no allocation has another health than its phase implies.
-func (t *allocationTables) allImplied() bool {
-	all := true
+// exceptions reports whether an allocation has another health than its phase implies, and whether one is to stop without
+// delay.
+func (t *allocationTables) exceptions() (differing, hurried bool) {
 	t.rows.Scan(func(a allocation) bool {
-		all = !a.differs()
-		return all
+		differing, hurried = differing || a.differs(), hurried || a.hurry
+		return !hurried
 	})
-	return all
+	return differing, hurried
 }
 
 // persistHealth writes the health that its phase does not imply.
@@ -440,6 +440,27 @@ func (s *state) restoreHealth(r *reader) {
 		return
 	}
 	a.health = health
+	s.allocations.rows.Set(a)
+}
+
+// persistHurry writes which allocations are to stop without delay.
+func (t *allocationTables) persistHurry(k *sink) {
+	t.rows.Scan(func(a allocation) bool {
+		if a.hurry {
+			k.uvarint(uint64(a.id))
+			return k.row()
+		}
+		return true
+	})
+}
+
+func (s *state) restoreHurry(r *reader) {
+	a, ok := s.allocations.get(api.ID(r.uvarint()))
+	if !ok || a.hurry {
+		r.fail("what is to stop without delay is no allocation, or is there twice")
+		return
+	}
+	a.hurry = true
 	s.allocations.rows.Set(a)
 }
 

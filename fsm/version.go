@@ -249,7 +249,15 @@ func (v *version) annotated() bool {
 
 // format is the lowest format of a snapshot that can hold the state.
 func (t *tables) format() uint16 {
-	if !t.allocations.allImplied() {
+	differing, hurried := t.allocations.exceptions()
+	t.jobs.rows.Scan(func(j *job) bool {
+		hurried = hurried || j.current() != nil && j.current().Hurry
+		return !hurried
+	})
+	switch {
+	case hurried:
+		return 5
+	case differing:
 		return 4
 	}
 	format := uint16(1)

@@ -38,6 +38,7 @@ func drawFile(t *rapid.T) string {
 		line("port %q {\n to = %d\n}", word.Draw(t, "label"), rapid.IntRange(1, 65535).Draw(t, "to"))
 		line("resources {\n cpu = %g\n memory = \"%dMiB\"\n device \"gpu\" {\n share = %g\n}\n}", rapid.SampledFrom([]float64{0.05, 0.25, 1, 2.5}).Draw(t, "cpu"), rapid.IntRange(8, 4096).Draw(t, "memory"), float64(rapid.IntRange(1, 1000).Draw(t, "share"))/1000)
 		line("restart {\n attempts = %d\n delay = \"%ds\"\n}", rapid.IntRange(1, 9).Draw(t, "attempts"), rapid.IntRange(1, 60).Draw(t, "delay"))
+		line("shutdown_delay = \"%dms\"", rapid.IntRange(1, 9999).Draw(t, "delay"))
 		line("kill_timeout = \"%dms\"", rapid.IntRange(1, 9999).Draw(t, "kill"))
 		line("constraint {\n attribute = \"${meta.%s}\"\n operator = %q\n value = %s\n}", word.Draw(t, "key"), rapid.SampledFrom([]string{"=", "!=", "<", "set_contains"}).Draw(t, "op"), `"x"`)
 		line("spread {\n attribute = \"node.name\"\n target \"n1\" {\n percent = %d\n}\n}", rapid.IntRange(0, 100).Draw(t, "percent"))

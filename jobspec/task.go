@@ -23,7 +23,7 @@ func nestedKeys() map[string]string {
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
 	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "driver", "env", "image", "kill_signal", "kill_timeout",
-		"port", "resources", "restart", "spread", "update", "user", "work_dir"}
+		"port", "resources", "restart", "shutdown_delay", "spread", "update", "user", "work_dir"}
 }
 
 // readTask reads what a task says, checked; nil if something is wrong. It finishes the body.
@@ -48,6 +48,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 	t.Sensitive = b.pairs("env", &t.Env, runtimeNames|sensitiveValues)
 	b.textWith("user", &t.User, runtimeNames)
 	b.textWith("work_dir", &t.WorkDir, runtimeNames)
+	b.duration("shutdown_delay", &t.ShutdownDelay)
 	b.duration("kill_timeout", &t.KillTimeout)
 	b.text("kill_signal", &t.KillSignal)
 	b.pairs("meta", &t.Meta, 0)

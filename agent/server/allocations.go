@@ -85,7 +85,7 @@ func (s *Server) Allocation(ctx context.Context, id string, q api.Query) (*api.A
 }
 
 // StopAllocation implements api.Allocations.
-func (s *Server) StopAllocation(_ context.Context, id string, w api.WriteMeta) (*api.EvaluationView, error) {
+func (s *Server) StopAllocation(_ context.Context, id string, r api.StopRequest, w api.WriteMeta) (*api.EvaluationView, error) {
 	if _, err := s.leading(); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (s *Server) StopAllocation(_ context.Context, id string, w api.WriteMeta) (
 	if err != nil {
 		return nil, err
 	}
-	return s.writeForEvaluation(&fsm.StopAllocation{ID: key}, w, api.CauseAllocStop)
+	return s.writeForEvaluation(&fsm.StopAllocation{ID: key, NoShutdownDelay: r.NoShutdownDelay}, w, api.CauseAllocStop)
 }
 
 // Logs implements api.Allocations. The server that holds the node's session answers, and the leader for any node.

@@ -73,7 +73,7 @@ func TestOneServer(t *testing.T) {
 		}
 		logs.Close()
 		wantCode(t, m.PurgeJob(ctx, "web", api.WriteMeta{}), api.CodeConflict) // it is not stopped
-		if _, err := m.StopJob(ctx, "web", api.WriteMeta{}); err != nil {
+		if _, err := m.StopJob(ctx, "web", api.StopRequest{}, api.WriteMeta{}); err != nil {
 			t.Fatal(err)
 		}
 		wantCode(t, m.PurgeJob(ctx, "web", api.WriteMeta{}), api.CodeConflict) // it is not gone
@@ -291,7 +291,7 @@ func TestAPurgedJobIsForgotten(t *testing.T) {
 		m := c.start(1, "s1", t.TempDir(), func(cfg *Config) { cfg.Dev = true })
 		leaderOf(m).register(job("web", 1))
 		wantCode(t, m.PurgeJob(ctx, "nobody", api.WriteMeta{}), api.CodeNotFound)
-		if _, err := m.StopJob(ctx, "web", api.WriteMeta{}); err != nil {
+		if _, err := m.StopJob(ctx, "web", api.StopRequest{}, api.WriteMeta{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := m.PurgeJob(ctx, "web", api.WriteMeta{RequestID: "once"}); err != nil {

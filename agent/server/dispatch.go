@@ -172,8 +172,11 @@ func judgeInventory(snapshot *fsm.Snapshot, r *api.Registration) (verdicts []api
 		switch {
 		case !ok:
 			verdicts[i] = api.VerdictUnknown
-		case row.Node != r.Node.ID || row.Phase.Terminal() || row.Desired == api.DesiredStop:
+		case row.Node != r.Node.ID || row.Phase.Terminal() || row.Hurry && row.Desired == api.DesiredStop:
 			verdicts[i] = api.VerdictStop
+		case row.Desired == api.DesiredStop:
+			verdicts[i] = api.VerdictLeave // which may take long, and nothing has to wait for it
+			continue
 		default:
 			verdicts[i] = api.VerdictRun
 			continue
@@ -336,7 +339,7 @@ func (s *Server) answerPoll(snapshot *fsm.Snapshot, r *api.PollRequest, node *co
 	specs := make(map[version]bool)
 	for row := range node.Tell(snapshot, r) {
 		answer.Assignments = append(answer.Assignments, api.Assignment{
-			ID: row.ID, Job: row.Job, Version: row.Version, Task: row.Task, Slot: row.Slot, Desired: row.Desired,
+			ID: row.ID, Job: row.Job, Version: row.Version, Task: row.Task, Slot: row.Slot, Desired: row.Desired, Hurry: row.Hurry,
 			Ports: snapshot.Ports(row.ID), Devices: snapshot.Claims(row.ID), Restarts: row.Restarts, Phase: row.Phase, Seq: row.Seq,
 		})
 		if v := (version{row.Job, row.Version}); row.Desired == api.DesiredRun && !specs[v] {

@@ -132,8 +132,8 @@ func (s *Server) ValidateJobs(ctx context.Context, sub api.Submission) (*api.Val
 }
 
 // StopJob implements api.Jobs.
-func (s *Server) StopJob(_ context.Context, name string, w api.WriteMeta) (*api.EvaluationView, error) {
-	return s.writeForEvaluation(&fsm.StopJob{Name: name}, w, api.CauseStop)
+func (s *Server) StopJob(_ context.Context, name string, r api.StopRequest, w api.WriteMeta) (*api.EvaluationView, error) {
+	return s.writeForEvaluation(&fsm.StopJob{Name: name, NoShutdownDelay: r.NoShutdownDelay}, w, api.CauseStop)
 }
 
 // purgeAtOnce bounds an entry, as the state machine does.

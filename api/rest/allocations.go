@@ -23,8 +23,8 @@ import (
 func (h *handler) allocationRoutes(r chi.Router) {
 	r.Get("/allocations", listAll(h, h.cluster.ListAllocations))
 	r.Get("/allocations/{id}", read(h, "id", h.cluster.Allocation))
-	r.Post("/allocations/{id}/stop", write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (*api.EvaluationView, error) {
-		return h.cluster.StopAllocation(ctx, param(r, "id"), m)
+	r.Post("/allocations/{id}/stop", writeWith(func(ctx context.Context, r *http.Request, how api.StopRequest, m api.WriteMeta) (*api.EvaluationView, error) {
+		return h.cluster.StopAllocation(ctx, param(r, "id"), how, m)
 	}))
 	r.Get("/allocations/{id}/logs", func(w http.ResponseWriter, r *http.Request) {
 		serveLogs(w, r, func(ctx context.Context, req api.LogRequest) (io.ReadCloser, error) {
@@ -127,8 +127,8 @@ func (c *Client) Allocation(ctx context.Context, id string, q api.Query) (*api.A
 }
 
 // StopAllocation implements api.Allocations.
-func (c *Client) StopAllocation(ctx context.Context, id string, w api.WriteMeta) (*api.EvaluationView, error) {
-	return post[*api.EvaluationView](ctx, c, path("allocations", id, "stop"), struct{}{}, w)
+func (c *Client) StopAllocation(ctx context.Context, id string, r api.StopRequest, w api.WriteMeta) (*api.EvaluationView, error) {
+	return post[*api.EvaluationView](ctx, c, path("allocations", id, "stop"), r, w)
 }
 
 // Logs implements api.Allocations.

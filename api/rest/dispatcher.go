@@ -203,3 +203,29 @@ func decodeReportBatchAnswer(b []byte) (*api.ReportBatchAnswer, error) {
 	}
 	return p, r.done()
 }
+
+// hurry ends a poll's answer: the places of the assignments that are to stop without delay. It stands at the end, where clients
+// and servers of before there was a delay neither write nor read it.
+func (w *wireWriter) hurry(list []api.Assignment) {
+	var places []int
+	for i := range list {
+		if list[i].Hurry {
+			places = append(places, i)
+		}
+	}
+	w.uint(uint64(len(places)))
+	for _, i := range places {
+		w.uint(uint64(i))
+	}
+}
+
+func (r *wireReader) hurry(list []api.Assignment) {
+	if r.err != nil || len(r.b) == 0 {
+		return
+	}
+	for range r.count(1) {
+		if i := r.uint(); i < uint64(len(list)) {
+			list[i].Hurry = true
+		}
+	}
+}

@@ -189,6 +189,21 @@ func write[T any](f func(ctx context.Context, r *http.Request, m api.WriteMeta) 
 	}
 }
 
+// writeWith is write for what takes a body that may be left out: then it is In's zero value.
+func writeWith[In, Out any](f func(ctx context.Context, r *http.Request, in In, m api.WriteMeta) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (out Out, err error) {
+			var in In
+			if r.ContentLength != 0 {
+				if err := readJSON(w, r, &in); err != nil {
+					return out, err
+				}
+			}
+			return f(ctx, r, in, m)
+		})(w, r)
+	}
+}
+
 func parseQuery(v url.Values) (api.Query, error) {
 	q := api.Query{Prefix: v.Get("prefix"), Stale: v.Has("stale") && v.Get("stale") != "false"}
 	if s := v.Get("index"); s != "" {

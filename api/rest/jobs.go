@@ -17,8 +17,8 @@ func (h *handler) jobRoutes(r chi.Router) {
 	r.Get("/jobs/{name}/versions", list(h, "name", h.cluster.JobVersions))
 	r.Get("/jobs/{name}/allocations", list(h, "name", h.cluster.JobAllocations))
 	r.Get("/jobs/{name}/evaluations", list(h, "name", h.cluster.JobEvaluations))
-	r.Post("/jobs/{name}/stop", write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (*api.EvaluationView, error) {
-		return h.cluster.StopJob(ctx, param(r, "name"), m)
+	r.Post("/jobs/{name}/stop", writeWith(func(ctx context.Context, r *http.Request, how api.StopRequest, m api.WriteMeta) (*api.EvaluationView, error) {
+		return h.cluster.StopJob(ctx, param(r, "name"), how, m)
 	}))
 	r.Post("/jobs/{name}/purge", write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (struct{}, error) {
 		return struct{}{}, h.cluster.PurgeJob(ctx, param(r, "name"), m)
@@ -72,8 +72,8 @@ func (c *Client) ValidateJobs(ctx context.Context, s api.Submission) (*api.Valid
 }
 
 // StopJob implements api.Jobs.
-func (c *Client) StopJob(ctx context.Context, name string, w api.WriteMeta) (*api.EvaluationView, error) {
-	return post[*api.EvaluationView](ctx, c, path("jobs", name, "stop"), struct{}{}, w)
+func (c *Client) StopJob(ctx context.Context, name string, r api.StopRequest, w api.WriteMeta) (*api.EvaluationView, error) {
+	return post[*api.EvaluationView](ctx, c, path("jobs", name, "stop"), r, w)
 }
 
 // PurgeJob implements api.Jobs.

@@ -65,8 +65,8 @@ func (e *echo) ScaleJob(_ context.Context, name string, r api.ScaleRequest, w ap
 	e.sent, e.write = r, w
 	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name}}}, e.err
 }
-func (e *echo) StopJob(_ context.Context, name string, w api.WriteMeta) (*api.EvaluationView, error) {
-	e.write = w
+func (e *echo) StopJob(_ context.Context, name string, r api.StopRequest, w api.WriteMeta) (*api.EvaluationView, error) {
+	e.sent, e.write = r, w
 	return &api.EvaluationView{Job: name, Status: api.EvalPending}, e.err
 }
 func (e *echo) PurgeJob(_ context.Context, name string, w api.WriteMeta) error {
@@ -111,8 +111,8 @@ func (e *echo) ListAllocations(_ context.Context, q api.Query) ([]*api.Allocatio
 func (e *echo) Allocation(_ context.Context, id string, q api.Query) (*api.Allocation, api.ReadMeta, error) {
 	return &api.Allocation{ID: id}, e.meta(q), e.err
 }
-func (e *echo) StopAllocation(_ context.Context, id string, w api.WriteMeta) (*api.EvaluationView, error) {
-	e.write = w
+func (e *echo) StopAllocation(_ context.Context, id string, r api.StopRequest, w api.WriteMeta) (*api.EvaluationView, error) {
+	e.sent, e.write = r, w
 	return &api.EvaluationView{ID: id}, e.err
 }
 
@@ -278,9 +278,13 @@ func TestEveryMethodArrives(t *testing.T) {
 		"ScaleJob": func(c api.Cluster) (any, error) {
 			return c.ScaleJob(ctx, "web", api.ScaleRequest{Task: "x", Count: 3, CheckIndex: new(uint64)}, w)
 		},
-		"StopJob":            func(c api.Cluster) (any, error) { return c.StopJob(ctx, "web", w) },
-		"PurgeJob":           func(c api.Cluster) (any, error) { return nil, c.PurgeJob(ctx, "web", w) },
-		"StopAllocation":     func(c api.Cluster) (any, error) { return c.StopAllocation(ctx, "a1", w) },
+		"StopJob": func(c api.Cluster) (any, error) {
+			return c.StopJob(ctx, "web", api.StopRequest{NoShutdownDelay: true}, w)
+		},
+		"PurgeJob": func(c api.Cluster) (any, error) { return nil, c.PurgeJob(ctx, "web", w) },
+		"StopAllocation": func(c api.Cluster) (any, error) {
+			return c.StopAllocation(ctx, "a1", api.StopRequest{NoShutdownDelay: true}, w)
+		},
 		"SetNodeEligibility": func(c api.Cluster) (any, error) { return c.SetNodeEligibility(ctx, "n1", false, w) },
 		"RemovePeer":         func(c api.Cluster) (any, error) { return nil, c.RemovePeer(ctx, "s1", w) },
 	}

@@ -259,6 +259,7 @@ func encodePollAnswer(p *api.PollAnswer) []byte {
 		w.bytes(p.Specs[i].Body)
 	}
 	w.assignments(p.Assignments)
+	w.hurry(p.Assignments)
 	return w.b
 }
 
@@ -273,6 +274,7 @@ func decodePollAnswer(b []byte) (*api.PollAnswer, error) {
 		p.Specs[i] = api.JobSpec{Job: r.string(), Version: r.uint(), Body: r.bytes()}
 	}
 	p.Assignments = r.assignments()
+	r.hurry(p.Assignments)
 	return p, r.done()
 }
 

@@ -180,7 +180,7 @@ func through(ctx context.Context, d *dev, tap *tap, n int, started <-chan event)
 	}
 	m := tap.take()
 	t.toStart, t.own = ev.at.Sub(begin), m.create.Sub(begin)+m.start.Sub(m.created)
-	if _, err := d.api.StopJob(ctx, name, api.WriteMeta{}); err != nil {
+	if _, err := d.api.StopJob(ctx, name, api.StopRequest{}, api.WriteMeta{}); err != nil {
 		return t, err
 	}
 	return t, awaitJob(ctx, d.api, name, func(s *api.JobStatus) bool { return s.Summary.Status == api.JobDead })

@@ -115,7 +115,7 @@ func submit(ctx context.Context, people *rest.Client, n int, called <-chan time.
 	if err := awaitJob(ctx, people, name, func(s *api.JobStatus) bool { return s.Summary.Counts.Running == 1 }); err != nil {
 		return 0, err
 	}
-	if _, err := people.StopJob(ctx, name, api.WriteMeta{}); err != nil {
+	if _, err := people.StopJob(ctx, name, api.StopRequest{}, api.WriteMeta{}); err != nil {
 		return 0, err
 	}
 	return at.Sub(begin), awaitJob(ctx, people, name, func(s *api.JobStatus) bool { return s.Summary.Status == api.JobDead })

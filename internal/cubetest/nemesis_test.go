@@ -241,7 +241,7 @@ func (w *writer) write(ctx context.Context) {
 	var do func() error
 	switch k := w.r.IntN(10); {
 	case k == 0 && job.acknowledged:
-		do = func() error { _, err := cluster.StopJob(ctx, name, meta); return err }
+		do = func() error { _, err := cluster.StopJob(ctx, name, api.StopRequest{}, meta); return err }
 	case k == 1:
 		do = func() error { return w.stopOne(ctx, cluster, name, meta) }
 		count = -1
@@ -279,7 +279,7 @@ func (w *writer) stopOne(ctx context.Context, cluster api.Cluster, job string, m
 	if err != nil || len(allocs) == 0 {
 		return err
 	}
-	_, err = cluster.StopAllocation(ctx, allocs[w.r.IntN(len(allocs))].ID, meta)
+	_, err = cluster.StopAllocation(ctx, allocs[w.r.IntN(len(allocs))].ID, api.StopRequest{}, meta)
 	return err
 }
 

@@ -136,8 +136,9 @@ task "web" {
     }
   }
 
-  kill_timeout = "30s"
-  kill_signal  = "int"
+  shutdown_delay = "10s"
+  kill_timeout   = "30s"
+  kill_signal    = "int"
 
   meta {
     owner = "shop"

@@ -30,6 +30,7 @@ type ToldNode struct {
 type toldRow struct {
 	version uint64
 	desired api.Desired
+	hurry   bool
 }
 
 // NewTold returns what is known at first: nothing.
@@ -78,7 +79,7 @@ func (n *ToldNode) learn(snapshot *fsm.Snapshot, r *api.PollRequest) {
 	}
 	for row := range snapshot.NodeRows(r.Node, 0) {
 		if row.ModifyIndex <= r.Index {
-			n.rows[row.ID] = toldRow{row.Version, row.Desired}
+			n.rows[row.ID] = toldRow{row.Version, row.Desired, row.Hurry}
 		}
 	}
 }
@@ -102,7 +103,7 @@ func (n *ToldNode) isNews(row *api.AllocationRow) bool {
 		return false
 	}
 	known, ok := n.rows[row.ID]
-	return !ok || known != toldRow{row.Version, row.Desired}
+	return !ok || known != toldRow{row.Version, row.Desired, row.Hurry}
 }
 
 // Tell yields what is news, which the node knows from then on.
@@ -113,7 +114,7 @@ func (n *ToldNode) Tell(snapshot *fsm.Snapshot, r *api.PollRequest) iter.Seq[*ap
 			if !n.isNews(&row) {
 				continue
 			}
-			n.rows[row.ID] = toldRow{row.Version, row.Desired}
+			n.rows[row.ID] = toldRow{row.Version, row.Desired, row.Hurry}
 			if !yield(&row) {
 				n.rows = nil // it was not told all of it
 				return

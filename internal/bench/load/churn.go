@@ -37,7 +37,7 @@ const inFlight = 4000
 // Prepare stops the first Pause jobs, when all run.
 func (c Churn) Prepare(ctx context.Context) error {
 	for _, j := range c.Jobs[:c.Pause] {
-		if _, err := c.To.StopJob(ctx, j.Name, api.WriteMeta{}); err != nil {
+		if _, err := c.To.StopJob(ctx, j.Name, api.StopRequest{}, api.WriteMeta{}); err != nil {
 			return fmt.Errorf("stop %s: %w", j.Name, err)
 		}
 	}
@@ -64,7 +64,7 @@ func (c Churn) Run(ctx context.Context, d time.Duration) ([]Round, error) {
 		}
 		stop, start := c.Jobs[(i+c.Pause)%len(c.Jobs)], c.Jobs[i%len(c.Jobs)]
 		kept := g.TryGo(func() error {
-			if _, err := c.To.StopJob(under, stop.Name, api.WriteMeta{}); err != nil {
+			if _, err := c.To.StopJob(under, stop.Name, api.StopRequest{}, api.WriteMeta{}); err != nil {
 				return fmt.Errorf("stop %s: %w", stop.Name, err)
 			}
 			return nil
