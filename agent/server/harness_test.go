@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,6 +107,24 @@ type member struct {
 	ip, dir string
 	stop    context.CancelFunc
 	ended   chan error
+	held    atomic.Pointer[chan struct{}] // closed when entries may be applied again; nil while they may
+}
+
+// hold lets the server apply one more entry and keeps it from being done with it, as if applying took long, until release is
+// called.
+func (m *member) hold() (release func()) {
+	c := make(chan struct{})
+	m.held.Store(&c)
+	return func() {
+		m.held.Store(nil)
+		close(c)
+	}
+}
+
+func (m *member) pass(*fsm.Snapshot) {
+	if c := m.held.Load(); c != nil {
+		<-*c
+	}
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -148,12 +167,18 @@ func (c *cluster) open(n int, id, dir string, change func(*Config)) (*Server, er
 // start runs the n-th server. It is stopped at the end of the test at the latest, its state checked then.
 func (c *cluster) start(n int, id, dir string, change func(*Config)) *member {
 	c.t.Helper()
-	s, err := c.open(n, id, dir, change)
+	ctx, stop := context.WithCancel(context.Background())
+	m := &member{cluster: c, ip: ip(n), dir: dir, stop: stop, ended: make(chan error, 1)}
+	s, err := c.open(n, id, dir, func(cfg *Config) {
+		cfg.Audit = m.pass
+		if change != nil {
+			change(cfg)
+		}
+	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	m := &member{Server: s, cluster: c, ip: ip(n), dir: dir, stop: stop, ended: make(chan error, 1)}
+	m.Server = s
 	go func() { m.ended <- s.Run(ctx, handler(s)) }()
 	c.t.Cleanup(func() {
 		if err := m.halt(); err != nil {
