@@ -3,7 +3,9 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -51,6 +53,29 @@ type ScaleRequest struct {
 	Task       string `json:",omitempty"` // "" if the job has one only
 	Count      int
 	CheckIndex *uint64 `json:",omitempty"` // as RevertRequest.CheckIndex
+}
+
+// Scalable returns the place of the task that is to have another number of instances, or why it cannot have it. The task
+// need not be named where there is only one.
+func (j *Job) Scalable(task string, count int) (int, error) {
+	var names []string
+	for _, t := range j.Tasks {
+		names = append(names, t.Name)
+	}
+	place := slices.Index(names, task)
+	switch {
+	case count < 0 || count > MaxTaskInstances:
+		return 0, Errorf(CodeInvalid, "count %d is not from 0 to %d", count, MaxTaskInstances)
+	case j.Stopped:
+		return 0, Errorf(CodeConflict, "job %.80q is stopped; run it again first", j.Name)
+	case task == "" && len(names) == 1:
+		return 0, nil
+	case task == "":
+		return 0, Errorf(CodeInvalid, "job %.80q has %d tasks; name one as in %s/%s", j.Name, len(names), j.Name, names[0])
+	case place < 0:
+		return 0, Errorf(CodeNotFound, "job %.80q has no task %.80q; it has %s", j.Name, task, strings.Join(names, ", "))
+	}
+	return place, nil
 }
 
 // History is what has become of jobs, version by version, and the ways back.

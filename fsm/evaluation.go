@@ -265,6 +265,23 @@ func (s *Snapshot) Open(name string) *api.Evaluation {
 	return s.evaluations.get(s.tally(j.handle).open)
 }
 
+// Waiting returns the evaluations that are pending, or those that are blocked, at most limit: by priority, then by ID, of the
+// blocked ones those first that were looked at the longest ago. Its cost is that of its answer.
+func (s *Snapshot) Waiting(status api.EvaluationStatus, limit int) []*api.Evaluation {
+	from := s.evaluations.pending
+	if status == api.EvalBlocked {
+		from = s.evaluations.blocked
+	}
+	var out []*api.Evaluation
+	from.Scan(func(l lane) bool {
+		if len(out) < limit {
+			out = append(out, s.evaluations.get(l.id))
+		}
+		return len(out) < limit
+	})
+	return out
+}
+
 // Runnable returns what there is for the scheduler, at most limit evaluations (all for limit <= 0): by priority, pending
 // before blocked, then by ID. Blocked ones are among them only if room was freed, or their own job has moved on, since
 // they were last looked at. Its cost is that of its answer.

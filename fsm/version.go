@@ -178,7 +178,7 @@ func (s *state) scaleJob(b *ScaleJob, who string) Result {
 	if err := s.unchanged(b.CheckIndex, old); err != nil {
 		return refused(s.index, err)
 	}
-	place, err := scalable(old, b)
+	place, err := old.Scalable(b.Task, b.Count)
 	if err != nil {
 		return refused(s.index, err)
 	}
@@ -197,28 +197,6 @@ func (s *state) scaleJob(b *ScaleJob, who string) Result {
 	s.recount(next)
 	r.Registered = []RegisteredJob{{Name: old.Name, Version: old.Version, Changed: true, Evaluation: s.look(next, api.CauseScale, "", nil)}}
 	return r
-}
-
-// scalable returns the place of the task that is to have another count.
-func scalable(j *api.Job, b *ScaleJob) (int, error) {
-	var names []string
-	for _, t := range j.Tasks {
-		names = append(names, t.Name)
-	}
-	place := slices.Index(names, b.Task)
-	switch {
-	case b.Count < 0 || b.Count > api.MaxTaskInstances:
-		return 0, api.Errorf(api.CodeInvalid, "count %d is not from 0 to %d", b.Count, api.MaxTaskInstances)
-	case j.Stopped:
-		return 0, api.Errorf(api.CodeConflict, "job %.80q is stopped; run it again first", j.Name)
-	case b.Task == "" && len(names) == 1:
-		return 0, nil
-	case b.Task == "":
-		return 0, api.Errorf(api.CodeInvalid, "job %.80q has %d tasks; name one as in %s/%s", j.Name, len(names), j.Name, names[0])
-	case place < 0:
-		return 0, api.Errorf(api.CodeNotFound, "job %.80q has no task %.80q; it has %s", j.Name, b.Task, strings.Join(names, ", "))
-	}
-	return place, nil
 }
 
 // NextVersion is the number that the next version of a job gets.

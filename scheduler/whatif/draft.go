@@ -6,6 +6,7 @@ package whatif
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 
 	"cube/api"
@@ -19,26 +20,30 @@ type State interface {
 	Ports(allocation api.ID) []api.PortBinding
 	Claims(allocation api.ID) []api.DeviceClaim
 	NextVersion(job string) uint64
+	// NodeRows yields the node's allocations that changed after the index; since 0, all that are not terminal.
+	NodeRows(node string, since uint64) iter.Seq[api.AllocationRow]
+	// Waiting returns the evaluations with an open status, at most limit: by priority, then by ID.
+	Waiting(status api.EvaluationStatus, limit int) []*api.Evaluation
 }
 
-// draft is a State with something supposed drawn over it. It is a State itself; what is under it never changes.
+// draft is a State with something supposed drawn over it. It is a State itself; what is under it never changes, and nothing
+// of it is copied but what is counted for each node.
 type draft struct {
 	State
 	nodes   []*api.Node
-	places  map[string]int // by node ID
 	held    []api.Resources
 	devices [][]int16 // by node; nil if the node has none
 	jobs    map[string]*api.Job
-	rows    map[string][]api.AllocationRow // of jobs that were drawn over: by task, slot, ID
+	rows    map[api.ID]api.AllocationRow // that are not what they were
 	freed   map[nodePort]bool
+	roomier bool // some node that takes instances has more room than it had
 }
 
 type nodePort struct{ node, port int }
 
 func newDraft(s State) *draft {
-	d := &draft{State: s, places: map[string]int{}, jobs: map[string]*api.Job{}, rows: map[string][]api.AllocationRow{}, freed: map[nodePort]bool{}}
+	d := &draft{State: s, jobs: map[string]*api.Job{}, rows: map[api.ID]api.AllocationRow{}, freed: map[nodePort]bool{}}
 	for n, held := range s.Nodes() {
-		d.places[n.ID] = len(d.nodes)
 		d.nodes = append(d.nodes, n)
 		d.held = append(d.held, held)
 	}
@@ -49,26 +54,20 @@ func newDraft(s State) *draft {
 	return d
 }
 
-// rowsOf returns the job's rows, for reading and for writing.
-func (d *draft) rowsOf(job string) []api.AllocationRow {
-	rows, drawn := d.rows[job]
-	if !drawn {
-		rows = slices.Collect(d.State.JobRows(job))
-		d.rows[job] = rows
-	}
-	return rows
+// ordinal finds a node by its ID, which is what they are sorted by.
+func (d *draft) ordinal(id string) (int, bool) {
+	return slices.BinarySearchFunc(d.nodes, id, func(n *api.Node, id string) int { return cmp.Compare(n.ID, id) })
 }
 
-// end has an instance be gone, stopped by a plan, and gives back what it held.
-func (d *draft) end(row *api.AllocationRow, phase api.Phase) {
-	if !row.Live() {
-		return
-	}
+// end has an instance be gone and gives back what it held.
+func (d *draft) end(row api.AllocationRow, phase api.Phase) {
 	row.Phase = phase
+	d.rows[row.ID] = row
 	node := row.NodeOrdinal
 	if node < 0 {
 		return
 	}
+	d.roomier = d.roomier || d.nodes[node].Ready()
 	d.held[node] = d.held[node].Sub(row.Held)
 	for _, p := range d.State.Ports(row.ID) {
 		d.freed[nodePort{node, p.Host}] = true
@@ -127,10 +126,28 @@ func (d *draft) DevicesHeld() iter.Seq2[int, []int16] {
 
 // JobRows implements scheduler.State.
 func (d *draft) JobRows(job string) iter.Seq[api.AllocationRow] {
-	if rows, drawn := d.rows[job]; drawn {
-		return slices.Values(rows)
+	return d.drawn(d.State.JobRows(job))
+}
+
+// NodeRows implements State. Rows that have ended in the draft are yielded as such.
+func (d *draft) NodeRows(node string, since uint64) iter.Seq[api.AllocationRow] {
+	return d.drawn(d.State.NodeRows(node, since))
+}
+
+func (d *draft) drawn(under iter.Seq[api.AllocationRow]) iter.Seq[api.AllocationRow] {
+	if len(d.rows) == 0 {
+		return under
 	}
-	return d.State.JobRows(job)
+	return func(yield func(api.AllocationRow) bool) {
+		for row := range under {
+			if other, is := d.rows[row.ID]; is {
+				row = other
+			}
+			if !yield(row) {
+				return
+			}
+		}
+	}
 }
 
 // Completed implements scheduler.State. What completed stays so in a version whose instances are the same.
@@ -168,17 +185,20 @@ func (d *draft) evaluations(names []string) []*api.Evaluation {
 
 // spread counts the placements of a task by node, most first.
 func (d *draft) spread(placements []api.Placement, task string) []api.NodeCount {
-	counts := map[string]int{}
-	var out []api.NodeCount
+	counts := map[int]int{}
 	for i := range placements {
-		if placements[i].Task == task {
-			counts[placements[i].Node]++
+		if node, ok := d.ordinal(placements[i].Node); ok && placements[i].Task == task {
+			counts[node]++
 		}
 	}
-	for _, n := range d.nodes {
-		if c := counts[n.ID]; c > 0 {
-			out = append(out, api.NodeCount{Node: n.Name, Count: c})
-		}
+	return d.counted(counts)
+}
+
+// counted lists counts by node, most first.
+func (d *draft) counted(counts map[int]int) []api.NodeCount {
+	var out []api.NodeCount
+	for _, node := range slices.Sorted(maps.Keys(counts)) { // names may be shared, places are not
+		out = append(out, api.NodeCount{Node: d.nodes[node].Name, Count: counts[node]})
 	}
 	slices.SortStableFunc(out, func(a, b api.NodeCount) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Node, b.Node))

@@ -54,6 +54,7 @@ const (
 	changes
 	isReplaced
 	isStopped
+	losesNode
 )
 
 type planning struct {
@@ -81,24 +82,26 @@ func (p *planning) draw(j *api.Job) api.JobForecast {
 // sort says of each of a job's live instances what the plan, and those after it, will make of it, and has those go that go.
 func (p *planning) sort(plan *api.JobPlan) {
 	job := p.Job(plan.Job)
-	stops := map[api.ID]bool{}
+	stops, inPlace := map[api.ID]bool{}, map[api.ID]bool{}
 	for _, s := range plan.Stops {
 		stops[s.Allocation] = true
 	}
-	fates := map[api.ID]fate{}
-	p.sorts[plan.Job] = fates
-	rows := p.rowsOf(plan.Job)
-	for i := range rows {
-		row := &rows[i]
+	for _, id := range plan.InPlace {
+		inPlace[id] = true
+	}
+	fates := p.fates(plan.Job)
+	rows := slices.Collect(p.JobRows(plan.Job))
+	for i, row := range rows {
 		if !row.Live() {
 			continue
 		}
 		task := job.Task(row.Task)
 		switch {
 		case row.Desired == api.DesiredStop: // it goes anyway
-		case slices.Contains(plan.InPlace, row.ID):
+		case inPlace[row.ID]:
 			fates[row.ID] = changes
 			row.Version = job.Version
+			p.rows[row.ID] = row
 			continue
 		case task == nil || int64(row.Slot) >= int64(task.Count) || succeeded(rows[i:]):
 			fates[row.ID] = isStopped
@@ -111,6 +114,14 @@ func (p *planning) sort(plan *api.JobPlan) {
 		row.Desired = api.DesiredStop
 		p.end(row, api.PhaseComplete)
 	}
+}
+
+// fates are those of a job's instances, for reading and for writing.
+func (p *planning) fates(job string) map[api.ID]fate {
+	if p.sorts[job] == nil {
+		p.sorts[job] = map[api.ID]fate{}
+	}
+	return p.sorts[job]
 }
 
 // succeeded reports whether the first row's slot has a newer holder among the rows behind it.
@@ -131,7 +142,7 @@ func (p *planning) tasks(plan *api.JobPlan) []api.TaskForecast {
 		byName[t.Name] = &api.TaskForecast{Task: t.Name, Effect: effect(old, t), Wanted: t.Count, Nodes: p.spread(plan.Placements, t.Name)}
 	}
 	replaced := map[slotOf]bool{}
-	for _, row := range p.rowsOf(plan.Job) {
+	for row := range p.JobRows(plan.Job) {
 		what, lived := p.sorts[plan.Job][row.ID]
 		if !lived {
 			continue

@@ -2,6 +2,8 @@ package whatif
 
 import (
 	"fmt"
+	"iter"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -25,6 +27,12 @@ func (w world) NextVersion(job string) uint64 {
 	}
 	return 1
 }
+
+// NodeRows and Waiting are what a plan does not ask for.
+func (w world) NodeRows(string, uint64) iter.Seq[api.AllocationRow] {
+	return slices.Values([]api.AllocationRow(nil))
+}
+func (w world) Waiting(api.EvaluationStatus, int) []*api.Evaluation { return nil }
 
 // newWorld has nodes n1, n2 ... with that much memory and 4 cores each.
 func newWorld(memory ...int64) world {
