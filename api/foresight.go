@@ -13,6 +13,8 @@ type Foresight interface {
 	PlanJobs(ctx context.Context, s Submission) (*Forecast, error)
 	// ExplainJob says where the instances of a job are and why, and of every node whether it could take one more.
 	ExplainJob(ctx context.Context, name string) (*JobDiagnosis, error)
+	// Simulate says what would become of the cluster if something were so. Of the query only Stale counts.
+	Simulate(ctx context.Context, r SimulationRequest, q Query) (*Simulation, ReadMeta, error)
 }
 
 // MaxExplained is how many instances of a task a diagnosis lists at most, those that do not run first.

@@ -42,6 +42,7 @@ type fakeCluster struct {
 	asks        any            // the latest request to change a job
 	forecast    *api.Forecast
 	diagnosis   *api.JobDiagnosis
+	sim         *api.Simulation
 	history     []*api.Revision
 	left        bool
 	snapshot    []byte
@@ -257,6 +258,14 @@ func (c *fakeCluster) ExplainJob(_ context.Context, name string) (*api.JobDiagno
 		return nil, api.Errorf(api.CodeNotFound, "there is no job %q", name)
 	}
 	return c.diagnosis, c.begin("ExplainJob", api.Query{})
+}
+
+func (c *fakeCluster) Simulate(_ context.Context, r api.SimulationRequest, q api.Query) (*api.Simulation, api.ReadMeta, error) {
+	if err := c.begin("Simulate", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.do(func() { c.asks = r })
+	return c.sim, c.readMeta(q), nil
 }
 
 func (c *fakeCluster) JobHistory(_ context.Context, name string, q api.Query) ([]*api.Revision, api.ReadMeta, error) {

@@ -16,9 +16,10 @@ type table struct {
 	colour map[int]func(string) string // by column; gets the cell's text
 	whole  []string                    // columns that are never shortened
 	spare  []string                    // columns that a narrow terminal does without, the least of them first
+	blank  string                      // what an empty cell shows; newTable sets <none>
 }
 
-func newTable(header ...string) *table { return &table{header: header} }
+func newTable(header ...string) *table { return &table{header: header, blank: none} }
 
 // colourColumn paints a column's cells.
 func (t *table) colourColumn(column int, paint func(string) string) {
@@ -28,14 +29,16 @@ func (t *table) colourColumn(column int, paint func(string) string) {
 	t.colour[column] = paint
 }
 
-// add adds a row; blank cells become <none>. Leading spaces stay: a predecessor is set in under its slot.
+// add adds a row; blank cells become t.blank. Leading spaces stay: a predecessor is set in under its slot.
 func (t *table) add(cells ...string) {
 	row := make([]string, len(t.header))
 	for i := range row {
 		if i < len(cells) {
 			row[i] = printable(cells[i])
 		}
-		row[i] = orNone(row[i])
+		if row[i] == "" {
+			row[i] = t.blank
+		}
 	}
 	t.rows = append(t.rows, row)
 }

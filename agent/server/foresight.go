@@ -19,12 +19,7 @@ func foresee[T any](ctx context.Context, s *Server, answer func(*fsm.Snapshot, s
 	if err != nil {
 		return v, err
 	}
-	leave, err := s.parses.enter(ctx) // to suppose something costs a server as much as to parse it
-	if err != nil {
-		return v, err
-	}
-	defer leave()
-	if v, err = answer(s.machine.Snapshot(), options(s.cfg.Algorithm, t.directory.Loads(time.Now()))); err != nil {
+	if v, err = supposed(ctx, s, t.directory.Loads(time.Now()), answer); err != nil {
 		return v, err
 	}
 	if err := s.reads.wait(ctx); err != nil {
@@ -36,6 +31,17 @@ func foresee[T any](ctx context.Context, s *Server, answer func(*fsm.Snapshot, s
 	return v, nil
 }
 
+// supposed answers from what this server has. To suppose something costs a server as much as to parse it, so the same gate
+// bounds it.
+func supposed[T any](ctx context.Context, s *Server, loads map[string]api.NodeLoad, answer func(*fsm.Snapshot, scheduler.Options) (T, error)) (v T, err error) {
+	leave, err := s.parses.enter(ctx)
+	if err != nil {
+		return v, err
+	}
+	defer leave()
+	return answer(s.machine.Snapshot(), options(s.cfg.Algorithm, loads))
+}
+
 // PlanJobs implements api.Foresight.
 func (s *Server) PlanJobs(ctx context.Context, sub api.Submission) (*api.Forecast, error) {
 	jobs, err := s.jobsOf(ctx, sub)
@@ -45,6 +51,58 @@ func (s *Server) PlanJobs(ctx context.Context, sub api.Submission) (*api.Forecas
 	return foresee(ctx, s, func(snapshot *fsm.Snapshot, o scheduler.Options) (*api.Forecast, error) {
 		return whatif.Plan(snapshot, jobs, o), nil
 	})
+}
+
+// Simulate implements api.Foresight. Asked for a stale answer, any server gives it from its own state; what the nodes measure
+// of themselves only the leader knows, and so only it counts that in.
+func (s *Server) Simulate(ctx context.Context, r api.SimulationRequest, q api.Query) (out *api.Simulation, meta api.ReadMeta, err error) {
+	if err := r.Check(); err != nil {
+		return nil, meta, err
+	}
+	steps := make([]whatif.Step, len(r.Suppose))
+	for i := range r.Suppose {
+		if run := r.Suppose[i].Run; run != nil {
+			if steps[i].Run, err = s.jobsOf(ctx, *run); err != nil {
+				return nil, meta, err
+			}
+		}
+	}
+	answer := func(snapshot *fsm.Snapshot, o scheduler.Options) (*api.Simulation, error) {
+		for i := range r.Suppose {
+			if err := resolveStep(snapshot, &r.Suppose[i], &steps[i]); err != nil {
+				return nil, err
+			}
+		}
+		return whatif.Simulate(snapshot, steps, o)
+	}
+	if q.Stale {
+		out, err = supposed(ctx, s, nil, answer)
+	} else {
+		out, err = foresee(ctx, s, answer)
+	}
+	if err != nil {
+		return nil, meta, err
+	}
+	return out, api.ReadMeta{Index: max(1, out.Index), Stale: q.Stale}, nil
+}
+
+// resolveStep finds the nodes that a supposition names.
+func resolveStep(snapshot *fsm.Snapshot, from *api.Supposition, to *whatif.Step) error {
+	to.Scale = from.Scale
+	for _, of := range []struct {
+		name string
+		id   *string
+	}{{from.NodeDown, &to.Down}, {from.Drain, &to.Drain}} {
+		if of.name == "" {
+			continue
+		}
+		n, err := findNode(snapshot, of.name)
+		if err != nil {
+			return err
+		}
+		*of.id = n.ID
+	}
+	return nil
 }
 
 // ExplainJob implements api.Foresight.

@@ -66,6 +66,27 @@ func TestAPlanSaysWhatARegistrationWouldDo(t *testing.T) {
 			t.Errorf("the instances: %+v", r)
 		}
 		wantCode(t, second(m.ExplainJob(ctx, "nobody")), api.CodeNotFound)
+
+		before = m.machine.Snapshot().Index()
+		file := api.Submission{Source: secretFile, Variables: map[string]string{"key": "other"}}
+		for _, q := range []api.Query{{}, {Stale: true}} {
+			sim, meta, err := m.Simulate(ctx, api.SimulationRequest{Suppose: []api.Supposition{{NodeDown: "node-1"}, {Run: &file}}}, q)
+			if err != nil || sim.Missing != 1 || sim.Fits() || len(sim.Jobs) != 1 || meta.Stale != q.Stale || m.machine.Snapshot().Index() != before {
+				t.Fatalf("simulated %+v with %+v, %v", sim, meta, err)
+			}
+		}
+		for _, of := range []struct {
+			code    api.Code
+			suppose []api.Supposition
+		}{
+			{api.CodeInvalid, nil}, {api.CodeInvalid, make([]api.Supposition, 1)}, {api.CodeInvalid, make([]api.Supposition, api.MaxSuppositions+1)},
+			{api.CodeInvalid, []api.Supposition{{NodeDown: "node-1", Drain: "node-1"}}},
+			{api.CodeNotFound, []api.Supposition{{NodeDown: "node-9"}}}, {api.CodeNotFound, []api.Supposition{{Scale: &api.ScaleSupposition{Job: "nope"}}}},
+			{api.CodeInvalid, []api.Supposition{{Scale: &api.ScaleSupposition{Job: "web", Count: -1}}}}, {api.CodeInvalid, []api.Supposition{{Run: &api.Submission{}}}},
+		} {
+			_, _, err := m.Simulate(ctx, api.SimulationRequest{Suppose: of.suppose}, api.Query{})
+			wantCode(t, err, of.code)
+		}
 		_, err = m.PlanJobs(ctx, api.Submission{Source: `task "web" { imag = "x" }`})
 		wantCode(t, err, api.CodeInvalid)
 	})

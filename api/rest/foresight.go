@@ -11,6 +11,7 @@ import (
 
 func (h *handler) foresightRoutes(r chi.Router) {
 	r.Post("/plan", h.planJobs)
+	r.Post("/simulate", h.simulate)
 	r.Get("/jobs/{name}/explain", func(w http.ResponseWriter, r *http.Request) {
 		d, err := h.cluster.ExplainJob(r.Context(), param(r, "name"))
 		if err != nil {
@@ -40,4 +41,36 @@ func (c *Client) PlanJobs(ctx context.Context, s api.Submission) (*api.Forecast,
 func (c *Client) ExplainJob(ctx context.Context, name string) (*api.JobDiagnosis, error) {
 	d, _, err := get[*api.JobDiagnosis](ctx, c, path("jobs", name, "explain"), api.Query{})
 	return d, err
+}
+
+// simulate is a read, though it has a body: asked for a stale answer, any server gives it.
+func (h *handler) simulate(w http.ResponseWriter, r *http.Request) {
+	write(func(ctx context.Context, r *http.Request, _ api.WriteMeta) (*api.Simulation, error) {
+		q, err := parseQuery(r.URL.Query())
+		if err != nil {
+			return nil, err
+		}
+		var asked api.SimulationRequest
+		if err := readJSON(w, r, &asked); err != nil {
+			return nil, err
+		}
+		s, meta, err := h.cluster.Simulate(ctx, asked, q)
+		if err == nil && meta.Stale {
+			w.Header().Set(HeaderStale, "true")
+		}
+		return s, err
+	})(w, r)
+}
+
+// Simulate implements api.Foresight.
+func (c *Client) Simulate(ctx context.Context, r api.SimulationRequest, q api.Query) (*api.Simulation, api.ReadMeta, error) {
+	to := path("simulate")
+	if q.Stale {
+		to += "?stale=true"
+	}
+	s, err := post[*api.Simulation](ctx, c, to, r, api.WriteMeta{})
+	if err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	return s, api.ReadMeta{Index: s.Index, Stale: q.Stale}, nil
 }

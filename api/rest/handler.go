@@ -88,7 +88,7 @@ func Local(r *http.Request) bool {
 	case "/v1/health", "/v1/leader", "/v1/members", "/v1/metrics", "/v1/validate", "/v1/operator/leave":
 		return true
 	}
-	return r.Method == http.MethodGet && isStale(r)
+	return isStale(r) && (r.Method == http.MethodGet || r.URL.Path == "/v1/simulate")
 }
 
 // AnsweredByAny reports whether any server may answer a request when there is no leader to: who the servers are is what a

@@ -47,6 +47,14 @@ func (e *echo) PlanJobs(_ context.Context, s api.Submission) (*api.Forecast, err
 	return &api.Forecast{CheckIndex: 12, Jobs: []api.JobForecast{{Name: "web", Diff: &api.Diff{Kind: api.DiffAdded, Block: "job"},
 		Tasks: []api.TaskForecast{{Task: "web", Effect: api.EffectCreate, Place: 2, Nodes: []api.NodeCount{{Node: "n1", Count: 2}}}}}}}, e.err
 }
+func (e *echo) Simulate(_ context.Context, r api.SimulationRequest, q api.Query) (*api.Simulation, api.ReadMeta, error) {
+	if e.err != nil {
+		return nil, api.ReadMeta{}, e.err
+	}
+	s := &api.Simulation{Index: 7, Totals: api.Totals{Moved: 2, Missing: 1}, Jobs: []api.JobOutcome{{Name: r.Suppose[0].NodeDown, Tasks: []api.TaskOutcome{{Task: "web", Totals: api.Totals{Moved: 2}}}}}}
+	return s, api.ReadMeta{Index: 7, Stale: q.Stale}, nil
+}
+
 func (e *echo) ExplainJob(_ context.Context, name string) (*api.JobDiagnosis, error) {
 	return &api.JobDiagnosis{Job: name, Tasks: []api.TaskDiagnosis{{Task: "web", Nearest: -1, Nodes: []api.NodeDiagnosis{{Name: "n1", Score: &api.Score{Total: 0.5, Spread: -1}}}}}}, e.err
 }
@@ -318,6 +326,14 @@ func TestForesightRoutes(t *testing.T) {
 	got, err := c.PlanJobs(t.Context(), api.Submission{Source: "x"})
 	if err != nil || !cmp.Equal(direct.sent, e.sent) || !cmp.Equal(want, got) {
 		t.Errorf("%v: %+v arrived, %s came back", err, e.sent, cmp.Diff(want, got))
+	}
+	for _, stale := range []bool{false, true} {
+		q := api.Query{Stale: stale}
+		suppose := api.SimulationRequest{Suppose: []api.Supposition{{NodeDown: "n/1"}, {Scale: &api.ScaleSupposition{Job: "web", Count: 2}}}}
+		wantSim, wantMeta, _ := direct.Simulate(t.Context(), suppose, q)
+		if sim, meta, err := c.Simulate(t.Context(), suppose, q); err != nil || !cmp.Equal(wantSim, sim) || meta != wantMeta {
+			t.Errorf("%v: %+v and %s came back", err, meta, cmp.Diff(wantSim, sim))
+		}
 	}
 	wantWhy, _ := direct.ExplainJob(t.Context(), "a/b")
 	if why, err := c.ExplainJob(t.Context(), "a/b"); err != nil || !cmp.Equal(wantWhy, why) {
