@@ -51,6 +51,7 @@ func TestDependsOn(t *testing.T) {
 	if code, out := f.cube("task", "run", "-detach", file); code != 0 {
 		t.Fatalf("task run ends with %d:\n%s", code, out)
 	}
+	f.eventually("db is placed", 10*time.Second, func() error { return f.placed("web", 1) })
 	f.health("web/db[0]", api.HealthUnhealthy, 0)
 	code, out := f.cube("task", "status", "web")
 	if code != 0 || !strings.Contains(out, "waits for db to be healthy: 0 of 1 instances are") {

@@ -177,6 +177,15 @@ func (p *reader) agent(command, want string) {
 		}
 		<-tick.C
 	}
+	for strings.Contains(command, "-client") { // until its node is ready: who reads on takes longer than that
+		if nodes := p.run("cube node status"); strings.Contains(log.String(), "connected: server=") && strings.Contains(nodes, " ready ") && !strings.Contains(nodes, " initializing ") {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("$ %s\nits node does not get ready; it prints\n%s", command, log)
+		}
+		<-tick.C
+	}
 }
 
 // normalize replaces what differs from run to run by what it is, so that a page may show real output.
@@ -204,18 +213,26 @@ func normalize(s string) string {
 	return steady(strings.TrimSpace(s))
 }
 
-// steady takes out of a monitor's lines what depends on who was faster: of what it says of an instance between two
-// headings only the last counts, and instances stand in their order.
+// steady takes out of lines what depends on who was faster: of what a monitor says of an instance between two headings only
+// the last counts, and instances stand in their order, as they do in logs of several.
 func steady(s string) string {
-	var out []string
+	var out, logs []string
 	last := map[string]string{}
 	flush := func() {
 		out = append(out, slices.Sorted(maps.Values(last))...)
+		slices.SortStableFunc(logs, func(a, b string) int { return strings.Compare(strings.Fields(a)[0], strings.Fields(b)[0]) })
+		out = append(out, logs...)
 		clear(last)
+		logs = nil
 	}
 	for _, line := range strings.Split(s, "\n") {
-		if fields := strings.Fields(line); len(fields) > 2 && strings.HasPrefix(line, " TIME ") {
+		fields := strings.Fields(line)
+		if len(fields) > 2 && strings.HasPrefix(line, " TIME ") {
 			last[fields[1]] = line
+			continue
+		}
+		if len(fields) > 1 && fields[1] == "|" {
+			logs = append(logs, line)
 			continue
 		}
 		flush()
