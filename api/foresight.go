@@ -34,7 +34,7 @@ type JobDiagnosis struct {
 type TaskDiagnosis struct {
 	Task      string
 	Wanted    int
-	Algorithm string
+	Algorithm string           // "" where every node is to have one, so that nothing is chosen
 	Filters   []string         // what each node is asked, in order
 	Nodes     []NodeDiagnosis  // by ID
 	Nearest   int              // the place in Nodes of the one that has least against it; -1 if one fits, or there are none

@@ -68,6 +68,8 @@ func (j *Job) Scalable(task string, count int) (int, error) {
 		return 0, Errorf(CodeInvalid, "count %d is not from 0 to %d", count, MaxTaskInstances)
 	case j.Stopped:
 		return 0, Errorf(CodeConflict, "job %.80q is stopped; run it again first", j.Name)
+	case j.Type.EveryNode():
+		return 0, Errorf(CodeInvalid, "job %.80q is a %s job: it has one instance on every node, so there is nothing to scale", j.Name, j.Type)
 	case task == "" && len(names) == 1:
 		return 0, nil
 	case task == "":

@@ -8,9 +8,16 @@ type JobType string
 const (
 	JobService  JobType = "service"  // runs until stopped; an exit, even with 0, is a failure
 	JobBatch    JobType = "batch"    // runs to completion; exit 0 completes a slot for good
-	JobSystem   JobType = "system"   // one on every feasible node (refused for now)
-	JobSysbatch JobType = "sysbatch" // once on every feasible node (refused for now)
+	JobSystem   JobType = "system"   // one instance on every node that meets what the task asks for
+	JobSysbatch JobType = "sysbatch" // once to completion on every such node
 )
+
+// Completes reports whether instances run to completion: exit 0 is what is hoped for, and ends their slot for good.
+func (t JobType) Completes() bool { return t == JobBatch || t == JobSysbatch }
+
+// EveryNode reports whether each task has one instance on every node that meets what it asks for, those that join later
+// included, rather than as many as somebody wrote. A slot then belongs to a node for as long as the node is known.
+func (t JobType) EveryNode() bool { return t == JobSystem || t == JobSysbatch }
 
 // Scheduling algorithms: what a job's Scheduler field and a server's configuration may name.
 const (
@@ -74,6 +81,15 @@ func (j *Job) Task(name string) *Task {
 		}
 	}
 	return nil
+}
+
+// Slots is the number of slots that a task of the job may have: its count, or what is enough for any cluster where each
+// node has one.
+func (j *Job) Slots(t *Task) int {
+	if j.Type.EveryNode() {
+		return MaxTaskInstances
+	}
+	return t.Count
 }
 
 // Bare reports whether the job is a bare task: one task that carries the job's own name.

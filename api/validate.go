@@ -43,7 +43,7 @@ func (j *Job) Validate() error {
 		} else if i > 0 && j.Tasks[i-1].Name == t.Name {
 			err = fmt.Errorf("two tasks are called %q", t.Name)
 		} else {
-			err = in(fmt.Sprintf("task %q", t.Name), t.validate())
+			err = in(fmt.Sprintf("task %q", t.Name), cmp.Or(t.validate(), t.validateKind(j.Type)))
 		}
 	}
 	if err == nil {
@@ -93,17 +93,18 @@ func in(block string, err error) error {
 
 func (j *Job) validateHead() error {
 	switch j.Type {
-	case JobService, JobBatch:
-	case JobSystem, JobSysbatch:
-		return faultf("type", "%w", Errorf(CodeNotYet, "type %q is not there yet; service and batch are", j.Type))
+	case JobService, JobBatch, JobSystem, JobSysbatch:
 	default:
-		return faultf("type", "type %q is neither service nor batch", j.Type)
+		return faultf("type", "type %.40q is none of service, batch, system, sysbatch", j.Type)
 	}
 	if j.Priority < MinPriority || j.Priority > MaxPriority {
 		return faultf("priority", "priority %d is not from %d to %d", j.Priority, MinPriority, MaxPriority)
 	}
 	if j.Scheduler != "" && !slices.Contains(Algorithms(), j.Scheduler) {
 		return faultf("scheduler", "scheduler %q is none of %s", j.Scheduler, strings.Join(Algorithms(), ", "))
+	}
+	if j.Scheduler != "" && j.Type.EveryNode() {
+		return faultf("scheduler", "scheduler has no meaning in a %s job: nothing is chosen where every node has an instance", j.Type)
 	}
 	if len(j.Datacenters) > maxEntries {
 		return faultf("datacenters", "%d datacenters are more than %d", len(j.Datacenters), maxEntries)
@@ -164,6 +165,25 @@ func (t *Task) validate() error {
 	}
 	return cmp.Or(in("resources", t.Resources.validate()), in("resources", t.validateDevices()), in("restart", t.Restart.validate()),
 		in("update", t.Update.validate()))
+}
+
+// validateKind refuses what has no meaning in a job of the kind.
+func (t *Task) validateKind(kind JobType) error {
+	if !kind.EveryNode() {
+		return nil
+	}
+	switch {
+	case t.Count != 1: // what a task that leaves it out has
+		return faultf("count", "count has no meaning in a %s job: it has one instance on every node; leave it out", kind)
+	case len(t.Affinities) > 0:
+		return faultf("affinity", "affinity has no meaning in a %s job: it has one instance on every node, and constraints say on which", kind)
+	case len(t.DependsOn) > 0:
+		return in(fmt.Sprintf("depends_on %q", t.DependsOn[0].Task),
+			faultf("", "%w", Errorf(CodeNotYet, "depends_on is not there yet in a %s job", kind)))
+	case len(t.Spreads) > 0:
+		return faultf("spread", "spread has no meaning in a %s job: it has one instance on every node", kind)
+	}
+	return nil
 }
 
 // validateProgram checks what runs, and with which driver.

@@ -67,7 +67,10 @@ func TestEachFaultHasItsLine(t *testing.T) {
 		"path in name":        {func(j *Job, _ *Task) { j.Name = "../x" }, "is not a name"},
 		"control in name":     {func(_ *Job, k *Task) { k.Name = "a\x1b" }, "is not a name"},
 		"long name":           {func(_ *Job, k *Task) { k.Name = strings.Repeat("a", 64) }, "64 characters"},
-		"system":              {func(j *Job, _ *Task) { j.Type = JobSystem }, "not there yet"},
+		"system with count":   {func(j *Job, _ *Task) { j.Type = JobSystem }, "count has no meaning in a system job"},
+		"system, affinity":    {func(j *Job, k *Task) { j.Type, k.Count, k.Spreads = JobSystem, 1, nil }, "affinity has no meaning in a system job"},
+		"sysbatch, spread":    {func(j *Job, k *Task) { j.Type, k.Count, k.Affinities = JobSysbatch, 1, nil }, "spread has no meaning in a sysbatch job"},
+		"system, scheduler":   {func(j *Job, _ *Task) { j.Type, j.Scheduler = JobSystem, AlgorithmSpread }, "scheduler has no meaning in a system job"},
 		"type":                {func(j *Job, _ *Task) { j.Type = "daemon" }, "daemon"},
 		"priority":            {func(j *Job, _ *Task) { j.Priority = 101 }, "priority 101"},
 		"scheduler":           {func(j *Job, _ *Task) { j.Scheduler = "best" }, "best"},
@@ -124,7 +127,7 @@ func TestEachFaultHasItsLine(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.says) || strings.ContainsAny(err.Error(), "\n\x1b\x00") {
 				t.Errorf("got %v, want one line that says %q", err, c.says)
 			}
-			if code := CodeOf(err); code != CodeInvalid && (code != CodeNotYet || name != "system") {
+			if code := CodeOf(err); code != CodeInvalid {
 				t.Errorf("code %s", code)
 			}
 		})

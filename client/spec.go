@@ -35,7 +35,7 @@ func (s *spec) policy(task string) *policy {
 		return nil
 	}
 	return &policy{
-		Restart: t.Restart, Batch: s.job.Type == api.JobBatch, Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
+		Restart: t.Restart, Batch: s.job.Type.Completes(), Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
 		Memory: t.Resources.Memory, Delay: t.ShutdownDelay,
 	}
 }

@@ -3,6 +3,7 @@ package command
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -113,6 +114,9 @@ func (g *runGoal) slots(now time.Time) []slot {
 		}
 	}
 	var out []slot
+	if g.status.Job.Type.EveryNode() {
+		return g.slotsOfNodes(holders, now)
+	}
 	for _, t := range g.status.Job.Tasks {
 		for n := range t.Count {
 			s := slot{name: api.InstanceName(g.name, t.Name, uint32(n)), key: slotKey{t.Name, n}}
@@ -124,8 +128,35 @@ func (g *runGoal) slots(now time.Time) []slot {
 	return out
 }
 
+// slotsOfNodes are the slots of a job that is to be on every node: those that have an instance, and for each node that is to
+// have one and has none yet, one without a number.
+func (g *runGoal) slotsOfNodes(holders map[slotKey]*api.Allocation, now time.Time) (out []slot) {
+	keys := slices.SortedFunc(maps.Keys(holders), func(a, b slotKey) int { return cmp.Or(cmp.Compare(a.task, b.task), cmp.Compare(a.slot, b.slot)) })
+	for _, key := range keys {
+		a, t := holders[key], g.status.Job.Task(key.task)
+		switch {
+		case t == nil, a.Phase.Terminal() && (a.Desired == api.DesiredStop || a.Phase == api.PhaseLost):
+			continue // its node is not one any more, or not now
+		case a.JobVersion < g.version && g.planned():
+			continue // its node can take no other
+		}
+		s := slot{name: a.Name, key: key, alloc: a}
+		g.judge(&s, t, now)
+		out = append(out, s)
+	}
+	if e := g.status.Evaluation; e != nil && e.JobVersion >= g.version && e.Status.Open() {
+		for i := range e.Explanations {
+			x := &e.Explanations[i]
+			for range x.Wanted - x.Placed {
+				out = append(out, slot{name: api.InstanceName(g.name, x.Task, 0), key: slotKey{x.Task, -1}, state: slotHopeless})
+			}
+		}
+	}
+	return out
+}
+
 func (g *runGoal) judge(s *slot, t *api.Task, now time.Time) {
-	batch := g.status.Job.Type == api.JobBatch
+	batch := g.status.Job.Type.Completes()
 	a := s.alloc
 	switch {
 	case a == nil || a.JobVersion < g.version && a.Phase.Terminal():
@@ -243,6 +274,8 @@ func (g *runGoal) count(slots []slot, now time.Time) verdict {
 		}
 	}
 	switch {
+	case g.status.Job.Type.EveryNode() && (len(slots) == 0 || well == len(slots) && !g.planned()):
+		return g.onNoNode(slots, now)
 	case well == len(slots):
 		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d: %d of %d instances %s%s", g.name, g.version, well, len(slots), g.well(), g.orComplete())}
 	case g.noNodes:
@@ -257,6 +290,19 @@ func (g *runGoal) count(slots []slot, now time.Time) verdict {
 		return verdict{outcome: stuck, summary: g.running(well, len(slots)) + ", and the rest cannot be placed, started or kept running", reasons: g.reasons(slots)}
 	}
 	return verdict{wake: wake}
+}
+
+// onNoNode is the verdict on a job that is to be on every node, while the scheduler has yet to say which those are, or has
+// found none.
+func (g *runGoal) onNoNode(slots []slot, now time.Time) verdict {
+	until := g.movedAt.Add(stuckFor)
+	switch {
+	case len(slots) > 0 || !g.planned():
+		return verdict{}
+	case now.Before(until):
+		return verdict{wake: until}
+	}
+	return verdict{outcome: stuck, summary: fmt.Sprintf("job %q version %d is on no node", g.name, g.version), reasons: g.reasons(nil)}
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -325,7 +371,7 @@ func (g *runGoal) well() string {
 }
 
 func (g *runGoal) orComplete() string {
-	if g.status.Job.Type == api.JobBatch {
+	if g.status.Job.Type.Completes() {
 		return " or complete"
 	}
 	return ""
@@ -337,6 +383,9 @@ func (g *runGoal) lines() []instanceLine {
 	}
 	var out []instanceLine
 	for _, s := range g.slots(time.Time{}) {
+		if s.key.slot < 0 {
+			continue // a node, and the explanation names it
+		}
 		line := instanceLine{name: s.name, phase: "not placed"}
 		if a := s.alloc; a != nil {
 			line = lineOf(a)

@@ -101,7 +101,7 @@ func printDiagnosis(s *session, f moments, d *api.JobDiagnosis, oneNode bool) {
 	}
 	for i := range d.Tasks {
 		t := &d.Tasks[i]
-		s.section(printable(fmt.Sprintf("One more instance of %s (%s)", t.Task, t.Algorithm)))
+		s.section(printable(diagnosisTitle(t)))
 		switch {
 		case len(t.Nodes) == 0:
 			s.print("There is no node: no client has joined the cluster\n")
@@ -120,6 +120,13 @@ func printDiagnosis(s *session, f moments, d *api.JobDiagnosis, oneNode bool) {
 	}
 }
 
+func diagnosisTitle(t *api.TaskDiagnosis) string {
+	if t.Algorithm == "" {
+		return fmt.Sprintf("Nodes for %s, which is to be on %s", t.Task, countOf(t.Wanted, "node"))
+	}
+	return fmt.Sprintf("One more instance of %s (%s)", t.Task, t.Algorithm)
+}
+
 // objection is a filter that turned a node away, as one says it.
 func objection(f *api.FilterFailure) string {
 	switch kind, _, _ := strings.Cut(f.Filter, " "); kind {
@@ -131,15 +138,30 @@ func objection(f *api.FilterFailure) string {
 	return fmt.Sprintf("%s (%s wanted, %s)", f.Filter, f.Wanted, f.Seen)
 }
 
-func scoreText(n *api.NodeDiagnosis) string {
-	if n.Score == nil {
+func scoreText(n *api.NodeDiagnosis, everyNode bool) string {
+	switch {
+	case n.Score == nil:
 		return "no"
+	case everyNode:
+		return "yes"
 	}
 	return fmt.Sprintf("%.3f", n.Score.Total)
 }
 
+// fitLine says that a node can take an instance, or has it.
+func fitLine(n *api.NodeDiagnosis, everyNode bool) string {
+	if everyNode {
+		return n.Name + ": " + scoreParts(n, everyNode)
+	}
+	return fmt.Sprintf("%s has %d, score %s: %s", n.Name, n.Instances, scoreText(n, everyNode), scoreParts(n, everyNode))
+}
+
 // scoreParts says what a score is made of, where it is more than the algorithm's.
-func scoreParts(sc *api.Score) string {
+func scoreParts(n *api.NodeDiagnosis, everyNode bool) string {
+	sc := n.Score
+	if everyNode && n.Instances > 0 {
+		return "has its instance"
+	}
 	if sc.Affinity == 0 && sc.Spread == 0 {
 		return "fits"
 	}
@@ -156,16 +178,20 @@ func scoreParts(sc *api.Score) string {
 // printCandidates prints each node with all that is to be said of it, the best first. A node with several things against it
 // has a line for each.
 func printCandidates(s *session, f moments, t *api.TaskDiagnosis) {
+	every := t.Algorithm == ""
 	table := newTable("Node", "Has", "Score", "Why")
+	if every {
+		table = newTable("Node", "Has", "Takes it", "Why")
+	}
 	for _, n := range bestFirst(t.Nodes) {
 		why := []string{}
 		for i := range n.Failures {
 			why = append(why, objection(&n.Failures[i]))
 		}
 		if n.Score != nil {
-			why = append(why, scoreParts(n.Score))
+			why = append(why, scoreParts(&n, every))
 		}
-		table.add(n.Name, fmt.Sprint(n.Instances), scoreText(&n), why[0])
+		table.add(n.Name, fmt.Sprint(n.Instances), scoreText(&n, every), why[0])
 		for _, more := range why[1:] {
 			table.rows = append(table.rows, []string{"", "", "", printable(more)})
 		}
@@ -197,7 +223,7 @@ func printNodeGroups(s *session, t *api.TaskDiagnosis) {
 		}
 		if n.Score != nil {
 			if fit++; fit <= best {
-				s.print(printable(fmt.Sprintf("%s has %d, score %s: %s", n.Name, n.Instances, scoreText(&n), scoreParts(n.Score))) + "\n")
+				s.print(printable(fitLine(&n, t.Algorithm == "")) + "\n")
 			}
 			continue
 		}
@@ -236,7 +262,7 @@ func printNodeFilters(s *session, t *api.TaskDiagnosis) {
 	}
 	s.print(table.render(s.style, s.width()))
 	if n.Score != nil {
-		s.print(printable(fmt.Sprintf("%s has %d, score %s: %s", n.Name, n.Instances, scoreText(n), scoreParts(n.Score))) + "\n")
+		s.print(printable(fitLine(n, t.Algorithm == "")) + "\n")
 	}
 }
 

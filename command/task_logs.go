@@ -197,7 +197,7 @@ func (l *logReader) ofJob(status *api.JobStatus) []*api.Allocation {
 	}
 	return slices.DeleteFunc(slices.Clone(status.Allocations), func(a *api.Allocation) bool {
 		task := status.Job.Task(a.Task)
-		return a.Phase.Terminal() && (task == nil || a.Slot >= task.Count)
+		return a.Phase.Terminal() && (task == nil || a.Slot >= status.Job.Slots(task))
 	})
 }
 

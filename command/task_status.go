@@ -60,7 +60,7 @@ func printJobs(s *session, f moments, jobs []*api.JobSummary) {
 // runningOf is how many instances run of how many there are to be. What a batch job has completed counts as run.
 func runningOf(j *api.JobSummary) string {
 	running := j.Counts.Running
-	if j.Type == api.JobBatch {
+	if j.Type.Completes() {
 		running += j.Counts.Complete
 	}
 	return fmt.Sprintf("%d/%d", running, j.Desired)
@@ -141,7 +141,7 @@ func withoutHistory(status *api.JobStatus) (shown []*api.Allocation, former int)
 	seen := map[slotKey]int{}
 	for _, a := range status.Allocations {
 		task := status.Job.Task(a.Task)
-		current := task != nil && a.Slot < task.Count
+		current := task != nil && a.Slot < status.Job.Slots(task)
 		if a.Phase.Terminal() && (!current || seen[slotOf(a)] > 1) {
 			former++
 			continue

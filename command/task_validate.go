@@ -46,7 +46,11 @@ func newTaskValidate(m *Meta) *command {
 				for _, t := range j.Tasks {
 					instances += t.Count
 				}
-				fmt.Fprintf(s.Stdout, "    job %q (%s): %s, %s\n", j.Name, j.Type, countOf(len(j.Tasks), "task"), countOf(instances, "instance"))
+				size := countOf(instances, "instance")
+				if j.Type.EveryNode() {
+					size += " on every node"
+				}
+				fmt.Fprintf(s.Stdout, "    job %q (%s): %s, %s\n", j.Name, j.Type, countOf(len(j.Tasks), "task"), size)
 			}
 			return nil
 		},

@@ -242,6 +242,9 @@ func (s *state) deleteAllocation(a allocation) {
 	t.allocations = s.index
 	s.jobs.tallies.Set(t)
 	s.noteSurplus(a)
+	if j.everyNode() {
+		s.leaveSlot(j, a)
+	}
 	node, _ := s.nodes.get(s.names[a.node])
 	node.touched = s.index
 	s.nodes.rows.Set(node)

@@ -111,6 +111,8 @@ func (c *checker) slots() {
 	var slot slotKey
 	var holder allocation
 	ended, surplus, third := 0, 0, false
+	node := uint32(0)             // of a slot that is one
+	nodes := map[slotKey]uint32{} // slots by job, task and, in slot's place, node
 	leave := func() {
 		if ended > keptEnded {
 			surplus++
@@ -121,10 +123,18 @@ func (c *checker) slots() {
 	c.s.allocations.bySlot.Scan(func(k slotKey) bool {
 		if k.job != slot.job || k.task != slot.task || k.slot != slot.slot {
 			leave()
-			slot, holder, ended, third = slotKey{job: k.job, task: k.task, slot: k.slot}, allocation{}, 0, false
+			slot, holder, ended, third, node = slotKey{job: k.job, task: k.task, slot: k.slot}, allocation{}, 0, false, 0
 		}
 		a, ok := c.s.allocations.get(k.id)
 		c.that(ok, "the slot index names allocation %d, which does not exist", k.id)
+		if c.s.jobs.get(c.s.names[k.job]).everyNode() && node == 0 {
+			node = a.node
+			place := slotKey{job: k.job, task: k.task, slot: node}
+			other, twice := nodes[place]
+			c.that(!twice, "slots %d and %d of %s/%s are both node %s", other, k.slot, c.s.names[k.job], c.s.names[k.task], c.s.names[node])
+			nodes[place] = k.slot
+		}
+		c.that(node == 0 || a.node == node, "slot %d of %s/%s is both node %s and node %s", k.slot, c.s.names[k.job], c.s.names[k.task], c.s.names[node], c.s.names[a.node])
 		switch {
 		case !a.live():
 			ended++

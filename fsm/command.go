@@ -59,7 +59,8 @@ const RulesVersion uint16 = 1
 //	4  statuses with another health than their phase implies
 //	5  plans that place an instance beside the one that it succeeds
 //	6  stops that forgo the shutdown delay
-const envelopeVersion = 6
+//	7  registrations of jobs that want an instance on every node
+const envelopeVersion = 7
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
@@ -67,6 +68,9 @@ func envelope(b Body) uint8 {
 	case *CommitPlan:
 		return layoutOf(b.Plan).envelope()
 	case *RegisterJobs:
+		if slices.ContainsFunc(b.Jobs, func(j *api.Job) bool { return j != nil && j.Type.EveryNode() }) {
+			return 7
+		}
 		if b.CheckIndex != nil || slices.ContainsFunc(b.Jobs, func(j *api.Job) bool { return j != nil && j.SubmittedBy != "" }) {
 			return 3
 		}

@@ -191,7 +191,7 @@ func (t *tables) settled(j *job) bool {
 // ended gives a job whose allocation has ended a new look, unless it gets one anyway or needs none: a batch slot that is
 // done and an instance that was one too many leave nothing to put in their place.
 func (s *state) ended(j *job, a allocation) {
-	done := a.desired == api.DesiredRun && a.phase == api.PhaseComplete && j.current().Type == api.JobBatch
+	done := a.desired == api.DesiredRun && a.phase == api.PhaseComplete && j.current().Type.Completes()
 	surplus := a.desired == api.DesiredStop && a.slot >= j.count(a.task)
 	if !done && !surplus && !s.settled(j) && s.tally(j.handle).open == 0 {
 		s.look(j, api.CauseAllocEnded, "", nil)

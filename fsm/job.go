@@ -101,10 +101,10 @@ func (j *job) version(number uint64) *version {
 	return nil
 }
 
-// count returns how many instances the version asks for of the task with that handle.
+// count returns how many slots the version has for the task with that handle.
 func (v *version) count(task uint32) uint32 {
 	if i := v.task(task); i >= 0 {
-		return uint32(v.job.Tasks[i].Count)
+		return uint32(v.job.Slots(v.job.Tasks[i]))
 	}
 	return 0
 }
@@ -118,6 +118,9 @@ func (v *version) task(handle uint32) int {
 	}
 	return -1
 }
+
+// everyNode reports whether the job's slots are nodes.
+func (j *job) everyNode() bool { return j.current() != nil && j.current().Type.EveryNode() }
 
 // count is that of the version in force, whether the job is stopped or not.
 func (j *job) count(task uint32) uint32 {
@@ -157,6 +160,11 @@ func (s *state) registerJobs(b *RegisterJobs) Result {
 	}
 	if err := s.unchanged(b.CheckIndex, b.Jobs...); err != nil {
 		return refused(s.index, err)
+	}
+	for _, j := range b.Jobs {
+		if err := s.sameSlots(j); err != nil {
+			return refused(s.index, err)
+		}
 	}
 	r := s.done()
 	for _, j := range b.Jobs {
@@ -253,6 +261,7 @@ func noJob(name string) error { return api.Errorf(api.CodeNotFound, "there is no
 func (s *state) putJob(j *job) {
 	s.jobs.rows.Set(j)
 	s.touch(WatchKey{Table: TableJobs, Key: j.name})
+	s.noteEveryNode(j)
 }
 
 // purgeJob forgets a stopped job that has no allocations left. Its name keeps the number of the next version.
@@ -286,6 +295,9 @@ func counted(j *job, a allocation) (counts, occupies bool) {
 		return true, occupies
 	}
 	counts = a.desired == api.DesiredRun && occupies
+	if a.phase == api.PhaseLost && j.everyNode() {
+		counts = false // nothing is to take its place while its node is away
+	}
 	return counts, counts
 }
 
@@ -388,11 +400,7 @@ func (s *Snapshot) Summary(name string) api.JobSummary {
 	t := s.tally(row.handle)
 	sum := api.JobSummary{Name: j.Name, Type: j.Type, Priority: j.Priority, Version: j.Version, Stopped: j.Stopped,
 		Healthy: int(t.healthy), SubmittedAt: j.SubmittedAt, CreateIndex: j.CreateIndex, ModifyIndex: j.ModifyIndex}
-	if !j.Stopped {
-		for _, task := range j.Tasks {
-			sum.Desired += task.Count
-		}
-	}
+	sum.Desired = s.desired(j, &t)
 	sum.Counts = api.PhaseCounts{
 		Queued:  max(0, sum.Desired-int(t.occupied)),
 		Pending: int(t.counts[api.PhasePending]), Preparing: int(t.counts[api.PhasePreparing]),
@@ -400,6 +408,9 @@ func (s *Snapshot) Summary(name string) api.JobSummary {
 		Failed: int(t.counts[api.PhaseFailed]), Lost: int(t.counts[api.PhaseLost]),
 	}
 	sum.Status = jobStatus(j, &sum, int(t.live))
+	if j.Type.EveryNode() && !j.Stopped && s.unsettled(&t, sum.Desired) {
+		sum.Status = api.JobPending
+	}
 	return sum
 }
 
@@ -410,7 +421,7 @@ func jobStatus(j *api.Job, sum *api.JobSummary, live int) string {
 		return api.JobDead
 	case j.Stopped:
 		return api.JobRunning // until the last instance is gone
-	case j.Type == api.JobBatch && sum.Desired > 0 && c.Complete == sum.Desired:
+	case j.Type.Completes() && sum.Desired > 0 && c.Complete == sum.Desired:
 		return api.JobComplete
 	case c.Failed > 0:
 		return api.JobDegraded
@@ -457,6 +468,7 @@ func (s *state) restoreJob(r *reader) {
 		return
 	}
 	s.jobs.rows.Set(j)
+	s.noteEveryNode(j)
 	if len(j.versions) > 0 {
 		s.jobs.tallies.Set(t)
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/tidwall/btree"
+
 	"cube/api"
 )
 
@@ -87,13 +89,15 @@ func (m *Machine) Restore(r io.Reader) error {
 // state is the writer's side: the tables, and what only the writer needs.
 type state struct {
 	tables
-	handles map[string]uint32   // the names' numbers: the other direction of tables.names
-	replies map[string]*request // the remembered requests by ID
-	changes []WatchKey          // what the entry being applied has changed
+	handles map[string]uint32     // the names' numbers: the other direction of tables.names
+	replies map[string]*request   // the remembered requests by ID
+	changes []WatchKey            // what the entry being applied has changed
+	nodely  *btree.BTreeG[string] // the jobs that want an instance on every node, stopped ones left out
 }
 
 func newState() *state {
-	return &state{tables: newTables(), handles: map[string]uint32{}, replies: map[string]*request{}}
+	return &state{tables: newTables(), handles: map[string]uint32{}, replies: map[string]*request{},
+		nodely: newTree(func(a, b string) bool { return a < b })}
 }
 
 // apply brings the time up to date, then does what the command asks for.

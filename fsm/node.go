@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"iter"
 	"strings"
 	"sync"
@@ -122,6 +123,7 @@ func (s *state) putNode(n nodeRow) {
 	s.touch(WatchKey{Table: TableNodes, Key: n.id})
 	if n.node.Ready() {
 		s.free()
+		s.welcome(n.id)
 	}
 }
 
@@ -243,6 +245,100 @@ func (t *tables) liveOn(node uint32) []allocation {
 		return true
 	})
 	return out
+}
+
+// Jobs whose slots are nodes: system and sysbatch.
+
+// sameSlots refuses to make nodes of a job's slots, or the reverse: where its instances have been would mean something else.
+func (s *state) sameSlots(j *api.Job) error {
+	row := s.jobs.get(j.Name)
+	if old := row.current(); old != nil && old.Type.EveryNode() != j.Type.EveryNode() {
+		return api.Errorf(api.CodeConflict, "job %.80q is a %s job and cannot become a %s job: stop and purge it first, or choose another name", j.Name, old.Type, j.Type)
+	}
+	return nil
+}
+
+// noteEveryNode keeps the set of the jobs that are looked at when a node can take instances.
+func (s *state) noteEveryNode(j *job) {
+	if j.everyNode() && !j.current().Stopped {
+		s.nodely.Set(j.name)
+	} else {
+		s.nodely.Delete(j.name)
+	}
+}
+
+// welcome has the jobs looked at that want an instance on every node: this one can take one, or is not what it was. Its cost
+// is that of these jobs, whatever else there is.
+func (s *state) welcome(node string) {
+	s.nodely.Scan(func(name string) bool {
+		s.look(s.jobs.get(name), api.CauseNodeUp, node, nil)
+		return true
+	})
+}
+
+// slotElsewhere enforces that where a slot is a node, it stays one: its allocations, ended ones too, are all on one node, and
+// no other slot of the task has any there.
+func (s *state) slotElsewhere(j *job, task uint32, p *api.Placement) (reason string) {
+	node, _ := s.nodes.get(p.Node)
+	if id := s.allocations.newest(j.handle, task, p.Slot); id != 0 {
+		if a, _ := s.allocations.get(id); a.node != node.handle {
+			return "its slot belongs to another node"
+		}
+		return ""
+	}
+	s.eachOfNode(node.handle, 0, func(a allocation) bool {
+		if a.job == j.handle && a.task == task {
+			reason = fmt.Sprintf("its node has slot %d of the task", a.slot)
+		}
+		return reason == ""
+	})
+	return reason
+}
+
+// leaveSlot forgets that a node's slot has completed, once nothing is left of the node's allocations: the slot is free for
+// another node.
+func (s *state) leaveSlot(j *job, a allocation) {
+	if s.allocations.newest(a.job, a.task, a.slot) != 0 {
+		return
+	}
+	for i := range j.versions {
+		if k := j.versions[i].task(a.task); k >= 0 {
+			key := completedSlots{job: a.job, task: a.task, line: j.versions[i].lines[k], word: a.slot / 64}
+			if row, ok := s.jobs.completed.Get(key); ok && row.bits&(1<<(a.slot%64)) != 0 {
+				if row.bits &^= 1 << (a.slot % 64); row.bits == 0 {
+					s.jobs.completed.Delete(row)
+				} else {
+					s.jobs.completed.Set(row)
+				}
+			}
+		}
+	}
+}
+
+// desired is how many instances a job asks for. Where each node is to have one, it is those that there are and those that the
+// scheduler found missing when it last looked.
+func (t *tables) desired(j *api.Job, sum *tally) (n int) {
+	switch {
+	case j.Stopped:
+	case j.Type.EveryNode():
+		n = int(sum.occupied)
+		if e := t.evaluations.get(sum.open); e != nil {
+			for i := range e.Explanations {
+				n += e.Explanations[i].Wanted - e.Explanations[i].Placed
+			}
+		}
+	default:
+		for _, task := range j.Tasks {
+			n += task.Count
+		}
+	}
+	return n
+}
+
+// unsettled reports whether the scheduler has yet to say on which nodes a job that wants all of them runs, or there are none.
+func (t *tables) unsettled(sum *tally, desired int) bool {
+	e := t.evaluations.get(sum.open)
+	return desired == 0 || e != nil && e.Status == api.EvalPending
 }
 
 // Nodes yields every node with what is held on it, by node ID. The position is the node's ordinal. Snapshots share a node

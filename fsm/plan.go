@@ -101,11 +101,16 @@ func (s *state) mayPlace(j *job, p *api.Placement, stops map[api.ID]bool) (task 
 	if !known || p.Slot >= current.count(task) {
 		return 0, "its slot is not asked for any more"
 	}
-	if current.job.Type == api.JobBatch && s.completed(j, p.Version, task, p.Slot) {
+	if current.job.Type.Completes() && s.completed(j, p.Version, task, p.Slot) {
 		return 0, "its slot has completed"
 	}
 	if reason := s.slotTaken(j, task, p, stops); reason != "" {
 		return 0, reason
+	}
+	if current.job.Type.EveryNode() {
+		if reason := s.slotElsewhere(j, task, p); reason != "" {
+			return 0, reason
+		}
 	}
 	return task, s.noRoom(p, planned.job.Task(p.Task))
 }

@@ -139,6 +139,9 @@ func (h *history) step() {
 func (h *history) jobs() (out []*api.Job) {
 	for range 1 + h.n(2, "jobs") {
 		j := testJob(h.name("job", 3), pick(h, []api.JobType{api.JobService, api.JobBatch}, "type"), 1+h.n(5, "count"))
+		if j.Name == "job2" { // mostly: the other kinds do not become one another
+			j.Type = pick(h, []api.JobType{api.JobSystem, api.JobSysbatch, api.JobSystem, api.JobSysbatch, api.JobService}, "type")
+		}
 		j.Priority = 50 + h.n(2, "priority")
 		j.Tasks[0].Image = h.name("image", 2)
 		if h.n(3, "tasks") == 0 {
@@ -251,7 +254,7 @@ func (h *history) someplan() *api.Plan {
 
 func (h *history) placement(job *api.Job, jp *api.JobPlan) api.Placement {
 	task := pick(h, job.Tasks, "task")
-	p := api.Placement{Task: task.Name, Slot: uint32(h.n(task.Count+1, "slot")), Version: job.Version - uint64(h.n(8, "version")/7),
+	p := api.Placement{Task: task.Name, Slot: uint32(h.n(min(job.Slots(task), 5)+1, "slot")), Version: job.Version - uint64(h.n(8, "version")/7),
 		Node: h.name("node", 4), Held: api.Resources{CPU: int64(100 * h.n(3, "size")), Memory: 32}}
 	for range h.n(6, "ports") / 3 {
 		p.Ports = append(p.Ports, api.PortBinding{Label: h.name("port", 2), Host: 8000 + h.n(5, "port"), To: 80})

@@ -50,7 +50,7 @@ func (t *tables) gone(a *allocation) bool {
 
 // reapable reports whether an allocation may be forgotten: it is gone, and it is beyond what its slot keeps, or its job
 // is stopped, or it holds back a node that may be forgotten. In that last case the newest of a slot that failed stays,
-// since it tells the scheduler that the slot was tried.
+// since it tells the scheduler that the slot was tried; not where a slot is a node.
 func (t *tables) reapable(a *allocation) bool {
 	if !t.gone(a) {
 		return false
@@ -64,7 +64,7 @@ func (t *tables) reapable(a *allocation) bool {
 		return true
 	}
 	n, _ := t.nodes.get(t.names[a.node])
-	tells := a.phase == api.PhaseFailed && a.slot < j.count(a.task) && t.allocations.newest(a.job, a.task, a.slot) == a.id
+	tells := !j.everyNode() && a.phase == api.PhaseFailed && a.slot < j.count(a.task) && t.allocations.newest(a.job, a.task, a.slot) == a.id
 	return t.expired(&n) && !tells
 }
 

@@ -108,11 +108,13 @@ type Header struct {
 //
 // A state is written in the lowest format that can hold it: 2 has the section of claims, and is used where there are any; 3
 // has versions of jobs that say more of themselves than what they ask for; 4 has the section of health, and is used where
-// something runs and is not healthy; 5 has the section of what is to stop without delay. So a cluster without devices can be joined by a server that knows format 1 only, and
+// something runs and is not healthy; 5 has the section of what is to stop without delay; 6 has jobs that want an instance on every
+// node, which a server that knows format 5 would take for jobs of one instance. So a cluster without devices can be joined by a
+// server that knows format 1 only, and
 // equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 5
+	snapshotFormat = 6
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )

@@ -56,7 +56,7 @@ func (s *state) takeStatus(old allocation, st *api.AllocationStatus) {
 	if a.live() {
 		return
 	}
-	if a.phase == api.PhaseComplete && a.desired == api.DesiredRun && j.current().Type == api.JobBatch {
+	if a.phase == api.PhaseComplete && a.desired == api.DesiredRun && j.current().Type.Completes() {
 		s.complete(j, a)
 	}
 	s.ended(j, a)

@@ -225,6 +225,15 @@ func (v *version) annotated() bool {
 	return v.job.SubmittedBy != "" || v.job.Origin != "" || v.job.Scaled != nil || len(v.job.Tags) > 0
 }
 
+// hasEveryNode reports whether a kept version of a job wants an instance on every node.
+func (t *tables) hasEveryNode() (has bool) {
+	t.jobs.rows.Scan(func(j *job) bool {
+		has = slices.ContainsFunc(j.versions, func(v version) bool { return v.job.Type.EveryNode() })
+		return !has
+	})
+	return has
+}
+
 // format is the lowest format of a snapshot that can hold the state.
 func (t *tables) format() uint16 {
 	differing, hurried := t.allocations.exceptions()
@@ -233,6 +242,8 @@ func (t *tables) format() uint16 {
 		return !hurried
 	})
 	switch {
+	case t.hasEveryNode():
+		return 6
 	case hurried:
 		return 5
 	case differing:

@@ -195,7 +195,11 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		{`taks "t" {}`, `1:1: unknown key "taks"; did you mean "task"?`},
 		{`image = "x"`, `1:1: unknown key "image"`},
 		{"job \"j\" {\n  image = \"x\"\n  task \"t\" { image = \"x\" }\n}", `2:3: unknown key "image"; it belongs to a task`},
-		{inTask(`type = "daemon"`), `3:10: type "daemon" is neither service nor batch`},
+		{inTask(`type = "daemon"`), `3:10: type "daemon" is none of service, batch, system, sysbatch`},
+		{inTask("type = \"system\"\n count = 1"), `4:10: count has no meaning in a system job: it has one instance on every node; leave it out`},
+		{inTask("type = \"sysbatch\"\n count = 3"), `4:10: count has no meaning in a sysbatch job: it has one instance on every node; leave it out`},
+		{inTask("type = \"system\"\n scheduler = \"spread\""), `4:14: scheduler has no meaning in a system job: nothing is chosen where every node has an instance`},
+		{inTask("type = \"system\"\n affinity {\n attribute = \"node.name\"\n value = \"n1\"\n }"), `4:2: affinity has no meaning in a system job`},
 		{inTask(`scheduler = "best"`), `3:15: scheduler "best" is none of binpack`},
 		{inTask(`datacenters = [""]`), `3:17: `},
 		// names in expressions

@@ -41,6 +41,9 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 		}
 	}
 	b.whole("count", &t.Count, 0, api.MaxTaskInstances)
+	if a := b.attr("count"); a != nil && j.Type.EveryNode() && t.Count == 1 { // to api it is one that was left out
+		b.p.addf(a.Expr.Range(), "count has no meaning in a %s job: it has one instance on every node; leave it out", j.Type)
+	}
 	b.text("driver", &t.Driver)
 	b.textWith("image", &t.Image, runtimeNames)
 	b.textWith("command", &t.Command, runtimeNames)
@@ -89,7 +92,7 @@ func checkTask(t *api.Task, kind api.JobType) error {
 	c.Ports, c.Sensitive, c.Devices = slices.Clone(t.Ports), slices.Clone(t.Sensitive), slices.Clone(t.Devices)
 	c.Checks, c.DependsOn = slices.Clone(t.Checks), nil
 	c.Constraints, c.Affinities, c.Spreads = slices.Clone(t.Constraints), slices.Clone(t.Affinities), slices.Clone(t.Spreads)
-	if kind != api.JobBatch {
+	if !kind.Completes() && !kind.EveryNode() {
 		j.Type = api.JobService // what else it may be is the job's fault, not the task's
 	}
 	j.Canonicalize()

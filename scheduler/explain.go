@@ -132,7 +132,10 @@ func (s *refusals) seenText() string {
 }
 
 // explain says of every node why it cannot take one more instance of the task.
-func (r *request) explain(e *api.Explanation) {
+func (r *request) explain(e *api.Explanation) { r.explainAmong(e, r.view.everyNode()) }
+
+// explainAmong says it of some nodes.
+func (r *request) explainAmong(e *api.Explanation, nodes iter.Seq[int]) {
 	e.Nodes = len(r.view.nodes)
 	if e.Nodes == 0 {
 		e.Note = strings.TrimSuffix(noteNoClient+"; "+e.Note, "; ")
@@ -141,7 +144,7 @@ func (r *request) explain(e *api.Explanation) {
 	sums := map[int]*refusals{}
 	var ordered []*refusals
 	nearest, miss := -1, refusal{}
-	for node := range r.view.nodes {
+	for node := range nodes {
 		f, ok := r.refusal(node)
 		if !ok {
 			continue // only if the filters disagree with each other, which the tests exclude
@@ -202,10 +205,18 @@ func Diagnose(s State, job *api.Job, task string, o Options) api.TaskDiagnosis {
 	r := newRequest(c.view, job, t)
 	r.count(c.rows, nil)
 	d := api.TaskDiagnosis{Task: task, Wanted: t.Count, Algorithm: c.algorithmName(), Filters: r.filterNames()}
+	if job.Type.EveryNode() {
+		d.Wanted, d.Algorithm = c.wantedOnNodes(r), ""
+	}
 	base, spreads := c.base(r), newSpreadTables(r, c.rows)
 	score := r.withAffinities(base)
 	for node, n := range c.view.nodes {
 		nd := api.NodeDiagnosis{ID: n.ID, Name: n.Name, Instances: int(c.view.counts.task[node])}
+		if job.Type.EveryNode() && nd.Instances > 0 { // nothing else is asked of it
+			nd.Score = &api.Score{}
+			d.Nodes = append(d.Nodes, nd)
+			continue
+		}
 		for f := range r.objections(node) {
 			nd.Failures = append(nd.Failures, f.failure())
 		}
@@ -227,6 +238,9 @@ func Diagnose(s State, job *api.Job, task string, o Options) api.TaskDiagnosis {
 func (r *request) nearest(nodes []api.NodeDiagnosis) int {
 	best, bestRank := -1, [3]float64{}
 	for node := range nodes {
+		if r.job.Type.EveryNode() && nodes[node].Instances > 0 {
+			continue // it has all that it is to have
+		}
 		rank := [3]float64{}
 		for f := range r.objections(node) {
 			rank[0]++

@@ -20,6 +20,7 @@ const (
 	reasonDuplicate   = "its slot has a newer holder"
 	reasonSucceeded   = "its successor is healthy"
 	reasonUnneeded    = "it would succeed an instance that stays, or is of an older version itself"
+	reasonNode        = "its node is no longer one that the task asks for"
 )
 
 // slotState is what has become of a slot, seen from the version in force.
@@ -34,12 +35,14 @@ const (
 	slotStopping                  // its holder was told to stop and is not gone
 	slotFailed                    // its last holder failed for good
 	slotDone                      // it has completed (batch)
+	slotIdle                      // it is left as it is: its node is not one for a (new) instance (system)
 )
 
 type slot struct {
 	number uint32
 	state  slotState
 	last   *api.AllocationRow // its holder, else the last one it had; nil if it never had one
+	node   int                // the only one it may be placed on, by ordinal, where each node has a slot
 }
 
 // change works out the answer to one evaluation: it compares the job with its rows.
@@ -82,7 +85,7 @@ func (c *change) stopUnwanted() {
 		row := &c.rows[i]
 		if t := c.job.Task(row.Task); t == nil {
 			c.stop(row, reasonTaskRemoved)
-		} else if int64(row.Slot) >= int64(t.Count) {
+		} else if int64(row.Slot) >= int64(c.job.Slots(t)) {
 			c.stop(row, reasonCount)
 		}
 	}
@@ -139,7 +142,7 @@ func (c *change) meeting(t *api.Task, condition string) (n int) {
 		current := last.Version == c.job.Version || c.same(r, last.Version)
 		up := current && last.Phase == api.PhaseRunning && last.Desired == api.DesiredRun
 		switch {
-		case c.job.Type == api.JobBatch && c.state.Completed(c.job.Name, t.Name, c.job.Version, last.Slot),
+		case c.job.Type.Completes() && c.state.Completed(c.job.Name, t.Name, c.job.Version, last.Slot),
 			up && condition == api.DependRunning, up && condition == api.DependHealthy && last.Health == api.HealthHealthy:
 			n++
 		}
@@ -186,6 +189,9 @@ func (c *change) waiting(t *api.Task, slots []slot, e *api.Explanation, waits st
 // slots says what has become of each slot of the task, and stops or changes in place the holders for which that is all
 // there is to do. The rows come by slot.
 func (c *change) slots(r *request) []slot {
+	if c.job.Type.EveryNode() {
+		return c.slotsOfNodes(r)
+	}
 	out := make([]slot, r.task.Count)
 	for n, rows := range c.bySlot(r.task) {
 		out[n] = c.slot(r, uint32(n), rows)
@@ -193,13 +199,18 @@ func (c *change) slots(r *request) []slot {
 	return out
 }
 
-// bySlot yields each slot of the task with its rows, oldest first.
-func (c *change) bySlot(t *api.Task) iter.Seq2[int, []api.AllocationRow] {
+// rowsOf returns the rows from the task's first one on; those of later tasks follow.
+func (c *change) rowsOf(t *api.Task) []api.AllocationRow {
 	first, _ := slices.BinarySearchFunc(c.rows, t.Name, func(row api.AllocationRow, name string) int {
 		return cmp.Compare(row.Task, name)
 	})
+	return c.rows[first:]
+}
+
+// bySlot yields each slot of the task with its rows, oldest first.
+func (c *change) bySlot(t *api.Task) iter.Seq2[int, []api.AllocationRow] {
 	return func(yield func(int, []api.AllocationRow) bool) {
-		rest := c.rows[first:]
+		rest := c.rowsOf(t)
 		for n := range t.Count {
 			end := 0
 			for end < len(rest) && rest[end].Task == t.Name && rest[end].Slot == uint32(n) {
@@ -238,13 +249,13 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 	case successor != nil:
 		return c.succession(r, number, holder, successor)
 	case holder != nil:
-		return slot{number, c.holderState(r, holder), holder}
+		return slot{number: number, state: c.holderState(r, holder), last: holder}
 	case stopping != nil:
-		return slot{number, slotStopping, stopping}
-	case c.job.Type == api.JobBatch && c.state.Completed(c.job.Name, r.task.Name, c.job.Version, number):
-		return slot{number, slotDone, ended}
+		return slot{number: number, state: slotStopping, last: stopping}
+	case c.job.Type.Completes() && c.state.Completed(c.job.Name, r.task.Name, c.job.Version, number):
+		return slot{number: number, state: slotDone, last: ended}
 	case ended != nil:
-		return slot{number, c.endedState(ended), ended}
+		return slot{number: number, state: c.endedState(ended), last: ended}
 	}
 	return slot{number: number}
 }
@@ -256,14 +267,14 @@ func (c *change) succession(r *request, number uint32, holder, successor *api.Al
 		if state == slotOutdated {
 			c.stop(successor, reasonUnneeded)
 		}
-		return slot{number, c.holderState(r, holder), holder}
+		return slot{number: number, state: c.holderState(r, holder), last: holder}
 	case state == slotWell:
 		c.stop(holder, reasonSucceeded)
-		return slot{number, state, successor}
+		return slot{number: number, state: state, last: successor}
 	case slices.Contains(c.asked, holder.ID):
 		c.stop(holder, reasonAsked)
 	}
-	return slot{number, slotStarting, successor}
+	return slot{number: number, state: slotStarting, last: successor}
 }
 
 func (c *change) holderState(r *request, row *api.AllocationRow) slotState {
@@ -308,7 +319,7 @@ func (c *change) endedState(row *api.AllocationRow) slotState {
 	switch {
 	case row.Desired == api.DesiredStop || slices.Contains(c.asked, row.ID):
 		return slotVacant
-	case row.Phase == api.PhaseComplete && c.job.Type == api.JobBatch && row.Version == c.job.Version:
+	case row.Phase == api.PhaseComplete && c.job.Type.Completes() && row.Version == c.job.Version:
 		return slotDone
 	case row.Phase == api.PhaseFailed && row.Failure != api.FailurePortTaken && row.Version == c.job.Version:
 		return slotFailed
@@ -328,9 +339,12 @@ func (c *change) place(r *request, slots []slot) *api.Explanation {
 			waiting++
 		case slotFailed:
 			failed = append(failed, s.number)
-		case slotDone:
+		case slotDone, slotIdle:
 			wanted--
 		}
+	}
+	if c.job.Type.EveryNode() {
+		return c.placeOnNodes(r, slots, wanted, failed)
 	}
 	if vacant > 0 {
 		vacant -= c.fill(r, slots)
@@ -368,17 +382,22 @@ func (c *change) fill(r *request, slots []slot) (placed int) {
 		if !ok {
 			break
 		}
-		c.take()
-		p := api.Placement{Task: r.task.Name, Slot: s.number, Version: c.job.Version, Node: c.view.nodes[node].ID,
-			Held: r.task.Resources, Ports: given.ports, Devices: given.devices}
-		if s.last != nil {
-			p.Replaces = s.last.ID
-		}
-		c.answer.Placements = append(c.answer.Placements, p)
-		s.state = slotStarting
+		c.put(r, s, node, given)
 		placed++
 	}
 	return placed
+}
+
+// put adds a placement to the plan, which has room for it.
+func (c *change) put(r *request, s *slot, node int, given grant) {
+	c.take()
+	p := api.Placement{Task: r.task.Name, Slot: s.number, Version: c.job.Version, Node: c.view.nodes[node].ID,
+		Held: r.task.Resources, Ports: given.ports, Devices: given.devices}
+	if s.last != nil {
+		p.Replaces = s.last.ID
+	}
+	c.answer.Placements = append(c.answer.Placements, p)
+	s.state = slotStarting
 }
 
 // failedNote says which slots failed for good: nothing places them again until the job is changed.

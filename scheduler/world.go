@@ -164,7 +164,7 @@ func (w *World) Report(id api.ID, phase api.Phase, failure api.Failure) {
 	}
 	row.Phase, row.Health, row.Failure = phase, api.ImpliedHealth(phase), failure
 	w.put(row, w.grants[id])
-	if j := w.Job(row.Job); j != nil && j.Type == api.JobBatch && phase == api.PhaseComplete && row.Desired == api.DesiredRun {
+	if j := w.Job(row.Job); j != nil && j.Type.Completes() && phase == api.PhaseComplete && row.Desired == api.DesiredRun {
 		set(&w.done, worldSlot{row.Job, row.Task, row.Version, row.Slot}, true)
 	}
 }

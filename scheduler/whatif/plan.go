@@ -103,7 +103,9 @@ func (p *planning) sort(plan *api.JobPlan) {
 			row.Version = job.Version
 			p.rows[row.ID] = row
 			continue
-		case task == nil || int64(row.Slot) >= int64(task.Count) || succeeded(rows[i:]):
+		case task == nil || int64(row.Slot) >= int64(job.Slots(task)) || succeeded(rows[i:]):
+			fates[row.ID] = isStopped
+		case stops[row.ID] && job.Type.EveryNode(): // its node may be one no longer: see outcome
 			fates[row.ID] = isStopped
 		case stops[row.ID] || row.Version != job.Version:
 			fates[row.ID] = isReplaced
@@ -141,7 +143,10 @@ func (p *planning) tasks(plan *api.JobPlan) []api.TaskForecast {
 	for _, t := range job.Tasks {
 		byName[t.Name] = &api.TaskForecast{Task: t.Name, Effect: effect(old, t), Wanted: t.Count, Nodes: p.spread(plan.Placements, t.Name)}
 	}
-	replaced := map[slotOf]bool{}
+	replaced, placed := map[slotOf]bool{}, map[slotOf]bool{}
+	for i := range plan.Placements {
+		placed[slotOf{plan.Placements[i].Task, plan.Placements[i].Slot}] = true
+	}
 	for row := range p.JobRows(plan.Job) {
 		what, lived := p.sorts[plan.Job][row.ID]
 		if !lived {
@@ -151,6 +156,9 @@ func (p *planning) tasks(plan *api.JobPlan) []api.TaskForecast {
 		if f == nil {
 			f = &api.TaskForecast{Task: row.Task, Effect: api.EffectRemove}
 			byName[row.Task] = f
+		}
+		if job.Type.EveryNode() {
+			what = outcome(what, placed[slotOf{row.Task, row.Slot}])
 		}
 		switch what {
 		case stays:
@@ -174,11 +182,30 @@ func (p *planning) tasks(plan *api.JobPlan) []api.TaskForecast {
 			f.Explanation = &plan.Explanations[i]
 		}
 	}
+	if job.Type.EveryNode() {
+		for _, f := range byName {
+			if f.Wanted = f.Keep + f.InPlace + f.Replace + f.Place; f.Explanation != nil {
+				f.Wanted += f.Explanation.Wanted - f.Explanation.Placed
+			}
+		}
+	}
 	out := make([]api.TaskForecast, 0, len(byName))
 	for _, f := range slices.SortedFunc(maps.Values(byName), func(a, b *api.TaskForecast) int { return cmp.Compare(a.Task, b.Task) }) {
 		out = append(out, *f)
 	}
 	return out
+}
+
+// outcome is what becomes of an instance of a slot that is a node, given whether the node gets another one: one in an older
+// version stays where its node can take no other, and is stopped where its node is not one for the task any more.
+func outcome(what fate, placed bool) fate {
+	switch {
+	case what == isStopped && placed:
+		return isReplaced
+	case what == isReplaced && !placed:
+		return stays
+	}
+	return what
 }
 
 type slotOf struct {

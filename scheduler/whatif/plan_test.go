@@ -263,3 +263,47 @@ func TestPlansComeTrue(t *testing.T) {
 		}
 	})
 }
+
+// TestAForecastOfAJobOnEveryNode: a node that can take no new instance keeps what it has, and one that the job does not ask for
+// any more loses it.
+func TestAForecastOfAJobOnEveryNode(t *testing.T) {
+	job := func(change func(*api.Task)) *api.Job {
+		j := webJob(1, change)
+		j.Type = api.JobSystem
+		return j
+	}
+	w := newWorld(1000, 1000, 1000, 1000)
+	w.settle(job(nil))
+	n2 := *w.node("n2")
+	n2.Ineligible = true
+	w.PutNode(&n2)
+	for _, c := range []struct {
+		what string
+		job  *api.Job
+		want api.TaskForecast
+	}{
+		{"a new image", job(func(t *api.Task) { t.Image = "nginx:2" }), api.TaskForecast{Wanted: 4, Keep: 1, Replace: 3}},
+		{"fewer nodes", job(func(t *api.Task) {
+			t.Constraints = []api.Constraint{{Attribute: "node.name", Operator: "!=", Value: "n4"}}
+		}), api.TaskForecast{Wanted: 3, InPlace: 3, Stop: 1}},
+		{"both", job(func(t *api.Task) {
+			t.Image = "nginx:2"
+			t.Constraints = []api.Constraint{{Attribute: "node.name", Operator: "!=", Value: "n4"}}
+		}), api.TaskForecast{Wanted: 3, Keep: 1, Replace: 2, Stop: 1}},
+	} {
+		got := Plan(w, []*api.Job{c.job}, scheduler.Options{}).Jobs[0].Tasks[0]
+		got.Task, got.Effect, got.Nodes = "", "", nil
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.what, diff)
+		}
+	}
+}
+
+func (w world) node(id string) *api.Node {
+	for n := range w.Nodes() {
+		if n.ID == id {
+			return n
+		}
+	}
+	return nil
+}

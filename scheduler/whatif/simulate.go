@@ -268,7 +268,7 @@ func (m *simulation) settle(t *tallied, p *api.JobPlan) {
 // waitToday counts the instances of a task that are asked for and have no place, as things are.
 func (m *simulation) waitToday(t *tallied, job string) (n int) {
 	old, now := m.State.Job(job), m.Job(job)
-	if old == nil || old.Stopped || now == nil {
+	if old == nil || old.Stopped || now == nil || old.Type.EveryNode() { // whose slots are those that have an instance
 		return 0
 	}
 	before, after := old.Task(t.Task), now.Task(t.Task)

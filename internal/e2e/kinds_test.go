@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cube/api"
+	"cube/internal/hello/helloimage"
+)
+
+const everywhere = `
+job %q {
+  type = %q
+  task "agent" {
+    image = "` + helloimage.Tag + `"
+    args  = [%s]
+    kill_timeout = "1s"
+    resources {
+      cpu    = 0.05
+      memory = 32
+    }
+    update {
+      min_healthy_time = "0s"
+    }
+  }
+}
+`
+
+// TestOnEveryNode takes a system job and a sysbatch job through what they are there for: one instance a node, also on a node
+// that may take instances only later.
+func TestOnEveryNode(t *testing.T) {
+	f := newFleet(t)
+	eligible := func(on bool) {
+		t.Helper()
+		if code, out := f.cube("node", "eligibility", map[bool]string{true: "-enable", false: "-disable"}[on], "n3"); code != 0 {
+			t.Fatalf("node eligibility ends with %d:\n%s", code, out)
+		}
+	}
+	eligible(false)
+	if code, out := f.cube("task", "run", write(t, "logs.hcl", fmt.Sprintf(everywhere, "logs", "system", ""))); code != 0 || !strings.Contains(out, "2 of 2 instances running") {
+		t.Fatalf("task run ends with %d:\n%s", code, out)
+	}
+	before := f.agree("logs", 2, 10*time.Second)
+	eligible(true)
+	if now := f.agree("logs", 3, 10*time.Second); shared(before, now) != 2 || len(nodesOf(now)) != 3 {
+		t.Errorf("a third node was to get one; they were %v and are %v", before, now)
+	}
+
+	// Not eligible is not empty: what runs there stays, and a new version is for the others.
+	eligible(false)
+	before = f.agree("logs", 3, 10*time.Second)
+	if code, out := f.cube("task", "plan", write(t, "logs.hcl", fmt.Sprintf(everywhere, "logs", "system", `"-lines", "2"`))); code != 1 || !strings.Contains(out, "agent: 1 unchanged, 2 replaced") {
+		t.Errorf("task plan ends with %d:\n%s", code, out)
+	}
+	if code, out := f.cube("task", "run", write(t, "logs.hcl", fmt.Sprintf(everywhere, "logs", "system", `"-lines", "2"`))); code != 0 || !strings.Contains(out, "2 of 2 instances running") {
+		t.Fatalf("task run of a new version ends with %d:\n%s", code, out)
+	}
+	if now := f.agree("logs", 3, 10*time.Second); shared(before, now) != 1 {
+		t.Errorf("two were to be replaced; they were %v and are %v", before, now)
+	}
+	if code, out := f.cube("task", "explain", "logs"); code != 0 || !strings.Contains(out, "Nodes for agent, which is to be on 3 nodes") || !strings.Contains(out, "has its instance") {
+		t.Errorf("task explain ends with %d:\n%s", code, out)
+	}
+	if code, out := f.cube("task", "scale", "logs", "5"); code != 1 || !strings.Contains(out, "one instance on every node") {
+		t.Errorf("task scale ends with %d:\n%s", code, out)
+	}
+	f.cube("task", "stop", "-purge", "logs")
+
+	// Once on each node, and on the third when it may.
+	if code, out := f.cube("task", "run", write(t, "sweep.hcl", fmt.Sprintf(everywhere, "sweep", "sysbatch", `"-exit-after", "100ms"`))); code != 0 || !strings.Contains(out, "complete") {
+		t.Fatalf("task run ends with %d:\n%s", code, out)
+	}
+	eligible(true)
+	f.eventually("it has run on each node", 10*time.Second, func() error {
+		allocs, _, err := f.up().JobAllocations(t.Context(), "sweep", api.Query{})
+		var nodes []string
+		for _, a := range allocs {
+			if a.Phase == api.PhaseComplete {
+				nodes = append(nodes, a.NodeName)
+			}
+		}
+		if slices.Sort(nodes); err == nil && !slices.Equal(nodes, []string{"n1", "n2", "n3"}) {
+			err = fmt.Errorf("it has completed on %v", nodes)
+		}
+		return err
+	})
+	if code, out := f.cube("task", "status", "sweep"); code != 0 || !strings.Contains(out, "complete") || !strings.Contains(out, "3/3") {
+		t.Errorf("task status ends with %d:\n%s", code, out)
+	}
+}
