@@ -44,6 +44,35 @@ func Parse(src []byte, fileName string, vars map[string]string) (*File, error) {
 	return file, nil
 }
 
+// Fault is one thing that is wrong with a task file, and its place.
+type Fault struct {
+	Line, Column int
+	Text         string // one line, without the place
+}
+
+// Faults lists what Parse refuses in a text, in the order of the text; none if it takes it. It is for programs that write
+// task files: people read the error of Parse.
+func Faults(src []byte, fileName string, vars map[string]string) []Fault {
+	p := newParser(src, fileName, vars)
+	if body := p.parse(); body != nil {
+		p.readFile(body)
+	}
+	var out []Fault
+	for _, one := range p.sorted() {
+		out = append(out, Fault{one.place.Start.Line, one.place.Start.Column, visible(cut(one.text, maxText))})
+	}
+	return out
+}
+
+// Syntax reads a text of HCL within the bounds of a task file, whatever its blocks are about.
+func Syntax(src []byte, fileName string) (*hclsyntax.Body, error) {
+	p := newParser(src, fileName, nil)
+	if body := p.parse(); body != nil {
+		return body, nil
+	}
+	return nil, p.err()
+}
+
 // ParseVariables reads a file of variables: lines of name = value. The values are text as Parse takes it.
 func ParseVariables(src []byte, fileName string) (map[string]string, error) {
 	p := newParser(src, fileName, nil)

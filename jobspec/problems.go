@@ -72,14 +72,19 @@ func (p *problems) at(offset int) hcl.Range {
 	return hcl.Range{Filename: p.file, Start: pos, End: pos}
 }
 
+// sorted are all faults, in the order of the text, each once.
+func (p *problems) sorted() []problem {
+	list := slices.Clone(p.list)
+	slices.SortStableFunc(list, func(a, b problem) int { return cmp.Compare(a.place.Start.Byte, b.place.Start.Byte) })
+	return slices.Compact(list)
+}
+
 // err makes one error of all faults, in the order of the text; nil if there are none.
 func (p *problems) err() error {
 	if len(p.list) == 0 {
 		return nil
 	}
-	list := slices.Clone(p.list)
-	slices.SortStableFunc(list, func(a, b problem) int { return cmp.Compare(a.place.Start.Byte, b.place.Start.Byte) })
-	list = slices.Compact(list)
+	list := p.sorted()
 	code := api.CodeNotYet
 	var b strings.Builder
 	for i, one := range list {

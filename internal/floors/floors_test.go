@@ -33,6 +33,7 @@ func floors() []floor {
 		{"scheduler", []string{"api"}, pure},
 		{"scheduler/whatif", []string{"api", "scheduler"}, pure},
 		{"jobspec", []string{"api"}, pure},
+		{"jobspec/convert", []string{"api", "jobspec"}, pure},
 		{"api/attach", []string{"api"}, map[string]string{"net": "it is given its connection", "net/http": "it is given its connection", "os": "it is given its streams"}},
 		{"api/rest", []string{"api"}, noRaft},
 		{"client/driver", []string{"api"}, map[string]string{docker: "the engine's vocabulary stays in its driver"}},
@@ -55,7 +56,7 @@ func floors() []floor {
 		{"agent/server", []string{"api", "fsm", "scheduler", "scheduler/whatif", "jobspec", "internal/session", "agent/server/raftnode", "agent/server/contact", "agent/server/members", "agent/server/signal"},
 			map[string]string{"github.com/hashicorp/memberlist": "gossip has one home", docker: "servers decide, clients run"}},
 		{"agent", []string{"api", "api/rest", "agent/server", "agent/gossip", "client", "client/device", "client/driver", "client/driver/docker", "client/driver/raw_exec", "internal/session", "internal/version"}, nil},
-		{"command", []string{"agent", "api", "api/attach", "api/rest", "jobspec", "internal/version"}, map[string]string{"github.com/hashicorp/raft": "people speak api"}},
+		{"command", []string{"agent", "api", "api/attach", "api/rest", "jobspec", "jobspec/convert", "internal/version"}, map[string]string{"github.com/hashicorp/raft": "people speak api"}},
 		{"internal/hello", nil, nil},
 		{"internal/hello/helloimage", nil, nil},
 		{"internal/hello/image", []string{"internal/hello/helloimage"}, nil},
@@ -109,7 +110,7 @@ func TestImportsGoDown(t *testing.T) {
 func TestPurePackagesReadNoClock(t *testing.T) {
 	clock := []string{"Now", "Since", "Until", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick", "Sleep"}
 	for _, s := range tree(t) {
-		if s.test || !slices.Contains([]string{"api", "fsm", "scheduler", "scheduler/whatif", "jobspec"}, s.pkg) {
+		if s.test || !slices.Contains([]string{"api", "fsm", "scheduler", "scheduler/whatif", "jobspec", "jobspec/convert"}, s.pkg) {
 			continue
 		}
 		calls(s, func(pkg, name string, line int) {

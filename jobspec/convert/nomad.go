@@ -1,0 +1,318 @@
+package convert
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"cube/api"
+	"cube/jobspec"
+)
+
+// nomad converts one file with a Nomad job.
+type nomad struct {
+	conversion
+	src   []byte
+	job   *node
+	name  string // the job's in Nomad
+	tasks names
+	given map[string]string // values with which variables that have none can be read
+}
+
+// Nomad converts a Nomad job: its tasks become tasks of one job of Cube, which has no groups: what a group says holds for
+// each of its tasks. Variables and locals stay what they are, as far as Cube's expressions reach. Nothing is evaluated that
+// calls a function. An error, with CodeInvalid, says that nothing usable came out.
+func Nomad(src []byte, o Options) (*Result, error) {
+	body, err := jobspec.Syntax(src, o.FileName)
+	if err != nil {
+		return nil, err
+	}
+	o.CoreMHz = cmp.Or(o.CoreMHz, DefaultCoreMHz)
+	n := &nomad{conversion: conversion{Options: o, draft: &node{isBlock: true}}, src: src, tasks: names{}, given: map[string]string{}}
+	n.draft.note("Converted from " + o.FileName + ". Comments say what a person has to decide.")
+	var job *hclsyntax.Block
+	for _, b := range body.Blocks {
+		switch b.Type {
+		case "job":
+			if job != nil {
+				n.find(line(b), "job", "left out: only the first job of a file is converted", "")
+				continue
+			}
+			job = b
+		case "variable":
+			n.readVariable(b)
+		case "locals":
+			n.readLocals(b)
+		default:
+			n.find(line(b), b.Type, "left out: it is not known", "")
+		}
+	}
+	if job == nil || len(job.Labels) != 1 {
+		return nil, api.Errorf(api.CodeInvalid, "%s: it holds no job \"name\" { ... }, as a file of Nomad does", o.FileName)
+	}
+	n.readJob(job)
+	return n.finish(n.given)
+}
+
+func line(b *hclsyntax.Block) int { return b.TypeRange.Start.Line }
+
+// reader reads a block of a Nomad file, and reports in the end what nobody asked for.
+type reader struct {
+	*nomad
+	body *hclsyntax.Body
+	path string // for findings
+	line int
+	seen []string
+}
+
+func (n *nomad) open(b *hclsyntax.Block, path string) *reader {
+	return &reader{nomad: n, body: b.Body, path: path, line: line(b)}
+}
+
+// attr returns an attribute, nil if it is not there.
+func (r *reader) attr(name string) *hclsyntax.Attribute {
+	r.seen = append(r.seen, name)
+	return r.body.Attributes[name]
+}
+
+// blocks returns the blocks of a type.
+func (r *reader) blocks(kind string) []*hclsyntax.Block {
+	r.seen = append(r.seen, kind)
+	var out []*hclsyntax.Block
+	for _, b := range r.body.Blocks {
+		if b.Type == kind {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// each reads the blocks of a type.
+func (r *reader) each(kind string, read func(*reader, *hclsyntax.Block)) {
+	for _, b := range r.blocks(kind) {
+		path := r.path + "." + kind
+		if len(b.Labels) > 0 {
+			path += "." + short(b.Labels[0])
+		}
+		inner := r.open(b, path)
+		read(inner, b)
+		inner.rest()
+	}
+}
+
+// skip says that keys need no word.
+func (r *reader) skip(keys ...string) { r.seen = append(r.seen, keys...) }
+
+// rest reports what nobody asked for.
+func (r *reader) rest() {
+	report := func(key string, line int) {
+		if !slices.Contains(r.seen, key) {
+			r.find(line, r.path+"."+short(key), "left out", leftOut()[key])
+		}
+	}
+	for _, a := range inOrder(r.body) {
+		report(a.Name, a.NameRange.Start.Line)
+	}
+	for _, b := range r.body.Blocks {
+		report(b.Type, line(b))
+	}
+}
+
+// carry writes an attribute under another name, with the expression that it has.
+func (r *reader) carry(key string, to *node, as string) *node {
+	a := r.attr(key)
+	if a == nil {
+		return nil
+	}
+	value, ok := r.expression(a.Expr, r.path+"."+key)
+	if !ok {
+		return nil
+	}
+	out := to.attr(as, value, a.NameRange.Start.Line)
+	out.what = r.path + "." + key
+	return out
+}
+
+// constant returns an attribute's text if it is a plain value.
+func (r *reader) constant(key string) (string, bool) {
+	a := r.attr(key)
+	if a == nil {
+		return "", false
+	}
+	s, ok := plainText(a.Expr)
+	if !ok {
+		r.find(a.NameRange.Start.Line, r.path+"."+key, "left out: only a plain value is understood here", "")
+	}
+	return s, ok
+}
+
+// pairs reads a map, as an attribute or as a block.
+func (r *reader) pairs(key string) (out []pair) {
+	add := func(name string, x hclsyntax.Expression, line int) {
+		if value, ok := r.expression(x, r.path+"."+key+"."+short(name)); ok {
+			out = append(out, pair{name, value, line})
+		}
+	}
+	for _, b := range r.blocks(key) {
+		for _, a := range inOrder(b.Body) {
+			add(a.Name, a.Expr, a.NameRange.Start.Line)
+		}
+	}
+	a := r.attr(key)
+	if a == nil {
+		return out
+	}
+	object, ok := a.Expr.(*hclsyntax.ObjectConsExpr)
+	if !ok {
+		r.find(a.NameRange.Start.Line, r.path+"."+key, "left out: only a map that is written out is understood here", "")
+		return out
+	}
+	for _, item := range object.Items {
+		if name, ok := keyText(item.KeyExpr); ok {
+			add(name, item.ValueExpr, item.KeyExpr.Range().Start.Line)
+		} else {
+			r.find(item.KeyExpr.Range().Start.Line, r.path+"."+key, "an entry of it is left out: its name is not a plain text", "")
+		}
+	}
+	return out
+}
+
+func inOrder(body *hclsyntax.Body) []*hclsyntax.Attribute {
+	var list []*hclsyntax.Attribute
+	for _, a := range body.Attributes {
+		list = append(list, a)
+	}
+	slices.SortFunc(list, func(a, b *hclsyntax.Attribute) int { return cmp.Compare(a.SrcRange.Start.Byte, b.SrcRange.Start.Byte) })
+	return list
+}
+
+// readVariable carries a variable over, if its type is one that Cube has.
+func (n *nomad) readVariable(b *hclsyntax.Block) {
+	if len(b.Labels) != 1 {
+		return
+	}
+	out := n.draft.block("variable", b.Labels[0], line(b))
+	out.what = "variable." + short(b.Labels[0])
+	r := n.open(b, out.what)
+	value := "1"
+	if a := r.attr("type"); a != nil {
+		kind := string(a.Expr.Range().SliceBytes(n.src))
+		if kind = strings.TrimSuffix(strings.ReplaceAll(kind, "any", "string"), "\n"); !slices.Contains([]string{"string", `"string"`}, kind) {
+			out.attr("type", kind, a.NameRange.Start.Line)
+		}
+		switch {
+		case strings.HasPrefix(kind, "list") || strings.HasPrefix(kind, "set"):
+			value = "[]"
+		case strings.HasPrefix(kind, "map") || strings.HasPrefix(kind, "object"):
+			value = "{}"
+		case kind == "bool":
+			value = "true"
+		}
+	}
+	r.carry("description", out, "description")
+	if a := r.attr("default"); a != nil && !isNull(a.Expr) {
+		r.carry("default", out, "default")
+	} else {
+		n.given[b.Labels[0]] = value
+	}
+	if a := r.attr("sensitive"); a != nil {
+		if v, _ := plainText(a.Expr); v == "true" {
+			if out.find("default") != nil {
+				n.find(a.NameRange.Start.Line, r.path+".sensitive", "left out: a sensitive variable has no default in Cube, since the file is kept", "take the default away")
+			} else {
+				out.attr("sensitive", "true", a.NameRange.Start.Line)
+			}
+		}
+	}
+	r.rest()
+}
+
+func (n *nomad) readLocals(b *hclsyntax.Block) {
+	out := n.draft.block("locals", "", line(b))
+	out.free = true
+	for _, a := range inOrder(b.Body) {
+		if value, ok := n.expression(a.Expr, "locals."+a.Name); ok {
+			out.attr(a.Name, value, a.NameRange.Start.Line).what = "locals." + a.Name
+		}
+	}
+	if len(out.children) == 0 {
+		n.draft.remove(map[*node]bool{out: true})
+	}
+}
+
+func (n *nomad) readJob(b *hclsyntax.Block) {
+	n.name = b.Labels[0]
+	r := n.open(b, "job")
+	if name, ok := r.constant("name"); ok {
+		n.name = name
+	}
+	r.skip("id")
+	label := dnsLabel(n.name, "job")
+	if label != n.name {
+		n.find(line(b), "job", "called "+label, "names have lower-case letters, digits and hyphens")
+	}
+	n.job = n.draft.block("job", label, line(b))
+	n.job.what = "job"
+	if kind, ok := r.constant("type"); ok && kind != string(api.JobService) {
+		n.readType(r, kind)
+	}
+	if a := r.attr("datacenters"); a != nil && !strings.Contains(string(a.Expr.Range().SliceBytes(n.src)), `"*"`) {
+		r.carry("datacenters", n.job, "datacenters")
+	}
+	if region, ok := r.constant("region"); ok && region != "global" {
+		n.find(r.line, "job.region", "left out: a cluster of Cube has no regions", "")
+	}
+	if namespace, ok := r.constant("namespace"); ok && namespace != "default" {
+		n.find(r.line, "job.namespace", "left out: Cube has no namespaces", "begin the job's name with it")
+	}
+	r.carry("priority", n.job, "priority")
+	n.job.pairs("meta", r.pairs("meta"), r.line)
+	groups := r.blocks("group")
+	common := r.inherit(inherited{})
+	for _, g := range groups {
+		if len(g.Labels) == 1 {
+			n.readGroup(g, common, groups)
+		}
+	}
+	for _, t := range r.blocks("task") { // Nomad makes a group of each
+		n.readTask(t, &group{name: n.name, alone: true}, common)
+	}
+	r.skip("enabled", "all_at_once", "version")
+	r.rest()
+}
+
+func (n *nomad) readType(r *reader, kind string) {
+	switch line := r.body.Attributes["type"].NameRange.Start.Line; kind {
+	case string(api.JobBatch):
+		n.job.attr("type", `"batch"`, line)
+	default:
+		n.decide(n.job, line, "job.type", fmt.Sprintf("Cube runs as many instances as count says, not one on each node as %s does", short(kind)),
+			"set count to the number of nodes; with distinct_hosts they stand on different ones")
+	}
+}
+
+// leftOut is what to do instead of what Cube does not have, by key.
+func leftOut() map[string]string {
+	const namespaces = "a container of Cube shares no namespace with others"
+	const privileges = "Cube grants no more privileges than a container has; do without"
+	const image = "put the files into the image, or their text into env"
+	return map[string]string{
+		"artifact": image, "template": image, "vault": "use a variable with sensitive = true", "secret": "use a variable with sensitive = true", "consul": "Cube needs no Consul", "identity": "Cube gives instances no identity",
+		"periodic": "run it from another scheduler with 'cube task run'", "parameterized": "run it with variables: 'cube task run -var'",
+		"dispatch_payload": "use a variable", "multiregion": "run it in each cluster", "node_pool": "use constraint with meta of the nodes", "scaling": "use 'cube task scale'",
+		"reschedule": "", "migrate": "", "disconnect": "", "spread": "", "scaling_policy": "", "connect": "name the address in env", "sidecar_service": "",
+		"lifecycle": "", "leader": "", "kind": "", "csi_plugin": "", "actions": "use 'cube task exec'", "action": "use 'cube task exec'", "schedule": "",
+		"stop_after_client_disconnect": "", "max_client_disconnect": "", "max_run_duration": "", "prevent_reschedule_on_lost": "",
+		"memory_max": "memory is a hard limit: set it to the most that an instance needs", "numa": "", "iops": "", "dynamic": "write the blocks out",
+		"vault_token": "", "consul_token": "", "network_mode": namespaces, "ipc_mode": namespaces, "pid_mode": namespaces, "uts_mode": namespaces,
+		"userns_mode": namespaces, "cap_add": privileges, "privileged": privileges, "security_opt": privileges, "devices": "name the device in the node's configuration and ask for it with device \"...\" in resources",
+		"auth": "run 'docker login' as the user of the agent", "auth_soft_fail": "", "volumes": "", "volume": "", "volume_mount": "", "mount": "", "mounts": "",
+		"dns_servers": "Cube leaves the engine's", "dns": "Cube leaves the engine's", "interactive": "use 'cube task exec -it'", "tty": "use 'cube task exec -it'", "init": "use an image with an init process",
+		"mac_address": namespaces, "network_aliases": "Cube has no networks of its own", "ulimit": "Cube leaves the engine's", "sysctl": "Cube leaves the engine's", "shm_size": `use config { tmpfs = ["/dev/shm:size=..."] }`,
+		"pids_limit": "a container has at most 4,096 processes", "runtime": "Cube uses the engine's default runtime", "load": "push the image to a registry",
+		"affinity": "", "logs": "", "restart": "", "update": "", "sticky": "", "canary_tags": "", "on_update": "",
+	}
+}

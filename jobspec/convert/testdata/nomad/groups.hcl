@@ -1,0 +1,51 @@
+# Converted from groups. Comments say what a person has to decide.
+
+job "stack" {
+  # the volume data at /data is left out: what is written there is lost with the container
+  task "app" {
+    image = "app:1"
+    count = 2
+
+    port "http" {}
+
+    resources {
+      # what Nomad gives to a task that does not say
+      memory = 300
+    }
+
+    check "app-http" {
+      type     = "http"
+      port     = "http"
+      path     = "/"
+      interval = "10s"
+      timeout  = "2s"
+    }
+  }
+
+  task "exporter" {
+    image = "exporter:1"
+    count = 2
+
+    port "metrics" {
+      to = 9100
+    }
+
+    resources {
+      cpu    = 2
+      memory = 64
+    }
+  }
+
+  task "worker-app" {
+    image = "app:1"
+
+    resources {
+      # what Nomad gives to a task that does not say
+      memory = 300
+    }
+
+    meta {
+      tier = "worker"
+    }
+  }
+}
