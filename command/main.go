@@ -151,7 +151,7 @@ func (m *Meta) commands() map[string]cli.CommandFactory {
 func (m *Meta) leaves() []*command {
 	return []*command{
 		newTaskRun(m), newTaskPlan(m), newTaskExplain(m), newTaskValidate(m), newTaskHistory(m), newTaskTag(m), newTaskRevert(m),
-		newTaskScale(m), newTaskFmt(m), newTaskInit(m), newTaskStatus(m), newTaskStop(m), newTaskLogs(m), newTaskExec(m),
+		newTaskScale(m), newTaskConvert(m), newTaskFmt(m), newTaskInit(m), newTaskStatus(m), newTaskStop(m), newTaskLogs(m), newTaskExec(m),
 		newAllocStatus(m), newAllocLogs(m), newAllocStop(m),
 		newSim(m),
 		newNodeStatus(m), newNodeEligibility(m),
