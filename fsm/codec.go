@@ -198,8 +198,8 @@ func evaluationStatuses() []api.EvaluationStatus {
 // planWriter lays a plan out: its names and sizes once, in dictionaries of the entry's own, then columns of numbers.
 type planWriter struct {
 	writer
-	names   dictionary[string]
-	sizes   dictionary[api.Resources]
+	names dictionary[string]
+	sizes dictionary[api.Resources]
 	planLayout
 }
 
