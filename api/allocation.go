@@ -130,6 +130,7 @@ type AllocationRow struct {
 	Restarts    uint32
 	Seq         uint64
 	Held        Resources // what it holds on its node until it is terminal
+	CreatedAt   int64     // Unix nanoseconds, the leader's clock
 	CreateIndex uint64
 	ModifyIndex uint64
 }

@@ -27,6 +27,7 @@ const (
 	CauseUpdate     = "update"       // the next slot of a rolling change
 	CauseRevert     = "job-revert"   // an older version was asked for again
 	CauseScale      = "job-scale"    // a count was changed
+	CauseDeployment = "deployment"   // its deployment was moved: promoted, paused, resumed, failed
 	CauseRestore    = "restore"      // after a snapshot restore
 	CauseQuarantine = "port-expired" // reserved
 )

@@ -67,6 +67,7 @@ type Job struct {
 	SubmittedBy string    `json:",omitempty"` // who asked for the version; "" if it is not known
 	Origin      string    `json:",omitempty"` // what made it, if that was no submission: "reverted to version 2"
 	Scaled      *Scaling  `json:",omitempty"` // the latest change of a count within the version
+	Stable      bool      `json:",omitempty"` // its deployment was successful: an automatic revert may come back to it
 	Tags        []string  `json:",omitempty"` // names people gave the version, sorted; it is kept as long as it has one
 	Source      *Source   `json:",omitempty"` // what it was parsed from; nil when it came as JSON
 	CreateIndex uint64

@@ -18,15 +18,20 @@ func (j *Job) spec() *Job {
 }
 
 // SameInstance reports whether an instance of task a is already what task b asks for. How many there are and where they may
-// stand, what it waits for, what happens when one ends, how it is asked about its health, how it is replaced and how long it is out of
-// rotation before it ends can change without touching a running instance; anything else cannot.
+// stand, what it waits for, what happens when one ends, how it is asked about its health, how it is replaced, how long it is out of
+// rotation before it ends and what people note about it can change without touching a running instance; anything else cannot.
 func SameInstance(a, b *Task) bool { return sameJSON(a.instance(), b.instance()) }
+
+// SameLine reports whether batch instances of two tasks are of one line: what has completed in the one has in the other. The
+// state decides by it when entries of the log are applied, so it stays what SameInstance was when there was no other: a
+// change of meta begins a new line.
+func SameLine(a, b *Task) bool { return SameInstance(a, b) && sameJSON(a.Meta, b.Meta) }
 
 // instance is the part of the task that a running instance is made of.
 func (t *Task) instance() *Task {
 	c := *t
 	c.Count, c.Constraints, c.Affinities, c.Spreads, c.Restart = 0, nil, nil, nil, Restart{}
-	c.Checks, c.Update, c.DependsOn, c.ShutdownDelay = nil, Update{}, nil, 0
+	c.Checks, c.Update, c.DependsOn, c.ShutdownDelay, c.Meta = nil, Update{}, nil, 0, nil
 	return &c
 }
 

@@ -43,7 +43,7 @@ func (j *Job) Validate() error {
 		} else if i > 0 && j.Tasks[i-1].Name == t.Name {
 			err = fmt.Errorf("two tasks are called %q", t.Name)
 		} else {
-			err = in(fmt.Sprintf("task %q", t.Name), cmp.Or(t.validate(), t.validateKind(j.Type)))
+			err = in(fmt.Sprintf("task %q", t.Name), cmp.Or(t.validate(), t.validateKind(j.Type), in("update", t.Update.validateFor(j.Type))))
 		}
 	}
 	if err == nil {

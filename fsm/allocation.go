@@ -172,7 +172,7 @@ func (s *state) insert(j *job, a allocation, ports []api.PortBinding, devices []
 	t := s.tally(a.job)
 	t.tallySlot(j, s.allocations.speakerOf(a.position), -1)
 	t.tallySlot(j, s.allocations.speaker(a), 1)
-	t.tallyLive(a, 1)
+	t.tallyLive(j, a, 1)
 	t.allocations = s.index
 	s.jobs.tallies.Set(t)
 	s.allocations.rows.Set(a)
@@ -203,8 +203,8 @@ func (s *state) change(j *job, old, a allocation) {
 		s.allocations.byNode.Set(a.nodeKey())
 	}
 	t := s.tally(a.job)
-	t.tallyLive(old, -1)
-	t.tallyLive(a, 1)
+	t.tallyLive(j, old, -1)
+	t.tallyLive(j, a, 1)
 	t.tallySlot(j, before, -1)
 	t.tallySlot(j, after, 1)
 	ended := old.live() && !a.live()
@@ -295,7 +295,7 @@ func (t *tables) row(a *allocation) api.AllocationRow {
 		ID: a.id, Job: t.names[a.job], Task: t.names[a.task], Slot: a.slot, Version: uint64(a.version),
 		Node: t.names[a.node], NodeOrdinal: t.nodes.order.ordinal(&t.nodes, a.node), Replaces: a.replaces,
 		Evaluation: a.evaluation, Desired: a.desired, Hurry: a.hurry, Phase: a.phase, Health: a.health, Failure: a.failure,
-		Restarts: a.restarts, Seq: a.seq, Held: a.held, CreateIndex: a.create, ModifyIndex: a.modify,
+		Restarts: a.restarts, Seq: a.seq, Held: a.held, CreatedAt: a.createdAt, CreateIndex: a.create, ModifyIndex: a.modify,
 	}
 }
 

@@ -20,6 +20,7 @@ func Check(s *Snapshot) []error {
 	c.jobRows()
 	c.evaluations()
 	c.requests()
+	c.deployments()
 	return c.errs
 }
 
@@ -209,6 +210,8 @@ func (c *checker) jobRows() {
 		c.that(t.counts == fresh.counts && t.healthy == fresh.healthy && t.occupied == fresh.occupied && t.live == fresh.live && t.wanted == fresh.wanted,
 			"job %q counts %v, %d, %d, %d, %d; its allocations are %v, %d, %d, %d, %d", j.name, t.counts, t.healthy, t.occupied, t.live, t.wanted,
 			fresh.counts, fresh.healthy, fresh.occupied, fresh.live, fresh.wanted)
+		c.that(t.current == fresh.current && t.well == fresh.well, "job %q counts %d instances of the version in force, %d healthy; there are %d and %d",
+			j.name, t.current, t.well, fresh.current, fresh.well)
 		for i, v := range j.versions {
 			c.that(v.job.Name == j.name && v.job.Version < j.next, "job %q has version %d of job %q", j.name, v.job.Version, v.job.Name)
 			c.that(i == 0 || v.job.Version < j.versions[i-1].job.Version, "the versions of job %q are out of order", j.name)
@@ -272,6 +275,22 @@ func (c *checker) evaluations() {
 			j.name, sum.kept, sum.open, kept[j.name], open[j.name])
 		_, crowded := t.crowded.Get(j.handle)
 		c.that(crowded == (sum.kept > keptEvaluations), "job %q has %d evaluations; marked for reaping: %v", j.name, sum.kept, crowded)
+		return true
+	})
+}
+
+// deployments checks that a deployment that is under way is its job's newest one, and that of the version in force.
+func (c *checker) deployments() {
+	of := map[string]int{}
+	c.s.deployments.Each(func(d *api.Deployment) bool {
+		of[d.Job]++
+		j := c.s.Job(d.Job)
+		c.that(c.minted(d.ID) && j != nil, "deployment %d was never given out, or its job %q does not exist", d.ID, d.Job)
+		c.that(!d.Status.Active() || c.s.Deployment(d.Job) == d && !j.Stopped, "deployment %d of job %q is %s, and its version %d is not in force",
+			d.ID, d.Job, d.Status, d.Version)
+		c.that(d.Status != api.DeploymentSuccessful || c.s.JobVersion(d.Job, d.Version) == nil || c.s.JobVersion(d.Job, d.Version).Stable,
+			"deployment %d of job %q is successful, and version %d not stable", d.ID, d.Job, d.Version)
+		c.that(of[d.Job] <= api.KeptDeployments, "job %q has %d deployments", d.Job, of[d.Job])
 		return true
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/tidwall/btree"
 
 	"cube/api"
+	"cube/fsm/deployment"
 )
 
 // Kind numbers what a command does. Numbers are written to the Raft log for ever: new ones are appended, and what one
@@ -34,10 +35,13 @@ const (
 	kindTagVersion     Kind = 14
 	kindRevertJob      Kind = 15
 	kindScaleJob       Kind = 16
+	kindSteer          Kind = 17
+	kindJudge          Kind = 18
 )
 
 var kindNames = [...]string{"", "init-cluster", "register-jobs", "stop-job", "stop-allocation", "register-node", "node-ready",
-	"nodes-down", "set-eligibility", "commit-plan", "update-statuses", "reap", "raise-rules", "raise-epoch", "tag-version", "revert-job", "scale-job"}
+	"nodes-down", "set-eligibility", "commit-plan", "update-statuses", "reap", "raise-rules", "raise-epoch", "tag-version", "revert-job", "scale-job", "steer-deployment",
+	"judge-deployments"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) && k > 0 {
@@ -60,14 +64,22 @@ const RulesVersion uint16 = 1
 //	5  plans that place an instance beside the one that it succeeds
 //	6  stops that forgo the shutdown delay
 //	7  registrations of jobs that want an instance on every node
-const envelopeVersion = 7
+//	8  registrations whose versions are rolled out by deployments
+const envelopeVersion = 8
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
 	switch b := b.(type) {
 	case *CommitPlan:
 		return layoutOf(b.Plan).envelope()
+	case *RevertJob:
+		if b.Deploy {
+			return 8
+		}
 	case *RegisterJobs:
+		if b.Deploy {
+			return 8
+		}
 		if slices.ContainsFunc(b.Jobs, func(j *api.Job) bool { return j != nil && j.Type.EveryNode() }) {
 			return 7
 		}
@@ -121,6 +133,8 @@ type RegisterJobs struct {
 	Jobs []*api.Job
 	// CheckIndex, if set, must be the greatest modify index of the jobs of these names, 0 if there is none.
 	CheckIndex *uint64 `json:",omitempty"`
+	// Deploy gives each new version of a service a deployment. Entries of the time before there were any do not have it.
+	Deploy bool `json:",omitempty"`
 }
 
 // TagVersion names a version of a job, or takes the name away. Version is as in RevertJob.
@@ -138,6 +152,7 @@ type RevertJob struct {
 	Name       string
 	To         string
 	CheckIndex *uint64 `json:",omitempty"`
+	Deploy     bool    `json:",omitempty"` // as in RegisterJobs
 }
 
 // ScaleJob changes how many instances there are of a task ("": of the only one), in the version in force.
@@ -201,6 +216,16 @@ type NodeReport struct {
 	Statuses []api.AllocationStatus
 }
 
+// SteerDeployment is what a person asks of a deployment.
+type SteerDeployment struct {
+	ID api.ID
+	api.DeploymentOrder
+}
+
+// JudgeDeployments is what the leader found of deployments. A move that does not count any more is passed over in silence. One
+// that fails its deployment puts the last stable version in force, where its job asks for that.
+type JudgeDeployments struct{ Moves []deployment.Move }
+
 // Reap forgets what retention no longer asks to keep: see Snapshot.Garbage. What may not be forgotten (any more) is
 // passed over in silence. An empty Reap only moves the state's time on.
 type Reap struct {
@@ -220,22 +245,24 @@ type RaiseEpoch struct {
 	Above uint32 `json:",omitempty"`
 }
 
-func (*InitCluster) kind() Kind    { return kindInitCluster }
-func (*RegisterJobs) kind() Kind   { return kindRegisterJobs }
-func (*StopJob) kind() Kind        { return kindStopJob }
-func (*StopAllocation) kind() Kind { return kindStopAllocation }
-func (*RegisterNode) kind() Kind   { return kindRegisterNode }
-func (*NodeReady) kind() Kind      { return kindNodeReady }
-func (*NodesDown) kind() Kind      { return kindNodesDown }
-func (*SetEligibility) kind() Kind { return kindSetEligibility }
-func (*CommitPlan) kind() Kind     { return kindCommitPlan }
-func (*UpdateStatuses) kind() Kind { return kindUpdateStatuses }
-func (*Reap) kind() Kind           { return kindReap }
-func (*RaiseRules) kind() Kind     { return kindRaiseRules }
-func (*RaiseEpoch) kind() Kind     { return kindRaiseEpoch }
-func (*TagVersion) kind() Kind     { return kindTagVersion }
-func (*RevertJob) kind() Kind      { return kindRevertJob }
-func (*ScaleJob) kind() Kind       { return kindScaleJob }
+func (*InitCluster) kind() Kind      { return kindInitCluster }
+func (*RegisterJobs) kind() Kind     { return kindRegisterJobs }
+func (*StopJob) kind() Kind          { return kindStopJob }
+func (*StopAllocation) kind() Kind   { return kindStopAllocation }
+func (*RegisterNode) kind() Kind     { return kindRegisterNode }
+func (*NodeReady) kind() Kind        { return kindNodeReady }
+func (*NodesDown) kind() Kind        { return kindNodesDown }
+func (*SetEligibility) kind() Kind   { return kindSetEligibility }
+func (*CommitPlan) kind() Kind       { return kindCommitPlan }
+func (*UpdateStatuses) kind() Kind   { return kindUpdateStatuses }
+func (*Reap) kind() Kind             { return kindReap }
+func (*RaiseRules) kind() Kind       { return kindRaiseRules }
+func (*RaiseEpoch) kind() Kind       { return kindRaiseEpoch }
+func (*TagVersion) kind() Kind       { return kindTagVersion }
+func (*RevertJob) kind() Kind        { return kindRevertJob }
+func (*ScaleJob) kind() Kind         { return kindScaleJob }
+func (*SteerDeployment) kind() Kind  { return kindSteer }
+func (*JudgeDeployments) kind() Kind { return kindJudge }
 
 // newBody returns an empty body of the kind, nil for a kind this binary does not know.
 func newBody(k Kind) Body {
@@ -272,6 +299,10 @@ func newBody(k Kind) Body {
 		return &RevertJob{}
 	case kindScaleJob:
 		return &ScaleJob{}
+	case kindSteer:
+		return &SteerDeployment{}
+	case kindJudge:
+		return &JudgeDeployments{}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cube/api"
+	"cube/fsm/deployment"
 )
 
 // everyCommand is one of each kind, with every field of what has a layout of its own.
@@ -45,7 +46,9 @@ func everyCommand() []*Command {
 		&CommitPlan{Plan: &api.Plan{}}, &CommitPlan{Plan: devices}, &CommitPlan{Plan: beside}, &UpdateStatuses{Reports: reports}, &UpdateStatuses{},
 		&Reap{Allocations: []api.ID{1}, Evaluations: []api.ID{2}, Jobs: []string{"web"}, Nodes: []string{"n1"}}, &RaiseRules{Version: 1}, &RaiseEpoch{Above: 1},
 		&RegisterJobs{Jobs: []*api.Job{signed}, CheckIndex: &nine}, &TagVersion{Name: "web", Version: "3", Tag: "stable"}, &TagVersion{Name: "web", Tag: "stable", Remove: true},
-		&RevertJob{Name: "web", To: "stable", CheckIndex: &nine}, &ScaleJob{Name: "shop", Task: "web", CheckIndex: &nine}} {
+		&RevertJob{Name: "web", To: "stable", CheckIndex: &nine}, &RevertJob{Name: "web", To: "1", Deploy: true},
+		&RegisterJobs{Jobs: []*api.Job{job}, Deploy: true}, &SteerDeployment{ID: 9, DeploymentOrder: api.DeploymentOrder{Action: api.DeploymentFail, Reason: "slow"}},
+		&JudgeDeployments{Moves: []deployment.Move{{ID: 9, Seen: 8, To: api.MoveFail, Reason: "web[0] failed", Healthy: 2, Tasks: []api.DeploymentTask{{Task: "web", Desired: 3}}}}}, &ScaleJob{Name: "shop", Task: "web", CheckIndex: &nine}} {
 		out = append(out, &Command{Kind: body.kind(), Rules: 1, RequestID: "r-1", At: time.Date(2026, 11, 23, 0, 0, 0, 1, time.UTC).UnixNano(),
 			Who: "ada", Why: "to see", Body: body})
 	}

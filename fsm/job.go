@@ -32,6 +32,8 @@ type tally struct {
 	occupied    int32                    // slots below their task's count that have a current instance
 	live        int32                    // allocations that are not terminal
 	wanted      int32                    // of these, to run
+	current     int32                    // of these, of the version in force
+	well        int32                    // of these, healthy
 	kept        int32                    // evaluations
 	open        api.ID                   // the open evaluation
 	progress    uint64                   // the index at which an allocation last became running or terminal
@@ -144,7 +146,7 @@ type RegisteredJob struct {
 	Evaluation api.ID // the job's open one; 0 when nothing changed and nothing is open
 }
 
-func (s *state) registerJobs(b *RegisterJobs) Result {
+func (s *state) registerJobs(b *RegisterJobs, who string) Result {
 	if len(b.Jobs) == 0 {
 		return refused(s.index, api.Errorf(api.CodeInvalid, "there is no job to register"))
 	}
@@ -168,7 +170,7 @@ func (s *state) registerJobs(b *RegisterJobs) Result {
 	}
 	r := s.done()
 	for _, j := range b.Jobs {
-		r.Registered = append(r.Registered, s.registerJob(j, api.CauseRegister))
+		r.Registered = append(r.Registered, s.registerJob(j, registration{api.CauseRegister, who, b.Deploy, false}))
 	}
 	return r
 }
@@ -192,7 +194,7 @@ func registrable(j *api.Job) error {
 	return nil
 }
 
-func (s *state) registerJob(spec *api.Job, cause string) RegisteredJob {
+func (s *state) registerJob(spec *api.Job, r registration) RegisteredJob {
 	row := s.jobs.get(spec.Name)
 	old := row.current()
 	if old != nil && !old.Stopped && api.SpecEqual(old, spec) {
@@ -206,7 +208,7 @@ func (s *state) registerJob(spec *api.Job, cause string) RegisteredJob {
 	accepted.Version, accepted.Stopped, accepted.Hurry = next.next, false, false
 	accepted.SubmittedAt = time.Unix(0, s.now).UTC()
 	accepted.CreateIndex, accepted.ModifyIndex = s.index, s.index
-	accepted.Scaled, accepted.Tags = nil, nil
+	accepted.Scaled, accepted.Tags, accepted.Stable = nil, nil, false
 	if old != nil {
 		accepted.CreateIndex = old.CreateIndex
 	}
@@ -215,7 +217,8 @@ func (s *state) registerJob(spec *api.Job, cause string) RegisteredJob {
 	s.dropVersions(next)
 	s.putJob(next)
 	s.recount(next)
-	return RegisteredJob{Name: next.name, Version: accepted.Version, Changed: true, Evaluation: s.look(next, cause, "", nil)}
+	s.beginDeployment(&accepted, old, r)
+	return RegisteredJob{Name: next.name, Version: accepted.Version, Changed: true, Evaluation: s.look(next, r.cause, "", nil)}
 }
 
 // newVersion finds for each task whether its instances are those of the version before: then what completed stays so. A
@@ -228,14 +231,14 @@ func (s *state) newVersion(j *api.Job, before *job) version {
 		if old == nil || old.Stopped {
 			continue
 		}
-		if k := before.versions[0].task(v.handles[i]); k >= 0 && api.SameInstance(old.Tasks[k], t) {
+		if k := before.versions[0].task(v.handles[i]); k >= 0 && api.SameLine(old.Tasks[k], t) {
 			v.lines[i] = before.versions[0].lines[k]
 		}
 	}
 	return v
 }
 
-func (s *state) stopJob(b *StopJob) Result {
+func (s *state) stopJob(b *StopJob, who string) Result {
 	row := s.jobs.get(b.Name)
 	old := row.current()
 	if old == nil {
@@ -252,6 +255,7 @@ func (s *state) stopJob(b *StopJob) Result {
 	if stopped.Hurry {
 		s.hurryLeaving(next)
 	}
+	s.cancelDeployment(b.Name, "the job was stopped", who)
 	r.Evaluation = s.look(next, api.CauseStop, "", nil)
 	return r
 }
@@ -262,29 +266,6 @@ func (s *state) putJob(j *job) {
 	s.jobs.rows.Set(j)
 	s.touch(WatchKey{Table: TableJobs, Key: j.name})
 	s.noteEveryNode(j)
-}
-
-// purgeJob forgets a stopped job that has no allocations left. Its name keeps the number of the next version.
-func (s *state) purgeJob(name string) {
-	j := s.jobs.get(name)
-	if current := j.current(); current == nil || !current.Stopped {
-		return
-	}
-	empty := true
-	s.eachOfJob(j.handle, func(allocation) bool { empty = false; return false })
-	if !empty {
-		return
-	}
-	for _, id := range s.evaluationsOf(j.handle) {
-		s.deleteEvaluation(id)
-	}
-	purged := &job{name: j.name, handle: j.handle, next: j.next}
-	s.dropCompleted(purged)
-	s.jobs.tallies.Delete(tally{job: j.handle})
-	s.putJob(purged)
-	for _, table := range []Table{TableJobs, TableJobAllocations, TableJobEvaluations} {
-		s.deleted[table] = s.index
-	}
 }
 
 // counted reports whether the allocation that speaks for a slot is an instance that people count, and whether its slot
@@ -318,12 +299,20 @@ func (t *tally) tallySlot(j *job, a allocation, by int32) {
 	}
 }
 
-// tallyLive adds or takes off what an allocation counts for, newest of its slot or not.
-func (t *tally) tallyLive(a allocation, by int32) {
-	if a.live() {
-		t.live += by
-		if a.desired == api.DesiredRun {
-			t.wanted += by
+// tallyLive adds or takes off what an allocation counts for, whether it speaks for its slot or not.
+func (t *tally) tallyLive(j *job, a allocation, by int32) {
+	if !a.live() {
+		return
+	}
+	t.live += by
+	if a.desired != api.DesiredRun {
+		return
+	}
+	t.wanted += by
+	if current := j.current(); current != nil && uint64(a.version) == current.Version {
+		t.current += by
+		if a.health == api.HealthHealthy {
+			t.well += by
 		}
 	}
 }
@@ -333,6 +322,7 @@ func (s *state) recount(j *job) {
 	row := s.tally(j.handle)
 	fresh := s.countOf(j)
 	row.counts, row.healthy, row.occupied = fresh.counts, fresh.healthy, fresh.occupied
+	row.current, row.well = fresh.current, fresh.well
 	s.jobs.tallies.Set(row)
 }
 
@@ -350,7 +340,7 @@ func (t *tables) countOf(j *job) tally {
 			flush()
 		}
 		newest = a
-		sum.tallyLive(a, 1)
+		sum.tallyLive(j, a, 1)
 		return true
 	})
 	flush()

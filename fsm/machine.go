@@ -128,9 +128,9 @@ func (s *state) dispatch(c *Command) Result {
 	case *InitCluster:
 		return s.initCluster(b)
 	case *RegisterJobs:
-		return s.registerJobs(b)
+		return s.registerJobs(b, c.Who)
 	case *StopJob:
-		return s.stopJob(b)
+		return s.stopJob(b, c.Who)
 	case *StopAllocation:
 		return s.stopAllocation(b)
 	case *RegisterNode:
@@ -157,6 +157,10 @@ func (s *state) dispatch(c *Command) Result {
 		return s.revertJob(b, c.Who)
 	case *ScaleJob:
 		return s.scaleJob(b, c.Who)
+	case *SteerDeployment:
+		return s.steerDeployment(b, c.Who)
+	case *JudgeDeployments:
+		return s.judgeDeployments(b, c.Who)
 	}
 	return refused(s.index, api.Errorf(api.CodeInternal, "apply: a command without a body"))
 }
@@ -298,6 +302,7 @@ const (
 	TableJobAllocations               // Key: job name; a change of any allocation of it
 	TableJobEvaluations               // Key: job name; a change of any evaluation of it
 	TableRunnable                     // no key: there may be something for the scheduler
+	TableDeployments                  // Key: job name; a change of any deployment of it
 	tableCount
 )
 
@@ -414,6 +419,10 @@ func (s *Snapshot) rowIndex(k WatchKey) (uint64, bool) {
 	case TableJobAllocations:
 		if j := s.jobs.get(k.Key); j != nil {
 			return s.tally(j.handle).allocations, true
+		}
+	case TableDeployments:
+		if d := s.deployments.Newest(k.Key); d != nil {
+			return d.ModifyIndex, true
 		}
 	case TableJobEvaluations:
 		if j := s.jobs.get(k.Key); j != nil {

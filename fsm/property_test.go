@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"cube/api"
+	"cube/fsm/deployment"
 )
 
 // TestAnyHistory drives random commands, sensible and not, and checks every invariant after every entry. Then the same
@@ -97,9 +98,19 @@ func (h *history) step() {
 		h.ok(&RegisterNode{Node: h.node(), Ready: true})
 	}
 	h.wait(pick(h, []time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, time.Second, time.Minute, 11 * time.Minute, 25 * time.Hour}, "wait"))
-	switch h.n(16, "step") {
+	switch h.n(18, "step") {
+	case 16:
+		if d := h.deployment(); d != nil {
+			h.apply(&SteerDeployment{ID: d.ID, DeploymentOrder: api.DeploymentOrder{Action: pick(h, []string{api.DeploymentPause, api.DeploymentResume,
+				api.DeploymentPromote, api.DeploymentFail, "dance"}, "action")}})
+		}
+	case 17:
+		if d := h.deployment(); d != nil {
+			h.apply(&JudgeDeployments{Moves: []deployment.Move{{ID: d.ID, Seen: d.ModifyIndex, Reason: "so", Tasks: d.Tasks, Healthy: h.n(3, "healthy"),
+				To: pick(h, []string{api.MoveProgress, api.MovePromote, api.MoveSucceed, api.MoveSucceed, api.MoveFail}, "move")}}})
+		}
 	case 0, 1:
-		h.request(pick(h, []string{"", "", "r1", "r2"}, "request"), &RegisterJobs{Jobs: h.jobs()})
+		h.request(pick(h, []string{"", "", "r1", "r2"}, "request"), &RegisterJobs{Jobs: h.jobs(), Deploy: h.n(4, "deploy") > 0})
 	case 2:
 		if h.n(4, "stop") == 0 {
 			h.apply(&StopJob{Name: h.name("job", 3), NoShutdownDelay: h.n(3, "hurry") == 0})
@@ -129,7 +140,7 @@ func (h *history) step() {
 		case 2:
 			h.apply(&TagVersion{Name: h.name("job", 3), Version: h.version(), Tag: h.name("tag", 3), Remove: h.n(3, "remove") == 0})
 		case 3, 4:
-			h.request(pick(h, []string{"", "r3"}, "request"), &RevertJob{Name: h.name("job", 3), To: h.version()})
+			h.request(pick(h, []string{"", "r3"}, "request"), &RevertJob{Name: h.name("job", 3), To: h.version(), Deploy: h.n(2, "deploy") > 0})
 		default:
 			h.apply(&ScaleJob{Name: h.name("job", 3), Task: pick(h, []string{"", "side", "job0"}, "task"), Count: h.n(6, "count"), CheckIndex: h.check()})
 		}
@@ -144,6 +155,7 @@ func (h *history) jobs() (out []*api.Job) {
 		}
 		j.Priority = 50 + h.n(2, "priority")
 		j.Tasks[0].Image = h.name("image", 2)
+		j.Tasks[0].Update.Canary, j.Tasks[0].Update.AutoRevert = h.n(3, "canary"), h.n(3, "revert") > 0
 		if h.n(3, "tasks") == 0 {
 			second := api.DefaultTask("side")
 			second.Count = h.n(3, "count")
@@ -213,6 +225,15 @@ func (h *history) claims(task *api.Task, node *api.Node) (claims []api.DeviceCla
 		}
 	}
 	return claims
+}
+
+// deployment draws one, that of a version in force mostly.
+func (h *history) deployment() *api.Deployment {
+	d := h.past.Deployment(h.name("job", 3))
+	if all := h.past.deployments.OfJob(h.name("job", 3)); h.n(4, "old one") == 0 {
+		d = pick(h, all, "deployment")
+	}
+	return d
 }
 
 // allocation draws one that exists, mostly.

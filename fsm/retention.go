@@ -94,6 +94,30 @@ func (s *state) reap(b *Reap) Result {
 	return s.done()
 }
 
+// purgeJob forgets a stopped job that has no allocations left. Its name keeps the number of the next version.
+func (s *state) purgeJob(name string) {
+	j := s.jobs.get(name)
+	if current := j.current(); current == nil || !current.Stopped {
+		return
+	}
+	empty := true
+	s.eachOfJob(j.handle, func(allocation) bool { empty = false; return false })
+	if !empty {
+		return
+	}
+	for _, id := range s.evaluationsOf(j.handle) {
+		s.deleteEvaluation(id)
+	}
+	s.forgetDeployments(name, 0)
+	purged := &job{name: j.name, handle: j.handle, next: j.next}
+	s.dropCompleted(purged)
+	s.jobs.tallies.Delete(tally{job: j.handle})
+	s.putJob(purged)
+	for _, table := range []Table{TableJobs, TableJobAllocations, TableJobEvaluations} {
+		s.deleted[table] = s.index
+	}
+}
+
 // surplusEvaluation reports whether an evaluation is closed and beyond what its job keeps.
 func (t *tables) surplusEvaluation(id api.ID) bool {
 	e := t.evaluations.get(id)

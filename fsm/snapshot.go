@@ -14,6 +14,7 @@ import (
 	"github.com/tidwall/btree"
 
 	"cube/api"
+	"cube/fsm/deployment"
 )
 
 // Snapshot is the state at one index. It never changes and may be used by any number of goroutines; what it returns is
@@ -43,13 +44,14 @@ type tables struct {
 	claims      *btree.BTreeG[claim] // of devices
 	evaluations evaluationTables
 	requests    requestTable
+	deployments deployment.Table
 }
 
 func newTables() tables {
 	return tables{
 		rules: RulesVersion, names: make([]string, 1),
 		jobs: newJobTables(), nodes: newNodeTables(), allocations: newAllocationTables(), ports: newPortTables(), claims: newClaims(),
-		evaluations: newEvaluationTables(), requests: newRequestTable(),
+		evaluations: newEvaluationTables(), requests: newRequestTable(), deployments: deployment.New(),
 	}
 }
 
@@ -59,7 +61,7 @@ func (t *tables) copy() tables {
 	c := *t
 	c.jobs, c.nodes, c.allocations = t.jobs.copy(), t.nodes.copy(), t.allocations.copy()
 	c.ports, c.claims = t.ports.copy(), t.claims.Copy()
-	c.evaluations, c.requests = t.evaluations.copy(), t.requests.copy()
+	c.evaluations, c.requests, c.deployments = t.evaluations.copy(), t.requests.copy(), t.deployments.Copy()
 	return c
 }
 
@@ -109,12 +111,12 @@ type Header struct {
 // A state is written in the lowest format that can hold it: 2 has the section of claims, and is used where there are any; 3
 // has versions of jobs that say more of themselves than what they ask for; 4 has the section of health, and is used where
 // something runs and is not healthy; 5 has the section of what is to stop without delay; 6 has jobs that want an instance on every
-// node, which a server that knows format 5 would take for jobs of one instance. So a cluster without devices can be joined by a
-// server that knows format 1 only, and
+// node, which a server that knows format 5 would take for jobs of one instance; 7 has deployments. So a cluster without devices can
+// be joined by a server that knows format 1 only, and
 // equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 6
+	snapshotFormat = 7
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )
@@ -131,9 +133,10 @@ const (
 	sectionAllocations
 	sectionQuarantines
 	sectionEvaluations
-	sectionClaims // from format 2 on
-	sectionHealth // from format 4 on
-	sectionHurry  // from format 5 on
+	sectionClaims      // from format 2 on
+	sectionHealth      // from format 4 on
+	sectionHurry       // from format 5 on
+	sectionDeployments // from format 7 on
 )
 
 // sink writes a snapshot and adds up its digest. The first error sticks.
@@ -225,6 +228,9 @@ func (t *tables) persist(w io.Writer) (digest [sha256.Size]byte, err error) {
 	if format >= 5 {
 		k.section(sectionHurry, func() { t.allocations.persistHurry(k) })
 	}
+	if format >= 7 {
+		k.section(sectionDeployments, func() { t.persistDeployments(k) })
+	}
 	k.raw([]byte{sectionEnd})
 	k.sum.Sum(digest[:0])
 	if k.err == nil {
@@ -308,8 +314,10 @@ func (src *source) last() uint8 {
 		return sectionClaims
 	case src.format < 5:
 		return sectionHealth
+	case src.format < 7:
+		return sectionHurry
 	}
-	return sectionHurry
+	return sectionDeployments
 }
 
 // take reads n bytes. The buffer grows with what really comes, whatever n claims.
@@ -431,7 +439,7 @@ func restore(r io.Reader) (*state, error) {
 		{sectionNodes, s.restoreNode}, {sectionJobs, s.restoreJob}, {sectionCompleted, s.restoreCompleted},
 		{sectionAllocations, l.restoreAllocation}, {sectionQuarantines, s.restoreQuarantine},
 		{sectionEvaluations, s.restoreEvaluation}, {sectionClaims, s.restoreClaims}, {sectionHealth, s.restoreHealth},
-		{sectionHurry, s.restoreHurry},
+		{sectionHurry, s.restoreHurry}, {sectionDeployments, s.restoreDeployment},
 	} {
 		if section.tag > src.last() {
 			break

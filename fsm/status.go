@@ -388,6 +388,7 @@ func (s *state) recountAll() {
 		}
 		t, fresh := s.tally(j.handle), s.countOf(j)
 		t.counts, t.healthy, t.occupied, t.live, t.wanted = fresh.counts, fresh.healthy, fresh.occupied, fresh.live, fresh.wanted
+		t.current, t.well = fresh.current, fresh.well
 		s.jobs.tallies.Set(t)
 	}
 	s.refillSurplus()

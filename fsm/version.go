@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"cube/api"
+	"cube/fsm/deployment"
 )
 
 // keptVersions is how many versions of a job are kept whether anything runs in them or not.
 const keptVersions = api.KeptVersions
 
-// dropVersions drops from j, which is not stored yet, the old versions in which nothing lives and that nobody has named, and
-// the completed slots that only they knew.
+// dropVersions drops from j, which is not stored yet, the old versions in which nothing lives and that nobody has named, but for
+// the last stable one, and the completed slots that only they knew.
 func (s *state) dropVersions(j *job) {
 	if len(j.versions) <= keptVersions {
 		return
@@ -26,9 +27,11 @@ func (s *state) dropVersions(j *job) {
 		}
 		return true
 	})
-	kept := make([]version, 0, keptVersions+1)
+	kept, stable := make([]version, 0, keptVersions+1), false
 	for i, v := range j.versions {
-		if i < keptVersions || used[v.job.Version] || len(v.job.Tags) > 0 {
+		last := v.job.Stable && !stable
+		stable = stable || v.job.Stable
+		if i < keptVersions || used[v.job.Version] || len(v.job.Tags) > 0 || last {
 			kept = append(kept, v)
 		}
 	}
@@ -165,7 +168,7 @@ func (s *state) revertJob(b *RevertJob, who string) Result {
 		spec.Origin += " (" + b.To + ")"
 	}
 	r := s.done()
-	r.Registered = []RegisteredJob{s.registerJob(&spec, api.CauseRevert)}
+	r.Registered = []RegisteredJob{s.registerJob(&spec, registration{api.CauseRevert, who, b.Deploy, false})}
 	return r
 }
 
@@ -220,9 +223,200 @@ func (s *Snapshot) FindVersion(name, text string) (*api.Job, error) {
 	return j.versions[place].job, nil
 }
 
+// registration is what comes with the specification of a version.
+type registration struct {
+	cause     string // of the evaluation
+	who       string
+	deploy    bool // it is rolled out by a deployment
+	automatic bool // nobody asked for it: a deployment failed
+}
+
+// beginDeployment puts the deployment of a new version, if it is to have one, in the place of that of the version before; nil
+// is none.
+func (s *state) beginDeployment(j, before *api.Job, r registration) {
+	last := s.deployments.Newest(j.Name)
+	if before != nil && before.Stopped {
+		before = nil
+	}
+	var d *api.Deployment
+	if r.deploy && j.Type == api.JobService {
+		d = deployment.Begin(s.mint(), j, before, last, r.who, time.Unix(0, s.now).UTC())
+		d.CreateIndex, d.Automatic = s.index, r.automatic
+	}
+	s.cancelDeployment(j.Name, fmt.Sprintf("version %d took its place", j.Version), r.who)
+	if d != nil {
+		s.putDeployment(d)
+		s.forgetDeployments(j.Name, api.KeptDeployments)
+	}
+}
+
+// cancelDeployment ends the deployment of a job that is under way, if there is one.
+func (s *state) cancelDeployment(job, reason, who string) {
+	if d := s.deployments.Newest(job); d != nil && d.Status.Active() {
+		next := *d
+		next.Status, next.Reason, next.By = api.DeploymentCancelled, reason, who
+		s.putDeployment(&next)
+	}
+}
+
+func (s *state) putDeployment(d *api.Deployment) {
+	d.ModifyIndex, d.ModifiedAt = s.index, time.Unix(0, s.now).UTC()
+	s.deployments.Set(d)
+	s.touch(WatchKey{Table: TableDeployments, Key: d.Job})
+}
+
+// forgetDeployments keeps so many of a job, the newest.
+func (s *state) forgetDeployments(job string, keep int) {
+	all := s.deployments.OfJob(job)
+	for _, d := range all[min(keep, len(all)):] {
+		s.deployments.Delete(d)
+		s.touch(WatchKey{Table: TableDeployments, Key: job})
+		s.deleted[TableDeployments] = s.index
+	}
+}
+
+// factsOf are what a deployment's moves depend on.
+func (s *state) factsOf(d *api.Deployment, who string) deployment.Facts {
+	j := s.jobs.get(d.Job)
+	current := j.current()
+	return deployment.Facts{
+		InForce: current != nil && !current.Stopped && current.Version == d.Version,
+		Healthy: func(task string) (n int) {
+			s.eachOfJob(j.handle, func(a allocation) bool {
+				if s.names[a.task] == task && uint64(a.version) == d.Version && a.live() && a.desired == api.DesiredRun && a.health == api.HealthHealthy {
+					n++
+				}
+				return true
+			})
+			return n
+		},
+		Who: who, Now: time.Unix(0, s.now).UTC(),
+	}
+}
+
+func (s *state) steerDeployment(b *SteerDeployment, who string) Result {
+	old := s.deployments.Get(b.ID)
+	if old == nil {
+		return refused(s.index, api.Errorf(api.CodeNotFound, "there is no deployment %s", s.text.Format(b.ID)))
+	}
+	d, err := deployment.Steer(old, b.DeploymentOrder, s.factsOf(old, who))
+	if err != nil {
+		return refused(s.index, err)
+	}
+	d.Reason = shorten(d.Reason, api.MaxStatusMessage)
+	s.moveDeployment(d)
+	return s.done()
+}
+
+func (s *state) judgeDeployments(b *JudgeDeployments, who string) Result {
+	for i := range b.Moves {
+		old := s.deployments.Get(b.Moves[i].ID)
+		if old == nil {
+			continue
+		}
+		if d := deployment.Take(old, &b.Moves[i], s.factsOf(old, who)); d != nil {
+			s.moveDeployment(d)
+		}
+	}
+	return s.done()
+}
+
+// moveDeployment stores where a deployment has come to, and does what follows from it.
+func (s *state) moveDeployment(d *api.Deployment) {
+	old := s.deployments.Get(d.ID)
+	row := s.jobs.get(d.Job)
+	if d.Status == api.DeploymentFailed {
+		s.revertFailed(d)
+	}
+	s.putDeployment(d)
+	switch {
+	case d.Status == api.DeploymentSuccessful:
+		stable := *row.current()
+		stable.Stable = true
+		s.replaceVersion(row, 0, &stable)
+	case d.Status != api.DeploymentReverted && (d.Status != old.Status || promoted(d) != promoted(old)) && !row.current().Stopped:
+		s.look(row, api.CauseDeployment, "", nil)
+	}
+}
+
+// promoted counts the tasks whose canaries were promoted.
+func promoted(d *api.Deployment) (n int) {
+	for i := range d.Tasks {
+		if d.Tasks[i].Promoted {
+			n++
+		}
+	}
+	return n
+}
+
+// revertFailed puts the last stable version in force when a deployment has failed whose job asks for that. What was put in force
+// so and fails, too, is left as it is: two versions would take turns for ever.
+func (s *state) revertFailed(d *api.Deployment) {
+	row := s.jobs.get(d.Job)
+	current := row.current()
+	if current.Stopped || current.Version != d.Version || !slices.ContainsFunc(current.Tasks, func(t *api.Task) bool { return t.Update.AutoRevert }) {
+		return
+	}
+	if d.Automatic {
+		d.Reason += "; not reverted again, since it was an automatic revert itself"
+		return
+	}
+	place := slices.IndexFunc(row.versions, func(v version) bool { return v.job.Stable && !api.SpecEqual(v.job, current) })
+	if place < 0 {
+		d.Reason += "; there is no stable version to revert to"
+		return
+	}
+	spec := *row.versions[place].job
+	d.Status, d.RevertedTo = api.DeploymentReverted, row.next
+	spec.SubmittedBy, spec.Origin = d.By, fmt.Sprintf("reverted to version %d automatically: version %d failed: %s", spec.Version, d.Version, d.Reason)
+	s.putDeployment(d) // before the new version would cancel it
+	s.registerJob(&spec, registration{api.CauseRevert, d.By, true, true})
+}
+
+func (t *tables) persistDeployments(k *sink) {
+	t.deployments.Each(func(d *api.Deployment) bool {
+		k.json(d)
+		return k.row()
+	})
+}
+
+func (s *state) restoreDeployment(r *reader) {
+	d := &api.Deployment{}
+	if r.json(d); r.err != nil {
+		return
+	}
+	if s.jobs.get(d.Job).current() == nil || s.deployments.Get(d.ID) != nil || !slices.Contains(deployment.Statuses(), d.Status) {
+		r.fail("deployment %d of job %q has no job, no status, or is there twice", d.ID, d.Job)
+		return
+	}
+	s.deployments.Set(d)
+}
+
+// Deployment returns the deployment of a job's version in force, nil if it has none.
+func (s *Snapshot) Deployment(job string) *api.Deployment {
+	d, j := s.deployments.Newest(job), s.Job(job)
+	if d == nil || j == nil || d.Version != j.Version {
+		return nil
+	}
+	return d
+}
+
+// Deployments returns the table of deployments, for reading.
+func (s *Snapshot) Deployments() *deployment.Table { return &s.deployments }
+
+// Standing returns how many instances of a job's version in force are to run and how many of them are healthy, and the index at
+// which an instance of the job last ended. It costs nothing: all of it is counted along.
+func (s *Snapshot) Standing(job string) (placed, healthy int, ended uint64) {
+	if j := s.jobs.get(job); j != nil {
+		t := s.tally(j.handle)
+		return int(t.current), int(t.well), t.ended
+	}
+	return 0, 0, 0
+}
+
 // annotated reports whether the version says what format 2 of a snapshot does not know.
 func (v *version) annotated() bool {
-	return v.job.SubmittedBy != "" || v.job.Origin != "" || v.job.Scaled != nil || len(v.job.Tags) > 0
+	return v.job.SubmittedBy != "" || v.job.Origin != "" || v.job.Scaled != nil || len(v.job.Tags) > 0 || v.job.Stable
 }
 
 // hasEveryNode reports whether a kept version of a job wants an instance on every node.
@@ -242,6 +436,8 @@ func (t *tables) format() uint16 {
 		return !hurried
 	})
 	switch {
+	case t.deployments.Len() > 0:
+		return 7
 	case t.hasEveryNode():
 		return 6
 	case hurried:

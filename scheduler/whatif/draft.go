@@ -161,7 +161,7 @@ func (d *draft) Completed(job, task string, version uint64, slot uint32) bool {
 		return false
 	}
 	a, b := old.Task(task), drawn.Task(task)
-	return a != nil && b != nil && api.SameInstance(a, b) && d.State.Completed(job, task, old.Version, slot)
+	return a != nil && b != nil && api.SameLine(a, b) && d.State.Completed(job, task, old.Version, slot)
 }
 
 // PortHeld implements scheduler.State.
