@@ -15,6 +15,7 @@ type Cluster interface {
 	Nodes
 	Allocations
 	Evaluations
+	Measures
 	Operator
 }
 

@@ -56,6 +56,8 @@ func DriverOptions(driver string) (options []DriverOption, known bool) {
 			{"run_for", OptionDuration, "How long the instance runs; absent: until it is stopped."},
 			{"start_delay", OptionDuration, "How long a start takes."},
 			{"start_error", OptionString, "Why a start fails."},
+			{"use_cpu", OptionNumber, "How many thousandths of a core it uses."},
+			{"use_memory", OptionNumber, "How many MiB of memory it uses."},
 		}, true
 	}
 	return nil, false

@@ -12,6 +12,8 @@ type Worker interface {
 	Logs(ctx context.Context, allocation ID, r LogRequest) (io.ReadCloser, error)
 	// Exec runs a command; see Allocations.
 	Exec(ctx context.Context, allocation ID, r ExecRequest) (io.ReadWriteCloser, error)
-	// Stats measures now.
+	// Stats measures the machine now.
 	Stats(ctx context.Context) (*NodeLoad, error)
+	// Usage measures these instances. Those that do not run here, or cannot be measured, are left out of the answer.
+	Usage(ctx context.Context, allocations []ID) ([]AllocationUsage, error)
 }

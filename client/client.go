@@ -36,7 +36,7 @@ type Client struct {
 	total      api.Resources
 	node       atomic.Pointer[api.Node] // what the node says of itself now; a new one with each change
 
-	execs execs
+	visits visits
 
 	mu      sync.Mutex // guards what follows
 	owned   driver.Owner
@@ -63,7 +63,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Logger = hclog.NewNullLogger()
 	}
 	c := &Client{cfg: cfg, log: cfg.Logger, incarnation: rand.Uint64(), left: &saved{}, probe: check.New().Probe}
-	c.execs.places = make(chan struct{}, maxExecs)
+	c.visits.places = make(chan struct{}, maxExecs)
 	if err := c.open(); err != nil {
 		return nil, err
 	}
@@ -184,7 +184,7 @@ func (c *Client) Run(ctx context.Context) (err error) {
 		// and only then is the state written for the last time and the lock given back.
 		endRun()
 		running.Wait()
-		c.execs.running.Wait() // their sessions have ended
+		c.visits.running.Wait() // their sessions have ended
 		err = errors.Join(err, c.closeDrivers())
 		endSave()
 		saving.Wait()

@@ -210,7 +210,7 @@ func nextPick() time.Time { return time.Now().Add(repickAfter + rand.N(repickAft
 // crowded decides whether to leave a server of whose nodes the part excess would be better off elsewhere: as many leave,
 // roughly, as are too many.
 func (s *session) crowded(excess float64) bool {
-	if excess == 0 || s.c.execs.any() || time.Now().Before(s.repick) {
+	if excess == 0 || s.c.visits.any() || time.Now().Before(s.repick) {
 		return false
 	}
 	s.repick = nextPick()
@@ -220,7 +220,7 @@ func (s *session) crowded(excess float64) bool {
 // spared decides whether to move because a server asks for it: if another is known, and if the node did not do so a while
 // ago, since then the others may be out of its reach.
 func (s *session) spared(asked bool) bool {
-	if !asked || s.c.execs.any() || s.alone(s.addr) {
+	if !asked || s.c.visits.any() || s.alone(s.addr) {
 		return false
 	}
 	s.mu.Lock()

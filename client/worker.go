@@ -9,6 +9,7 @@ import (
 	"cube/api"
 	"cube/api/attach"
 	"cube/client/driver"
+	"cube/client/meter"
 )
 
 // Ping answers at once.
@@ -24,6 +25,26 @@ func (c *Client) Stats(ctx context.Context) (*api.NodeLoad, error) {
 		return nil, api.Errorf(api.CodeInternal, "measure node %s: %w", c.cfg.Name, err)
 	}
 	return load, nil
+}
+
+// Usage measures instances of this node.
+func (c *Client) Usage(ctx context.Context, allocations []api.ID) ([]api.AllocationUsage, error) {
+	var targets []meter.Target
+	err := c.runner.ask(ctx, func() {
+		for _, id := range allocations {
+			a := c.runner.allocs[id]
+			if a == nil || a.Stage != stageRun {
+				continue
+			}
+			if d := c.runner.drivers[a.Driver]; d != nil {
+				targets = append(targets, meter.Target{Driver: d.Driver, Handle: a.Run})
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.visits.meter.Measure(ctx, targets), nil
 }
 
 // Logs streams the output of an allocation that this node runs, or has run and still keeps; CodeNotFound for any other.
@@ -209,15 +230,16 @@ func (l *logFollower) Close() error {
 // connections; who needs more has written a loop.
 const maxExecs = 64
 
-// execs are the commands that people have run now.
-type execs struct {
-	places  chan struct{}  // holds one for each
-	running sync.WaitGroup // of their goroutines
+// visits are what people ask of the node itself: the commands that they have run now, and what its instances use.
+type visits struct {
+	places  chan struct{}  // holds one for each command
+	running sync.WaitGroup // of the commands' goroutines
+	meter   meter.Meter
 }
 
-// any reports whether there is one. While there is the node does not leave a server of its own accord: the connection to the
+// any reports whether there is a command. While there is the node does not leave a server of its own accord: the connection to the
 // command would break with the session.
-func (e *execs) any() bool { return len(e.places) > 0 }
+func (v *visits) any() bool { return len(v.places) > 0 }
 
 // Exec runs a command beside an instance of this node; see api.Allocations. What happens to the instance is none of its
 // doing: nothing is reported, and no policy is asked.
@@ -235,13 +257,13 @@ func (c *Client) Exec(ctx context.Context, allocation api.ID, r api.ExecRequest)
 		return nil, api.Errorf(api.CodeConflict, "allocation %.8s does not run on node %s at the moment", g.text, c.cfg.Name)
 	}
 	select {
-	case c.execs.places <- struct{}{}:
+	case c.visits.places <- struct{}{}:
 	default:
 		return nil, api.Errorf(api.CodeBusy, "node %s runs %d commands beside its instances already; end one first", c.cfg.Name, maxExecs)
 	}
 	theirs, ours := net.Pipe()
-	c.execs.running.Go(func() {
-		defer func() { <-c.execs.places }()
+	c.visits.running.Go(func() {
+		defer func() { <-c.visits.places }()
 		attach.Serve(ctx, ours, func(ctx context.Context, command *attach.Command) (int, error) {
 			return g.driver.Exec(ctx, g.instance, execRequest(&r, command))
 		})

@@ -28,16 +28,18 @@ func newAllocStatus(m *Meta) *command {
 			if len(args) == 0 {
 				return listAllocations(ctx, s, cluster, &read)
 			}
+			measured := askUsage(ctx, cluster, api.UsageQuery{Allocations: args, Stale: read.stale})
 			a, err := ask(ctx, s, &read, func(ctx context.Context, q api.Query) (*api.Allocation, api.ReadMeta, error) {
 				return cluster.Allocation(ctx, args[0], q)
 			})
 			if err != nil {
 				return failed(err, "reading allocation %q", args[0])
 			}
-			if done, err := read.emit(s, a); done {
+			used := measured()
+			if done, err := read.emit(s, allocationReport{a, used.of[a.ID]}); done {
 				return err
 			}
-			printAllocation(s, read.moments(s), a)
+			printAllocation(s, read.moments(s), a, used)
 			printTails(ctx, s, cluster, unwellOf([]*api.Allocation{a}, s.Now()))
 			return nil
 		},
@@ -62,7 +64,13 @@ func listAllocations(ctx context.Context, s *session, cluster api.Cluster, read 
 	return nil
 }
 
-func printAllocation(s *session, f moments, a *api.Allocation) {
+// allocationReport is what -json and -t show of one allocation.
+type allocationReport struct {
+	*api.Allocation
+	Usage *api.InstanceUsage `json:",omitempty"`
+}
+
+func printAllocation(s *session, f moments, a *api.Allocation, used usage) {
 	var b block
 	b.add("ID", "%s", a.ID)
 	b.add("Instance", "%s", a.Name)
@@ -83,6 +91,9 @@ func printAllocation(s *session, f moments, a *api.Allocation) {
 		b.add("Last Exit", "%s", lastExit(a))
 	}
 	b.add("Reserved", "CPU %s, memory %s, disk %s", api.FormatCPU(a.Resources.CPU), api.FormatMiB(a.Resources.Memory), api.FormatMiB(a.Resources.Disk))
+	if a.Phase == api.PhaseRunning {
+		b.add("Used", "CPU %s, memory %s", used.cpu(a), used.memory(a))
+	}
 	b.addIf("Replaces", idIf(f, a.Replaces))
 	b.addIf("Replaced By", idIf(f, a.ReplacedBy))
 	b.add("Created", "%s", f.ago(a.CreatedAt))

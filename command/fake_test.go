@@ -35,6 +35,8 @@ type fakeCluster struct {
 	peers    []api.RaftPeer
 	output   map[string]*fakeOutput // by allocation
 	cuts     int                    // how often all streams of output were broken off
+	use      map[string]api.Usage   // by allocation
+	silent   []api.SilentNode
 	// unreachable are the allocations whose nodes do not answer.
 	unreachable map[string]bool
 	requests    map[string]api.WriteMeta
@@ -562,6 +564,24 @@ func (c *fakeCluster) Exec(ctx context.Context, id string, r api.ExecRequest) (i
 		attach.Serve(ctx, ours, func(ctx context.Context, command *attach.Command) (int, error) { return c.exec(ctx, a, r, command) })
 	})
 	return theirs, nil
+}
+
+// Usage answers what use says, for the nodes that are not silent.
+func (c *fakeCluster) Usage(ctx context.Context, q api.UsageQuery) (*api.UsageReport, error) {
+	if err := c.begin("Usage", api.Query{Stale: q.Stale}); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	report := &api.UsageReport{Instances: []api.InstanceUsage{}}
+	for _, a := range c.allocs {
+		wanted := slices.Contains(q.Jobs, a.Job) || slices.ContainsFunc(q.Nodes, func(id string) bool { return strings.HasPrefix(a.NodeID, id) }) || slices.ContainsFunc(q.Allocations, func(id string) bool { return strings.HasPrefix(a.ID, id) })
+		if u, ok := c.use[a.ID]; ok && wanted {
+			report.Instances = append(report.Instances, api.InstanceUsage{Allocation: a.ID, Name: a.Name, Job: a.Job, Task: a.Task, NodeID: a.NodeID, Usage: u, Reserved: a.Resources})
+		}
+	}
+	report.Silent = c.silent
+	return report, nil
 }
 
 func (c *fakeCluster) Logs(ctx context.Context, id string, r api.LogRequest) (io.ReadCloser, error) {

@@ -73,6 +73,7 @@ func printNodes(s *session, f moments, nodes []*api.NodeView) {
 type nodeReport struct {
 	*api.NodeView
 	Instances []*api.Allocation
+	Usage     *api.UsageReport `json:",omitempty"`
 }
 
 func nodeDetail(ctx context.Context, s *session, cluster api.Cluster, read *readFlags, typed string) error {
@@ -86,25 +87,33 @@ func nodeDetail(ctx context.Context, s *session, cluster api.Cluster, read *read
 	if err != nil {
 		return failed(err, "reading node %q", typed)
 	}
+	measured := askUsage(ctx, cluster, api.UsageQuery{Nodes: []string{node.ID}, Stale: read.stale})
 	allocs, err := ask(ctx, s, read, func(ctx context.Context, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
 		return cluster.NodeAllocations(ctx, node.ID, q)
 	})
 	if err != nil {
 		return failed(err, "reading the allocations of node %q", typed)
 	}
-	if done, err := read.emit(s, nodeReport{node, allocs}); done {
+	used := measured()
+	if done, err := read.emit(s, nodeReport{node, allocs, used.UsageReport}); done {
 		return err
 	}
 	f := read.moments(s)
 	printNode(s, f, node)
 	s.section("Allocations")
-	t := newTable("ID", "Instance", "Version", "Desired", "Status", "Restarts", "Age", "Address")
+	t := newTable("ID", "Instance", "Version", "Desired", "Status", "CPU", "Memory", "Restarts", "Age", "Address")
 	t.colourColumn(4, s.style.state)
 	t.whole, t.spare = []string{"Address"}, []string{"Desired", "Version"}
 	for _, a := range allocs {
-		t.add(f.id(a.ID), a.Name, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt), addresses(a))
+		t.add(f.id(a.ID), a.Name, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), used.cpu(a), used.memory(a), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt), addresses(a))
 	}
 	s.printTable(f, t)
+	if sum := used.sum(allocs).text(); sum != "" {
+		s.print(sum + "\n")
+	}
+	for _, note := range used.notes() {
+		s.print(note + "\n")
+	}
 	return nil
 }
 

@@ -56,6 +56,7 @@ func populated(c *fakeCluster) (web string) {
 		a.Phase, a.Ports, a.StartedAt, a.CreatedAt = api.PhaseRunning, []api.PortBinding{{Label: "http", Host: 23411, To: 80}}, time.Now().Add(-time.Hour), time.Now().Add(-25*time.Hour)
 		a.Resources, a.Health = api.Resources{CPU: 100, Memory: 128, Disk: 300}, api.HealthHealthy
 	})
+	c.do(func() { c.use = map[string]api.Usage{web: {CPU: 42, Memory: 31, At: time.Now()}} })
 	one := 1
 	broken := c.place(job, "web", 1, n2, func(a *api.Allocation) {
 		a.Phase, a.Restarts, a.ExitCode, a.StartedAt = api.PhasePending, 7, &one, time.Now().Add(-2*time.Minute)

@@ -66,8 +66,15 @@ func runningOf(j *api.JobSummary) string {
 	return fmt.Sprintf("%d/%d", running, j.Desired)
 }
 
+// jobReport is what -json and -t show of one job.
+type jobReport struct {
+	*api.JobStatus
+	Usage *api.UsageReport `json:",omitempty"`
+}
+
 func jobDetail(ctx context.Context, s *session, cluster api.Cluster, read *readFlags, name string) error {
 	job, task := splitName(name)
+	measured := askUsage(ctx, cluster, api.UsageQuery{Jobs: []string{job}, Stale: read.stale})
 	status, err := ask(ctx, s, read, func(ctx context.Context, q api.Query) (*api.JobStatus, api.ReadMeta, error) {
 		status, meta, err := cluster.Job(ctx, job, q)
 		if err == nil {
@@ -78,17 +85,18 @@ func jobDetail(ctx context.Context, s *session, cluster api.Cluster, read *readF
 	if err != nil {
 		return failed(err, "reading the status of %q", name)
 	}
-	if done, err := read.emit(s, status); done {
+	used := measured()
+	if done, err := read.emit(s, jobReport{status, used.UsageReport}); done {
 		return err
 	}
 	f := read.moments(s)
-	printJob(s, f, status)
+	printJob(s, f, status, used)
 	shown, _ := withoutHistory(status)
 	printTails(ctx, s, cluster, unwellOf(shown, s.Now()))
 	return nil
 }
 
-func printJob(s *session, f moments, status *api.JobStatus) {
+func printJob(s *session, f moments, status *api.JobStatus, used usage) {
 	j, sum := status.Job, &status.Summary
 	var b block
 	b.add("Name", "%s", j.Name)
@@ -121,7 +129,10 @@ func printJob(s *session, f moments, status *api.JobStatus) {
 	for _, task := range tasksOf(shown) {
 		s.section("Instances of " + printable(task))
 		t := j.Task(task)
-		printInstances(s, f, instancesOf(shown, task), t != nil && len(t.Checks) > 0)
+		printInstances(s, f, instancesOf(shown, task), t != nil && len(t.Checks) > 0, used)
+	}
+	for _, note := range used.notes() {
+		s.print(note + "\n")
 	}
 	if former > 0 {
 		s.print("\n" + s.style.paint(faint, countOf(former, "former instance")+" not shown; see -verbose") + "\n")
@@ -176,8 +187,8 @@ const healthColumn = 6
 
 // printInstances prints one task's instances, the newest of each slot first and its predecessors set in under it, then
 // what the nodes say of those that are not well.
-func printInstances(s *session, f moments, allocs []*api.Allocation, withHealth bool) {
-	headings := []string{"Instance", "ID", "Node", "Version", "Desired", "Status", "Restarts", "Age", "Address"}
+func printInstances(s *session, f moments, allocs []*api.Allocation, withHealth bool, used usage) {
+	headings := []string{"Instance", "ID", "Node", "Version", "Desired", "Status", "CPU", "Memory", "Restarts", "Age", "Address"}
 	withDevices := slices.ContainsFunc(allocs, func(a *api.Allocation) bool { return len(a.Devices) > 0 })
 	if withHealth {
 		headings = slices.Insert(headings, healthColumn, "Health")
@@ -199,7 +210,7 @@ func printInstances(s *session, f moments, allocs []*api.Allocation, withHealth 
 			name = ` \_ ` + name
 		}
 		last = slotOf(a)
-		row := []string{name, f.id(a.ID), a.NodeName, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt), addresses(a)}
+		row := []string{name, f.id(a.ID), a.NodeName, strconv.FormatUint(a.JobVersion, 10), a.Desired.String(), a.Phase.String(), used.cpu(a), used.memory(a), strconv.Itoa(a.Restarts), f.ago(a.CreatedAt), addresses(a)}
 		if withHealth {
 			row = slices.Insert(row, healthColumn, healthOf(a))
 		}
@@ -212,6 +223,9 @@ func printInstances(s *session, f moments, allocs []*api.Allocation, withHealth 
 		}
 	}
 	s.printTable(f, t)
+	if sum := used.sum(allocs).text(); sum != "" {
+		s.print(sum + "\n")
+	}
 	for _, note := range notes {
 		s.print(note + "\n")
 	}

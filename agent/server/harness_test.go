@@ -393,6 +393,12 @@ type worker struct{}
 
 func (worker) Ping(context.Context) error                   { return nil }
 func (worker) Stats(context.Context) (*api.NodeLoad, error) { return &api.NodeLoad{CPU: 1}, nil }
+func (worker) Usage(_ context.Context, ids []api.ID) (all []api.AllocationUsage, err error) {
+	for _, id := range ids {
+		all = append(all, api.AllocationUsage{ID: id, Usage: api.Usage{CPU: 10, Memory: 20}})
+	}
+	return all, nil
+}
 func (worker) Logs(_ context.Context, id api.ID, _ api.LogRequest) (io.ReadCloser, error) {
 	return io.NopCloser(strings.NewReader(fmt.Sprintf("log of %d\n", id))), nil
 }

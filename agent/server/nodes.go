@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
+	"cube/agent/server/usage"
 	"cube/api"
 	"cube/fsm"
 )
@@ -116,6 +118,41 @@ func (s *Server) SetNodeEligibility(_ context.Context, id string, eligible bool,
 		return nil, api.Errorf(api.CodeNotFound, "node %s is gone", id)
 	}
 	return s.nodeView(snapshot, n), nil
+}
+
+// Usage implements api.Measures. Nodes are asked over their sessions; nothing of it is kept.
+func (s *Server) Usage(ctx context.Context, q api.UsageQuery) (*api.UsageReport, error) {
+	snapshot := s.machine.Snapshot()
+	ask := usage.NewQuestion(snapshot.Text())
+	for _, job := range q.Jobs {
+		if snapshot.Job(job) == nil {
+			return nil, api.Errorf(api.CodeNotFound, "there is no job %q", job)
+		}
+		ask.Add(snapshot.JobRows(job))
+	}
+	for _, id := range q.Nodes {
+		n, err := findNode(snapshot, id)
+		if err != nil {
+			return nil, err
+		}
+		ask.Add(snapshot.NodeRows(n.ID, 0))
+	}
+	for _, id := range q.Allocations {
+		key, err := findAllocation(snapshot, id)
+		if err != nil {
+			return nil, err
+		}
+		if row, ok := snapshot.Row(key); ok {
+			ask.Add(slices.Values([]api.AllocationRow{row}))
+		}
+	}
+	return ask.Gather(ctx, func(id string) (name string, w api.Worker, err error) {
+		if n := snapshot.Node(id); n != nil {
+			name = n.Name
+		}
+		w, err = s.workerOf(id)
+		return name, w, err
+	}), nil
 }
 
 // NodeTransport reaches a node over its session with this server; ok is false when it has none here, or only that of a

@@ -44,6 +44,10 @@ func TestANodeDies(t *testing.T) {
 			t.Fatalf("logs by way of the follower: %v", err)
 		}
 		logs.Close()
+		used, err := leader.Usage(context.Background(), api.UsageQuery{Jobs: []string{"web"}, Nodes: []string{one.row.ID}})
+		if err != nil || len(used.Instances) != 2 || used.Instances[1].Memory != 20 || used.Instances[1].Reserved.CPU == 0 || len(used.Silent) > 0 {
+			t.Fatalf("usage by way of the follower: %+v, %v", used, err)
+		}
 
 		began := time.Now()
 		one.disconnect()
@@ -54,6 +58,8 @@ func TestANodeDies(t *testing.T) {
 		}
 		_, err = leader.Logs(context.Background(), leader.machine.Snapshot().Text().Format(before.Assignments[0].ID), api.LogRequest{})
 		wantCode(t, err, api.CodeUnavailable)
+		_, err = leader.Usage(context.Background(), api.UsageQuery{Jobs: []string{"nothing"}})
+		wantCode(t, err, api.CodeNotFound)
 
 		c.board.setStatus(one.row.ID, api.MemberAlive)
 		one.connect(follower)

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	"github.com/go-chi/chi/v5"
 
@@ -17,6 +18,33 @@ func (h *handler) nodeRoutes(r chi.Router) {
 	r.Get("/nodes/{id}", read(h, "id", h.cluster.Node))
 	r.Get("/nodes/{id}/allocations", list(h, "id", h.cluster.NodeAllocations))
 	r.Post("/nodes/{id}/eligibility", h.setEligibility)
+	r.Get("/usage", h.usage)
+}
+
+// usage is what instances use; ?job=, ?node= and ?allocation= say of whom, each as often as wanted.
+func (h *handler) usage(w http.ResponseWriter, r *http.Request) {
+	v := r.URL.Query()
+	q := api.UsageQuery{Jobs: v["job"], Nodes: v["node"], Allocations: v["allocation"], Stale: isStale(r)}
+	if len(q.Jobs)+len(q.Nodes)+len(q.Allocations) == 0 {
+		writeError(w, api.Errorf(api.CodeInvalid, "say whose use is asked for, with ?job=, ?node= or ?allocation="))
+		return
+	}
+	report, err := h.cluster.Usage(r.Context(), q)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, report)
+}
+
+// Usage implements api.Measures.
+func (c *Client) Usage(ctx context.Context, q api.UsageQuery) (*api.UsageReport, error) {
+	v := url.Values{"job": q.Jobs, "node": q.Nodes, "allocation": q.Allocations}
+	if q.Stale {
+		v.Set("stale", "true")
+	}
+	report, _, err := get[*api.UsageReport](ctx, c, path("usage")+"?"+v.Encode(), api.Query{})
+	return report, err
 }
 
 func (h *handler) setEligibility(w http.ResponseWriter, r *http.Request) {

@@ -124,24 +124,13 @@ func (e *echo) StopAllocation(_ context.Context, id string, r api.StopRequest, w
 	return &api.EvaluationView{ID: id}, e.err
 }
 
-// TestWhatIsAskedOfLogsArrives sends requests through a query and back.
-func TestWhatIsAskedOfLogsArrives(t *testing.T) {
-	at := time.Date(2026, 11, 23, 10, 5, 1, 123456789, time.FixedZone("CET", 3600))
-	for _, want := range []api.LogRequest{{Tail: -1}, {Tail: 3, Follow: true, Stream: "stderr"}, {Since: at, Timestamps: true}} {
-		v, err := url.ParseQuery(strings.TrimPrefix(logQuery(want), "?"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := parseLogRequest(v)
-		if !got.Since.Equal(want.Since) || err != nil {
-			t.Errorf("since %v arrives as %v, %v", want.Since, got.Since, err)
-		}
-		if got.Since = want.Since; got != want {
-			t.Errorf("%+v arrives as %+v", want, got)
-		}
-	}
+func (e *echo) Usage(_ context.Context, q api.UsageQuery) (*api.UsageReport, error) {
+	e.sent = q
+	return &api.UsageReport{
+		Instances: []api.InstanceUsage{{Name: "web[0]", Usage: api.Usage{CPU: 120, Memory: 30, At: time.Unix(9, 0).UTC()}, Reserved: api.Resources{CPU: 500}}},
+		Silent:    []api.SilentNode{{Name: "n2", Reason: "asleep"}},
+	}, e.err
 }
-
 func (e *echo) Logs(ctx context.Context, id string, r api.LogRequest) (io.ReadCloser, error) {
 	if e.err != nil {
 		return nil, e.err
@@ -378,6 +367,47 @@ func TestOperatorRoutes(t *testing.T) {
 	}
 }
 
+// TestWhatIsAskedOfLogsArrives sends requests through a query and back.
+func TestWhatIsAskedOfLogsArrives(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 5, 1, 123456789, time.FixedZone("CET", 3600))
+	for _, want := range []api.LogRequest{{Tail: -1}, {Tail: 3, Follow: true, Stream: "stderr"}, {Since: at, Timestamps: true}} {
+		v, err := url.ParseQuery(strings.TrimPrefix(logQuery(want), "?"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseLogRequest(v)
+		if !got.Since.Equal(want.Since) || err != nil {
+			t.Errorf("since %v arrives as %v, %v", want.Since, got.Since, err)
+		}
+		if got.Since = want.Since; got != want {
+			t.Errorf("%+v arrives as %+v", want, got)
+		}
+	}
+}
+
+func TestUsageArrives(t *testing.T) {
+	e := &echo{}
+	c := start(t, e)
+	for _, q := range []api.UsageQuery{
+		{Jobs: []string{"web", "a b"}}, {Nodes: []string{"n1"}, Stale: true}, {Allocations: []string{"a1", "a2"}},
+	} {
+		got, err := c.Usage(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(q, e.sent); d != "" {
+			t.Errorf("what is asked arrives otherwise (-want +got):\n%s", d)
+		}
+		want, _ := (&echo{}).Usage(t.Context(), q)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("what is answered arrives otherwise (-want +got):\n%s", d)
+		}
+	}
+	if _, err := c.Usage(t.Context(), api.UsageQuery{}); api.CodeOf(err) != api.CodeInvalid {
+		t.Errorf("the use of nothing: %v", err)
+	}
+}
+
 func TestLogsFlowAndEnd(t *testing.T) {
 	c := start(t, &echo{})
 	r, err := c.Logs(t.Context(), "a1", api.LogRequest{Stream: "stderr", Tail: 7})
@@ -574,6 +604,10 @@ func TestWorkerAndDispatcherOverHTTP(t *testing.T) {
 	if err != nil || load.CPU != 12 || load.Load1 != 0.5 {
 		t.Errorf("%+v, %v", load, err)
 	}
+	measured, err := w.Usage(t.Context(), []api.ID{7, 8})
+	if want, _ := node.Usage(t.Context(), []api.ID{7, 8}); err != nil || !cmp.Equal(measured, want) {
+		t.Errorf("the use of instances arrives as %+v, %v; want %+v", measured, err, want)
+	}
 	r, err := w.Logs(t.Context(), api.MakeID(1, 2), api.LogRequest{Tail: 3})
 	if err != nil {
 		t.Fatal(err)
@@ -593,6 +627,12 @@ type node struct{}
 func (*node) Ping(context.Context) error { return nil }
 func (*node) Stats(context.Context) (*api.NodeLoad, error) {
 	return &api.NodeLoad{CPU: 12, Load1: 0.5}, nil
+}
+func (*node) Usage(_ context.Context, ids []api.ID) (all []api.AllocationUsage, err error) {
+	for _, id := range ids {
+		all = append(all, api.AllocationUsage{ID: id, Usage: api.Usage{CPU: int64(id) * 10, Memory: 5, At: time.Unix(3, 4000).UTC()}})
+	}
+	return all, nil
 }
 func (*node) Logs(_ context.Context, id api.ID, r api.LogRequest) (io.ReadCloser, error) {
 	if id == 0 {

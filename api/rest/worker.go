@@ -15,6 +15,7 @@ import (
 const (
 	pathPing  = "/v1/worker/ping"
 	pathStats = "/v1/worker/stats"
+	pathUsage = "/v1/worker/usage"
 	pathLogs  = "/v1/worker/logs/" // then the allocation's ID as a number
 	pathExec  = "/v1/worker/exec/" // likewise
 )
@@ -27,6 +28,10 @@ func NewWorkerHandler(worker api.Worker) http.Handler {
 	}))
 	r.Post(pathStats, exchange(func(ctx context.Context, _ *struct{}) (*api.NodeLoad, error) {
 		return worker.Stats(ctx)
+	}))
+	r.Post(pathUsage, exchange(func(ctx context.Context, ids *[]api.ID) (*[]api.AllocationUsage, error) {
+		measured, err := worker.Usage(ctx, *ids)
+		return &measured, err
 	}))
 	r.Get(pathLogs+"{id}", numbered(func(w http.ResponseWriter, r *http.Request, id api.ID) {
 		serveLogs(w, r, func(ctx context.Context, req api.LogRequest) (io.ReadCloser, error) { return worker.Logs(ctx, id, req) })
@@ -64,6 +69,17 @@ func (w worker) Ping(ctx context.Context) error {
 
 func (w worker) Stats(ctx context.Context) (*api.NodeLoad, error) {
 	return call[struct{}, api.NodeLoad](ctx, w.machine, pathStats, &struct{}{})
+}
+
+func (w worker) Usage(ctx context.Context, allocations []api.ID) ([]api.AllocationUsage, error) {
+	measured, err := call[[]api.ID, []api.AllocationUsage](ctx, w.machine, pathUsage, &allocations)
+	if api.CodeOf(err) == api.CodeNotFound {
+		err = api.Errorf(api.CodeNotYet, "its agent does not measure instances yet; update it")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return *measured, nil
 }
 
 func (w worker) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) (io.ReadCloser, error) {

@@ -78,6 +78,13 @@ type Exit struct {
 	FinishedAt time.Time
 }
 
+// Usage is what an instance with all its processes has used.
+type Usage struct {
+	CPU    time.Duration // time on a CPU since it began; it only grows
+	Memory int64         // bytes it holds now, without the copies of files that the kernel can give up
+	At     time.Time     // when it was counted
+}
+
 // Progress tells how far a start has come, for people: "pulling redis:7: 12 of 40 MiB".
 type Progress func(message string)
 
@@ -119,6 +126,9 @@ type Driver interface {
 	Watch(ctx context.Context, ended func(Handle, Exit)) error
 	// Logs streams the output of an allocation's instances, the kept tails of former ones first.
 	Logs(ctx context.Context, allocation api.ID, r api.LogRequest) (io.ReadCloser, error)
+	// Usage counts what a running instance uses now. CodeConflict when it does not run, and
+	// CodeNotYet when this machine has no means to count.
+	Usage(ctx context.Context, h Handle) (Usage, error)
 	// Exec runs a command beside a running instance and returns its exit code once it has ended and all it wrote has been
 	// passed on; 128 and the number for one that a signal ended. When ctx ends, so does the command, with what it has
 	// started, and Exec returns ctx's error. The command also ends when the instance does.

@@ -198,6 +198,7 @@ func normalize(s string) string {
 		{`\b[0-9a-f]{32}\b|\b[0-9a-f]{16}\b|\b[0-9a-f]{12}\b|\b[0-9a-f]{8}\b`, "ID"},
 		{`\b(2\d{4}|3[01]\d{3})\b`, "PORT"},
 		{`(just now|\b(\d+(ms|s|m|h|d))+ ago)`, "AGE"},
+		{`(\b[\d.]+|-)/([\d.]+ MiB|0\.\d+)`, "USED/$2"},
 		{`\b[\d.]+/[\d.]+ GiB`, "SIZE"},
 		{`\b[\d.]+ (KiB|MiB|GiB)`, "SIZE"},
 		{`\b[\d.]+/\d+(  | [^GM])`, "CORES "},

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,7 @@ func TestLogs(t *testing.T) {
 	if code, out := f.cube("task", "run", write(t, "web.hcl", fmt.Sprintf(printingTask, helloimage.Tag))); code != 0 {
 		t.Fatalf("task run ends with %d:\n%s", code, out)
 	}
+	f.measures("web", 3, `0(\.\d+)?/0\.05 +\d+/32 MiB`)
 	follower := f.follow("task", "logs", "-f", "web")
 	each := []string{"out 1", "out 2", "err 1", "err 2"}
 	want := map[string][]string{"web[0]": each, "web[1]": each, "web[2]": each}
@@ -86,11 +88,33 @@ func TestLogs(t *testing.T) {
 		t.Fatalf("task run ends with %d:\n%s", code, out)
 	}
 	defer f.cube("task", "stop", "raw") // its processes outlive their agent
+	f.measures("raw", 2, `0(\.\d+)?/0\.1 +\d+/128 MiB`)
 	for args, want := range map[string]int{"": 2, "-since 1h": 2, "-since 0s": 0, "-stderr": 0, "-instance 1 -timestamps": 1} {
 		code, out := f.cube(append([]string{"task", "logs", "raw"}, strings.Fields(args)...)...)
 		if code != 0 || strings.Count(out, "begun\n") != want || strings.Count(out, "\n") != want {
 			t.Errorf("task logs raw %s ends with %d; want %d lines:\n%s", args, code, want, out)
 		}
+	}
+}
+
+// measures makes sure that what a task's instances use is shown wherever a person looks, and is in the JSON.
+func (f *fleet) measures(job string, instances int, figures string) {
+	f.t.Helper()
+	like := regexp.MustCompile(figures)
+	_, out := f.cube("task", "status", job)
+	if got := len(like.FindAllString(out, -1)); got != instances || !strings.Contains(out, "Used of reserved: CPU 0") {
+		f.t.Errorf("task status shows what %d instances use, want %d:\n%s", got, instances, out)
+	}
+	if _, out := f.cube("node", "status", "n1"); len(like.FindAllString(out, -1)) < instances {
+		f.t.Errorf("node status does not show what its instances use:\n%s", out)
+	}
+	code, out := f.cube("task", "status", "-t", `{{range .Usage.Instances}}{{.Allocation}} {{if gt .Memory 0}}measured{{end}}{{"\n"}}{{end}}`, job)
+	if code != 0 || strings.Count(out, " measured\n") != instances {
+		f.t.Errorf("task status -t ends with %d:\n%s", code, out)
+	}
+	one, _, _ := strings.Cut(out, " ")
+	if code, out := f.cube("alloc", "status", one); code != 0 || !regexp.MustCompile(`Used += CPU 0.*/0\..*, memory \d+/`).MatchString(out) {
+		f.t.Errorf("alloc status ends with %d:\n%s", code, out)
 	}
 }
 

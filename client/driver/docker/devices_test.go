@@ -57,6 +57,27 @@ func TestADeviceGetsIntoTheContainer(t *testing.T) {
 	}
 }
 
+// TestTheEngineCountsToo: where the container's control group cannot be seen, the engine is asked.
+func TestTheEngineCountsToo(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	h, _, err := s.Start(s.ctx, s.config(drivertest.Program{Lines: 1}), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.reads(h, "out 1")
+	u, err := s.collected(s.ctx, h)
+	if err != nil || u.CPU <= 0 || u.Memory <= 0 || u.Memory > 64<<20 {
+		t.Errorf("the engine counts %+v, %v", u, err)
+	}
+	if err := s.Stop(s.ctx, h, "SIGKILL", 0); err != nil {
+		t.Fatal(err)
+	}
+	if u, err := s.collected(s.ctx, h); api.CodeOf(err) != api.CodeConflict {
+		t.Errorf("of what has ended it counts %+v, %v", u, err)
+	}
+}
+
 // reads waits until an instance has written a line.
 func (s *shop) reads(h driver.Handle, line string) {
 	s.Helper()

@@ -86,5 +86,6 @@ func TestContract(t *testing.T) {
 		Ports:       true,
 		Surrounding: true,
 		OOM:         true,
+		Counts:      true,
 	})
 }

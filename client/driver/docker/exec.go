@@ -81,7 +81,7 @@ func (d *Driver) execError(ctx context.Context, h driver.Handle, err error) erro
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case gone(err), errdefs.IsConflict(err):
-		return api.Errorf(api.CodeConflict, "instance %s does not run", d.text.Format(h.Key.Allocation))
+		return d.notRunning(h)
 	}
 	return fmt.Errorf("run a command in the container %.12s: %s", h.Data, d.reason(err))
 }

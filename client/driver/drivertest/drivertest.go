@@ -50,6 +50,7 @@ type Harness struct {
 	Ports       bool // listen on real ports
 	Surrounding bool // see arguments, environment and directory: Program.Show
 	OOM         bool // are killed at their memory limit, and the driver tells
+	Counts      bool // what they use is counted
 }
 
 // patience bounds every step of a test. It is generous: the machines that run tests are slow and busy.
@@ -98,6 +99,8 @@ func Run(t *testing.T, h Harness) {
 		{"surroundings", h.Surrounding, surrounding},
 		{"ports", h.Ports, ports},
 		{"out of memory", h.OOM, outOfMemory},
+		{"usage is counted", h.Counts, usageIsCounted},
+		{"usage of what has ended", true, usageOfTheEnded},
 	} {
 		if !c.need {
 			continue

@@ -263,3 +263,37 @@ func outOfMemory(b *bench) {
 		b.Errorf("at its memory limit it ended with %+v; want OOM", x)
 	}
 }
+
+func usageIsCounted(b *bench) {
+	d := b.driver()
+	c := b.config(Program{Lines: 1})
+	h, started := b.start(d, c)
+	b.awaitOutput(d, h.Key.Allocation, "out 1\n") // it has done something
+	first, err := d.Usage(b.ctx, h)
+	if err != nil {
+		b.Fatal(err)
+	}
+	second, err := d.Usage(b.ctx, h)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if first.CPU <= 0 || first.Memory <= 0 || first.Memory > c.Held.Memory<<20 {
+		b.Errorf("it uses %+v; want some CPU time, and some memory within its limit of %d MiB", first, c.Held.Memory)
+	}
+	if second.CPU < first.CPU || !second.At.After(first.At) || first.At.Before(started.Add(-time.Second)) {
+		b.Errorf("it uses %+v, and later %+v; started at %v", first, second, started)
+	}
+}
+
+func usageOfTheEnded(b *bench) {
+	d := b.driver()
+	e := b.watch(d)
+	h, _ := b.start(d, b.config(Program{Ends: true}))
+	e.of(h)
+	for _, when := range []string{"after its end", "after its removal"} {
+		if u, err := d.Usage(b.ctx, h); api.CodeOf(err) != api.CodeConflict {
+			b.Errorf("%s it uses %+v, %v; want %s", when, u, err, api.CodeConflict)
+		}
+		b.remove(d, h)
+	}
+}

@@ -258,6 +258,22 @@ func (d *Driver) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) 
 	return l, err
 }
 
+// Usage counts what the instance's script says: use_cpu thousandths of a core and use_memory MiB.
+func (d *Driver) Usage(ctx context.Context, h driver.Handle) (driver.Usage, error) {
+	if err := d.pass(ctx, "usage", h.Key); err != nil {
+		return driver.Usage{}, err
+	}
+	e := d.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := d.find(h)
+	if i == nil || i.exit != nil {
+		return driver.Usage{}, api.Errorf(api.CodeConflict, "instance %s does not run", h.Data)
+	}
+	now := time.Now()
+	return driver.Usage{CPU: now.Sub(i.started) * time.Duration(i.script.uses.CPU) / 1000, Memory: i.script.uses.Memory << 20, At: now}, nil
+}
+
 // Close does nothing: an Engine's drivers hold nothing of their own.
 func (d *Driver) Close() error { return nil }
 

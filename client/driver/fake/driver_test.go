@@ -16,7 +16,7 @@ func TestContract(t *testing.T) {
 			return func(t *testing.T, owner driver.Owner) driver.Driver { return e.Driver(owner) }
 		},
 		Configure: func(c *driver.Config, p drivertest.Program) {
-			o := map[string]any{"exit_code": p.ExitCode, "lines": p.Lines, "ignore_signal": p.IgnoreTerm}
+			o := map[string]any{"exit_code": p.ExitCode, "lines": p.Lines, "ignore_signal": p.IgnoreTerm, "use_cpu": 100, "use_memory": 16}
 			if p.Ends {
 				o["run_for"] = p.After.String()
 			}
@@ -28,6 +28,7 @@ func TestContract(t *testing.T) {
 		Command: command,
 		Break:   func(c *driver.Config) { c.Options = map[string]any{"start_error": "no such image"} },
 		OOM:     true,
+		Counts:  true,
 	})
 }
 

@@ -20,6 +20,7 @@ type script struct {
 	ignoreSignal bool          // it ends only by SIGKILL
 	oom          bool          // after run_for it is killed for want of memory
 	lines        int           // how many lines it writes to stdout, and to stderr, when it starts
+	uses         api.Resources // CPU and memory, all the time
 }
 
 // scripts shares equal scripts: instances are many and scripts few.
@@ -53,6 +54,8 @@ func parse(options map[string]any) (script, error) {
 	code, _ := api.OptionInt(options["exit_code"])
 	lines, _ := api.OptionInt(options["lines"])
 	s.exitCode, s.lines = int(code), int(lines)
+	s.uses.CPU, _ = api.OptionInt(options["use_cpu"])
+	s.uses.Memory, _ = api.OptionInt(options["use_memory"])
 	if v, ok := options["run_for"].(string); ok {
 		s.runFor, _ = time.ParseDuration(v)
 	}

@@ -12,10 +12,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-)
 
-// cgroupRoot is where the kernel's control groups are mounted.
-const cgroupRoot = "/sys/fs/cgroup"
+	"cube/client/driver/cgroup"
+)
 
 // group is a control group of one run: a directory in version 2, one for each controller in version 1. The zero value
 // is none: then nothing is limited, and the processes are found as the supervisor's descendants.
@@ -25,8 +24,8 @@ type group struct {
 	dirs    []string // memory first
 }
 
-// controllers of version 1 that a run is put under.
-var controllers = [...]string{"memory", "cpu"}
+// controllers of version 1 that a run is put under: two that limit, and one that counts.
+var controllers = [...]string{"memory", "cpu", "cpuacct"}
 
 // cgroupVersion says which control groups can be written under root: "v2", "v1" or "".
 func cgroupVersion(root string) string {
@@ -194,6 +193,18 @@ func (g group) outOfMemory() bool {
 		}
 	}
 	return false
+}
+
+// counted is the group as far as it counts. It is empty where the group is of a supervisor from before there was a
+// controller for that.
+func (g group) counted() cgroup.Group {
+	switch len(g.dirs) {
+	case 1:
+		return cgroup.Group{Memory: g.dirs[0], CPU: g.dirs[0]}
+	case len(controllers):
+		return cgroup.Group{Memory: g.dirs[0], CPU: g.dirs[2]}
+	}
+	return cgroup.Group{}
 }
 
 // kill kills every process of the group.

@@ -72,6 +72,20 @@ func (d *Driver) notRunning(h driver.Handle) error {
 	return api.Errorf(api.CodeConflict, "instance %s does not run", d.text.Format(h.Key.Allocation))
 }
 
+// Usage counts what the instance's control group holds; see driver.Driver.
+func (d *Driver) Usage(_ context.Context, h driver.Handle) (driver.Usage, error) {
+	run, program, err := d.running(h)
+	if err != nil {
+		return driver.Usage{}, err
+	}
+	program.close()
+	u, ok := group{dirs: run.Cgroups}.counted().Usage()
+	if !ok {
+		return u, api.Errorf(api.CodeNotYet, "instance %s has no control group that counts what it uses", d.text.Format(h.Key.Allocation))
+	}
+	return u, nil
+}
+
 // running finds the instance's run and its program, which lives.
 func (d *Driver) running(h driver.Handle) (*state, *process, error) {
 	home, ok := d.archive.Dir(h.Key.Allocation)

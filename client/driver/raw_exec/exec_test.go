@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"cube/client/driver"
+	"cube/client/driver/cgroup"
 )
 
 // sleeper is an instance that runs until it is stopped.
@@ -31,7 +32,7 @@ func (s *shop) exec(h driver.Handle, script string) (code int, out string) {
 }
 
 func TestCommandIsInTheInstancesGroup(t *testing.T) {
-	if cgroupVersion(cgroupRoot) == "" {
+	if cgroupVersion(cgroup.Root) == "" {
 		t.Skip("this machine's control groups cannot be written")
 	}
 	s := newShop(t)

@@ -16,6 +16,7 @@ import (
 
 	"cube/api"
 	"cube/client/driver"
+	"cube/client/driver/cgroup"
 	"cube/client/driver/transcript"
 )
 
@@ -85,7 +86,7 @@ func (d *Driver) CheckOptions(options map[string]any) error { return api.CheckOp
 // Fingerprint says what the machine lets the driver do. Its attribute cgroup is v1, v2 or none; with none nothing limits
 // an instance's memory and CPU.
 func (d *Driver) Fingerprint(context.Context) api.DriverInfo {
-	cgroup := cgroupVersion(cgroupRoot)
+	cgroup := cgroupVersion(cgroup.Root)
 	if cgroup == "" {
 		cgroup = "none"
 	}

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"cube/client/driver"
+	"cube/client/driver/cgroup"
 	"cube/client/driver/drivertest"
 	"cube/internal/hello/helloimage"
 )
@@ -108,6 +109,7 @@ func TestContract(t *testing.T) {
 		Break:       func(c *driver.Config) { c.Command = "/no/such/program" },
 		Ports:       true,
 		Surrounding: true,
-		OOM:         cgroupVersion(cgroupRoot) != "",
+		OOM:         cgroupVersion(cgroup.Root) != "",
+		Counts:      cgroupVersion(cgroup.Root) != "",
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cube/client/driver"
+	"cube/client/driver/cgroup"
 	"cube/client/driver/transcript"
 )
 
@@ -115,7 +116,7 @@ func (s *supervisor) start(signals <-chan os.Signal) error {
 	if s.output, err = transcript.NewWriter(s.dir, s.spec.LogSize, s.spec.Logs); err != nil {
 		return err
 	}
-	if s.group, err = newGroup(cgroupRoot, s.spec.Name, &s.spec); err != nil {
+	if s.group, err = newGroup(cgroup.Root, s.spec.Name, &s.spec); err != nil {
 		fmt.Fprintln(os.Stderr, "supervise: the program runs with no limits of its own:", err)
 	}
 	pid, err := s.launch()

@@ -20,6 +20,7 @@ import (
 
 	"cube/api"
 	"cube/client/driver"
+	"cube/client/driver/cgroup"
 )
 
 // shop is a driver with an owner of its own, and a watch.
@@ -170,7 +171,7 @@ func TestSupervisorKilled(t *testing.T) {
 	if err := s.Remove(s.ctx, h); err != nil {
 		t.Error(err)
 	}
-	left, err := filepath.Glob(filepath.Join(cgroupRoot, "*", "cube", s.text.Format(h.Key.Allocation)+"-0"))
+	left, err := filepath.Glob(filepath.Join(cgroup.Root, "*", "cube", s.text.Format(h.Key.Allocation)+"-0"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("control groups are left: %v, %v", left, err)
 	}
@@ -380,7 +381,7 @@ func TestOutputIsBounded(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	if cgroupVersion(cgroupRoot) != "v1" {
+	if cgroupVersion(cgroup.Root) != "v1" {
 		t.Skip("this test reads control groups of version 1; TestUnifiedGroup looks at version 2")
 	}
 	s := newShop(t)
@@ -393,7 +394,7 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	h := s.start(s.config("sleep", "1000"))
-	dir := filepath.Join(cgroupRoot, "memory", "cube", fmt.Sprintf("%s-0", s.text.Format(h.Key.Allocation)))
+	dir := filepath.Join(cgroup.Root, "memory", "cube", fmt.Sprintf("%s-0", s.text.Format(h.Key.Allocation)))
 	limit, err := os.ReadFile(filepath.Join(dir, "memory.limit_in_bytes"))
 	if err != nil || strings.TrimSpace(string(limit)) != strconv.Itoa(64<<20) {
 		t.Errorf("the memory limit is %s, %v; want 64 MiB", limit, err)
@@ -410,7 +411,7 @@ func TestLimits(t *testing.T) {
 // controllers: a program begins in its group and ends with it.
 func TestUnifiedGroup(t *testing.T) {
 	t.Parallel()
-	root := cgroupRoot
+	root := cgroup.Root
 	if cgroupVersion(root) != "v2" {
 		root = filepath.Join(root, "unified")
 	}
