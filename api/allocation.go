@@ -76,6 +76,7 @@ const (
 	FailureOOM               // killed for want of memory
 	FailurePortTaken         // something outside Cube holds a port it was given: place it again with others
 	FailureCheck             // a check with restart_after had it restarted
+	FailureTime              // it ran for longer than its MaxRunDuration
 )
 
 // AllocationStatus is what a client says of an allocation. Seq grows with each status of one allocation and orders them;

@@ -31,7 +31,8 @@ func SameLine(a, b *Task) bool { return SameInstance(a, b) && sameJSON(a.Meta, b
 func (t *Task) instance() *Task {
 	c := *t
 	c.Count, c.Constraints, c.Affinities, c.Spreads, c.Restart = 0, nil, nil, nil, Restart{}
-	c.Checks, c.Update, c.DependsOn, c.ShutdownDelay, c.Meta = nil, Update{}, nil, 0, nil
+	c.Checks, c.Update, c.DependsOn, c.Meta = nil, Update{}, nil, nil
+	c.ShutdownDelay, c.MaxRunDuration = 0, 0
 	return &c
 }
 

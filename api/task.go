@@ -35,6 +35,9 @@ type Task struct {
 
 	// ShutdownDelay is how long an instance that is to stop is out of rotation before it is asked to end.
 	ShutdownDelay time.Duration `json:",omitempty"`
+	// MaxRunDuration bounds how long an instance that runs to completion may take, from its start. One that takes longer is
+	// stopped and has failed; it is started again only if Restart bounds its attempts and has some left. 0: no bound.
+	MaxRunDuration time.Duration `json:",omitempty"`
 
 	// Sensitive names the env keys whose values came from a sensitive variable. Their values are never shown: Redacted
 	// replaces them.

@@ -20,6 +20,7 @@ const (
 	maxImageName  = 512
 	maxResource   = 1 << 31 // thousandths of a core, MiB
 	maxTimeout    = 24 * time.Hour
+	maxRun        = 365 * 24 * time.Hour
 	minInterval   = time.Second
 	maxPercentage = 100
 )
@@ -169,6 +170,13 @@ func (t *Task) validate() error {
 
 // validateKind refuses what has no meaning in a job of the kind.
 func (t *Task) validateKind(kind JobType) error {
+	switch d := t.MaxRunDuration; {
+	case d == 0:
+	case !kind.Completes():
+		return faultf("max_run_duration", "max_run_duration is for batch and sysbatch jobs: instances of a %s job run until they are stopped", kind)
+	case d < time.Second || d > maxRun:
+		return faultf("max_run_duration", "max_run_duration %s is not from 1s to %s", d, maxRun)
+	}
 	if !kind.EveryNode() {
 		return nil
 	}

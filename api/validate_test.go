@@ -67,6 +67,8 @@ func TestEachFaultHasItsLine(t *testing.T) {
 		"path in name":        {func(j *Job, _ *Task) { j.Name = "../x" }, "is not a name"},
 		"control in name":     {func(_ *Job, k *Task) { k.Name = "a\x1b" }, "is not a name"},
 		"long name":           {func(_ *Job, k *Task) { k.Name = strings.Repeat("a", 64) }, "64 characters"},
+		"no end, a bound":     {func(_ *Job, k *Task) { k.MaxRunDuration = time.Hour }, "max_run_duration is for batch"},
+		"negative bound":      {func(j *Job, k *Task) { j.Type, k.MaxRunDuration = JobBatch, -1 }, "max_run_duration -1ns"},
 		"system with count":   {func(j *Job, _ *Task) { j.Type = JobSystem }, "count has no meaning in a system job"},
 		"system, affinity":    {func(j *Job, k *Task) { j.Type, k.Count, k.Spreads = JobSystem, 1, nil }, "affinity has no meaning in a system job"},
 		"sysbatch, spread":    {func(j *Job, k *Task) { j.Type, k.Count, k.Affinities = JobSysbatch, 1, nil }, "spread has no meaning in a sysbatch job"},

@@ -50,6 +50,8 @@ type allocation struct {
 	Why    string // not empty: it is wanted gone, and this is what its last status is to say
 	Ousted bool   `json:",omitempty"` // the latest of Old was ended for its health: the next instance waits until it is gone
 	Doom   string `json:",omitempty"` // with stageStop: why the allocation has failed once its instance has ended
+	// DoomedBy is the failure that goes with Doom; 0, as agents wrote that knew only one: FailureCheck.
+	DoomedBy api.Failure `json:",omitempty"`
 
 	Due    time.Time // when Run is stopped or the next instance started, not before
 	Leave  time.Time `json:",omitzero"` // wanted gone and out of rotation, it is asked to end then; zero: at once

@@ -181,7 +181,7 @@ func (a *allocation) take(in *driver.Instance, p *policy, now time.Time) {
 	if a.Job == "" {
 		a.Job, a.Task, a.Version = in.Job, in.Task, in.Version
 	}
-	a.Run, a.Made, a.Stage, a.Ousted, a.Doom = in.Handle, in.Version, stageRun, false, ""
+	a.Run, a.Made, a.Stage, a.Ousted, a.Doom, a.DoomedBy = in.Handle, in.Version, stageRun, false, "", 0
 	a.tell(func(s *api.AllocationStatus) {
 		if s.Phase != api.PhaseRunning || s.Restarts != in.Handle.Key.Restarts {
 			s.Message, s.Health = "", api.HealthUnknown

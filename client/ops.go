@@ -31,6 +31,7 @@ func (r *runner) advance(a *allocation) {
 		r.probe(a, i)
 	}
 	r.wakeAt(a, look)
+	r.wakeAt(a, a.overdue(r.policy(a)))
 	do, wake := a.next(now, r.mayStart(a))
 	if do == opNone {
 		r.wakeAt(a, wake)

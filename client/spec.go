@@ -36,7 +36,7 @@ func (s *spec) policy(task string) *policy {
 	}
 	return &policy{
 		Restart: t.Restart, Batch: s.job.Type.Completes(), Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
-		Memory: t.Resources.Memory, Delay: t.ShutdownDelay,
+		Memory: t.Resources.Memory, Delay: t.ShutdownDelay, MaxRun: t.MaxRunDuration,
 	}
 }
 

@@ -19,6 +19,7 @@ type policy struct {
 	MinHealthy time.Duration // see api.Update
 	Memory     int64         // its limit in MiB, for words
 	Delay      time.Duration // see api.Task.ShutdownDelay
+	MaxRun     time.Duration // how long a run may take; 0: no bound
 }
 
 // delay is how long an instance is out of rotation before it is asked to end.
@@ -86,6 +87,9 @@ func step(a allocation, event any, p *policy, now time.Time) allocation {
 			a.Orphan = time.Time{}
 			a.wantGone("stopped: the servers have not known it since their state was restored")
 		}
+		if at := a.overdue(p); !at.IsZero() && !now.Before(at) {
+			a.overrun(p, now)
+		}
 	}
 	a.judgeHealth(event, p, now)
 	return a
@@ -133,7 +137,7 @@ func (a *allocation) withdraw(why string, delay time.Duration, hurry bool, now t
 // finish makes the allocation terminal.
 func (a *allocation) finish(phase api.Phase, message string) {
 	a.retire()
-	a.Stage, a.Exit, a.Orphan, a.Leave, a.Ousted, a.Doom = stageDone, nil, time.Time{}, time.Time{}, false, ""
+	a.Stage, a.Exit, a.Orphan, a.Leave, a.Ousted, a.Doom, a.DoomedBy = stageDone, nil, time.Time{}, time.Time{}, false, "", 0
 	a.tell(func(s *api.AllocationStatus) { s.Phase, s.Message = phase, message })
 }
 
@@ -249,8 +253,7 @@ func (a *allocation) retry(p *policy, ran time.Duration, slowly bool, text strin
 	if !ok {
 		text = fmt.Sprintf("%s; no restart left of %d within %s", text, restart.Attempts, brief(restart.Interval))
 		if a.Ousted {
-			a.Stage, a.Doom, a.Fails, a.Due = stageStop, text, 0, time.Time{} // it has not ended yet
-			a.tell(func(s *api.AllocationStatus) { s.Health, s.Message = api.HealthUnhealthy, text })
+			a.doom(text)
 			return
 		}
 		a.finish(api.PhaseFailed, text)
@@ -263,6 +266,33 @@ func (a *allocation) retry(p *policy, ran time.Duration, slowly bool, text strin
 		s.Phase = api.PhasePending
 		s.Message = fmt.Sprintf("%s; restart %d in %s", text, s.Restarts, brief(delay))
 	})
+}
+
+// doom has the present run stopped, after which the allocation has failed, for the reason that its status tells.
+func (a *allocation) doom(text string) {
+	a.Stage, a.Doom, a.DoomedBy, a.Fails, a.Due = stageStop, text, a.Status.Failure, 0, time.Time{}
+	a.tell(func(s *api.AllocationStatus) { s.Health, s.Message = api.HealthUnhealthy, text })
+}
+
+// overdue is when the present run will have taken longer than it may; zero: there is no such time.
+func (a *allocation) overdue(p *policy) time.Time {
+	if a.Stage != stageRun || p == nil || p.MaxRun <= 0 || a.Status.StartedAt == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(a.Status.StartedAt).Add(p.MaxRun)
+}
+
+// overrun ends a run that takes longer than it may. What did not get done in its time once will seldom do so the next time, so
+// only a policy that counts its attempts has it tried again.
+func (a *allocation) overrun(p *policy, now time.Time) {
+	text := "ran longer than its max_run_duration " + brief(p.MaxRun)
+	a.tell(func(s *api.AllocationStatus) { s.Failure = api.FailureTime })
+	a.Ousted = true
+	if p.Restart.Mode != api.RestartFail {
+		a.doom(text)
+		return
+	}
+	a.retry(p, now.Sub(time.UnixMilli(a.Status.StartedAt)), false, text, now)
 }
 
 // brief writes a duration to the millisecond, and without the units that are nought at its end: 5m, not 5m0s.
@@ -289,7 +319,7 @@ func (a *allocation) stopped(err error, now time.Time) {
 			a.tell(func(s *api.AllocationStatus) { s.FinishedAt = now.UnixMilli() })
 		}
 		if a.Doom != "" {
-			a.tell(func(s *api.AllocationStatus) { s.Failure = api.FailureCheck })
+			a.tell(func(s *api.AllocationStatus) { s.Failure = cmp.Or(a.DoomedBy, api.FailureCheck) })
 			a.finish(api.PhaseFailed, a.Doom)
 			return
 		}

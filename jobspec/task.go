@@ -22,7 +22,7 @@ func nestedKeys() map[string]string {
 
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
-	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "driver", "env", "image", "kill_signal", "kill_timeout",
+	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "driver", "env", "image", "kill_signal", "kill_timeout", "max_run_duration",
 		"port", "resources", "restart", "shutdown_delay", "spread", "update", "user", "work_dir"}
 }
 
@@ -52,6 +52,10 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 	b.textWith("user", &t.User, runtimeNames)
 	b.textWith("work_dir", &t.WorkDir, runtimeNames)
 	b.duration("shutdown_delay", &t.ShutdownDelay)
+	b.duration("max_run_duration", &t.MaxRunDuration)
+	if a := b.attr("max_run_duration"); a != nil && t.MaxRunDuration == 0 && !b.faulty() { // to api it is one that was left out
+		b.p.addf(a.Expr.Range(), "max_run_duration 0s is not from 1s up; leave it out for no bound")
+	}
 	b.duration("kill_timeout", &t.KillTimeout)
 	b.text("kill_signal", &t.KillSignal)
 	b.pairs("meta", &t.Meta, 0)

@@ -91,3 +91,38 @@ func TestOnEveryNode(t *testing.T) {
 		t.Errorf("task status ends with %d:\n%s", code, out)
 	}
 }
+
+// TestMaxRunDuration: an instance that takes too long is ended, though it does not want to, and is not started again unless its
+// policy counts.
+func TestMaxRunDuration(t *testing.T) {
+	f := newAlone(t, "127.0.9.61")
+	const file = `
+task "web" {
+  type  = "batch"
+  image = %q
+  args  = ["-ignore-term"]
+  max_run_duration = "1s"
+  kill_timeout     = "500ms"
+  %s
+}
+`
+	run := func(policy, want string, restarts int) {
+		t.Helper()
+		code, out := f.cube("task", "run", write(t, "web.hcl", fmt.Sprintf(file, helloimage.Tag, policy)))
+		if code != 2 || !strings.Contains(out, want) {
+			t.Errorf("task run ends with %d:\n%s", code, out)
+		}
+		if a := f.instance("web[0]"); a.Phase != api.PhaseFailed || a.Restarts != restarts {
+			t.Errorf("the instance is %+v", a)
+		}
+		if running := f.running(); len(running) > 0 {
+			t.Errorf("%d still run", len(running))
+		}
+	}
+	run("", "web[0]: ran longer than its max_run_duration 1s", 0)
+	run(`restart {
+    attempts = 1
+    delay    = "100ms"
+    mode     = "fail"
+  }`, "web[0]: ran longer than its max_run_duration 1s; no restart left of 1 within 10m", 1)
+}

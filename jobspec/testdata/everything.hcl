@@ -136,9 +136,10 @@ task "web" {
     }
   }
 
-  shutdown_delay = "10s"
-  kill_timeout   = "30s"
-  kill_signal    = "int"
+  max_run_duration = "1h30m"
+  shutdown_delay   = "10s"
+  kill_timeout     = "30s"
+  kill_signal      = "int"
 
   meta {
     owner = "shop"
