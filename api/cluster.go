@@ -16,6 +16,7 @@ type Cluster interface {
 	Allocations
 	Evaluations
 	Measures
+	Events
 	Operator
 }
 

@@ -22,6 +22,7 @@ const (
 	CodeForbidden    Code = "forbidden"     // refused by configuration
 	CodeNotYet       Code = "not_supported" // understood, but this version of Cube does not do it
 	CodeInternal     Code = "internal"      // a fault of ours; the message says what was being attempted
+	CodeTooOld       Code = "too_old"       // what was asked for is not kept any more
 	CodeIncompatible Code = "incompatible"  // a newer format or protocol than this binary speaks
 )
 
@@ -36,6 +37,8 @@ func (c Code) HTTPStatus() int {
 		return 404
 	case CodeConflict:
 		return 409
+	case CodeTooOld:
+		return 410
 	case CodeTooLarge:
 		return 413
 	case CodeBusy:

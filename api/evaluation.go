@@ -40,6 +40,7 @@ type Evaluation struct {
 	Priority     int
 	Cause        string
 	Node         string `json:",omitempty"` // that caused it
+	By           string `json:",omitempty"` // the person who asked for what caused it
 	Stop         []ID   `json:",omitempty"` // allocations a person asked to stop and replace
 	Status       EvaluationStatus
 	Message      string        `json:",omitempty"`
@@ -65,6 +66,7 @@ type EvaluationView struct {
 	Priority     int
 	Cause        string
 	Node         string `json:",omitempty"`
+	By           string `json:",omitempty"` // the person who asked for what caused it
 	Status       EvaluationStatus
 	Message      string `json:",omitempty"`
 	JobVersion   uint64
@@ -80,7 +82,7 @@ type EvaluationView struct {
 // View returns what people read of the evaluation.
 func (e *Evaluation) View(text IDText) *EvaluationView {
 	return &EvaluationView{
-		ID: text.Format(e.ID), Job: e.Job, Type: e.Type, Priority: e.Priority, Cause: e.Cause, Node: e.Node, Status: e.Status,
+		ID: text.Format(e.ID), Job: e.Job, Type: e.Type, Priority: e.Priority, Cause: e.Cause, Node: e.Node, By: e.By, Status: e.Status,
 		Message: e.Message, JobVersion: e.JobVersion, Placed: e.Placed, Stopped: e.Stopped, Explanations: e.Explanations,
 		At: e.At, ModifiedAt: e.ModifiedAt, CreateIndex: e.CreateIndex, ModifyIndex: e.ModifyIndex,
 	}

@@ -66,6 +66,7 @@ type Job struct {
 	SubmittedAt time.Time // the leader's clock
 	SubmittedBy string    `json:",omitempty"` // who asked for the version; "" if it is not known
 	Origin      string    `json:",omitempty"` // what made it, if that was no submission: "reverted to version 2"
+	StoppedBy   string    `json:",omitempty"` // who asked it to stop; "" if it is not known
 	Scaled      *Scaling  `json:",omitempty"` // the latest change of a count within the version
 	Stable      bool      `json:",omitempty"` // its deployment was successful: an automatic revert may come back to it
 	Tags        []string  `json:",omitempty"` // names people gave the version, sorted; it is kept as long as it has one
@@ -95,6 +96,14 @@ func (j *Job) Slots(t *Task) int {
 
 // Bare reports whether the job is a bare task: one task that carries the job's own name.
 func (j *Job) Bare() bool { return len(j.Tasks) == 1 && j.Tasks[0].Name == j.Name }
+
+// MadeFrom says what made the version: the name of a file, or what was done with an older one; "" if it came as JSON.
+func (j *Job) MadeFrom() string {
+	if j.Origin == "" && j.Source != nil {
+		return j.Source.FileName
+	}
+	return j.Origin
+}
 
 // Source is the text a job came from, kept with its version. Variables that were declared sensitive are left out.
 type Source struct {

@@ -46,6 +46,8 @@ type fakeCluster struct {
 	diagnosis   *api.JobDiagnosis
 	sim         *api.Simulation
 	history     []*api.Revision
+	events      []*api.EventView
+	streams     int // how often all streams of events are broken off
 	left        bool
 	snapshot    []byte
 	restored    []byte
@@ -268,6 +270,34 @@ func (c *fakeCluster) Simulate(_ context.Context, r api.SimulationRequest, q api
 	}
 	c.do(func() { c.asks = r })
 	return c.sim, c.readMeta(q), nil
+}
+
+// Events tells what c.events holds, in batches of two, and breaks off c.streams times after the first.
+func (c *fakeCluster) Events(_ context.Context, r api.EventRequest, take func(api.EventBatch) error) error {
+	if err := c.begin("Events", api.Query{}); err != nil {
+		return err
+	}
+	c.asks = r
+	all := c.events
+	if r.After != nil {
+		all = slices.DeleteFunc(slices.Clone(all), func(e *api.EventView) bool { return e.Index <= *r.After })
+	} else if r.Tail >= 0 {
+		all = all[max(0, len(all)-r.Tail):]
+	}
+	for pair := range slices.Chunk(all, 2) {
+		if err := take(api.EventBatch{Index: pair[len(pair)-1].Index, Events: pair}); err != nil {
+			return err
+		}
+		if c.streams > 0 {
+			c.streams--
+			return api.Errorf(api.CodeUnavailable, "the server went away")
+		}
+	}
+	return nil
+}
+
+func (c *fakeCluster) JobTimeline(_ context.Context, name string, q api.Query) ([]*api.EventView, api.ReadMeta, error) {
+	return c.events, c.readMeta(q), c.begin("JobTimeline", q)
 }
 
 func (c *fakeCluster) JobHistory(_ context.Context, name string, q api.Query) ([]*api.Revision, api.ReadMeta, error) {

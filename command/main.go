@@ -150,13 +150,13 @@ func (m *Meta) commands() map[string]cli.CommandFactory {
 
 func (m *Meta) leaves() []*command {
 	return []*command{
-		newTaskRun(m), newTaskPlan(m), newTaskExplain(m), newTaskValidate(m), newTaskHistory(m), newTaskTag(m), newTaskRevert(m),
+		newTaskRun(m), newTaskPlan(m), newTaskExplain(m), newTaskValidate(m), newTaskHistory(m), newTaskTimeline(m), newTaskTag(m), newTaskRevert(m),
 		newTaskScale(m), newTaskConvert(m), newTaskFmt(m), newTaskInit(m), newTaskStatus(m), newTaskStop(m), newTaskLogs(m), newTaskExec(m),
 		newAllocStatus(m), newAllocLogs(m), newAllocStop(m),
 		newSim(m),
 		newNodeStatus(m), newNodeEligibility(m),
 		newServerMembers(m), newServerLeave(m),
-		newEvalStatus(m),
+		newEvalStatus(m), newEvents(m),
 		newRaftListPeers(m), newRaftRemovePeer(m), newRaftRecover(m),
 		newSnapshotSave(m), newSnapshotRestore(m),
 		newVersion(m),

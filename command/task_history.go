@@ -104,10 +104,7 @@ func printHistory(s *session, f moments, history []*api.Revision, diffs bool) {
 
 // madeBy says what made a version, and what became of it since.
 func madeBy(f moments, j *api.Job) string {
-	text := j.Origin
-	if text == "" && j.Source != nil {
-		text = j.Source.FileName
-	}
+	text := j.MadeFrom()
 	if sc := j.Scaled; sc != nil {
 		by := ""
 		if sc.By != "" {

@@ -282,6 +282,7 @@ func (s *state) stopAllocation(b *StopAllocation) Result {
 	if !a.live() {
 		return refused(s.index, api.Errorf(api.CodeConflict, "allocation %s has ended already: it is %s", s.text.Format(b.ID), a.phase))
 	}
+	s.noteAsked(&a)
 	r, j := s.done(), s.jobs.get(s.names[a.job])
 	if b.NoShutdownDelay && !a.hurry {
 		s.hurry(j, a)

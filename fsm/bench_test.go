@@ -26,7 +26,9 @@ type bench struct {
 
 func newBench() *bench {
 	b := &bench{m: New()}
+	b.m.Observe(&ring{events: make([]api.Event, 0, 32<<10)})
 	b.apply(&InitCluster{ClusterID: "bench"})
+	b.apply(&RaiseRules{Version: RulesVersion})
 	for i := range benchNodes {
 		n := testNode(benchNode(i))
 		n.Resources = api.Resources{CPU: 1 << 40, Memory: 1 << 40, Disk: 1 << 40}
@@ -34,6 +36,25 @@ func newBench() *bench {
 	}
 	return b
 }
+
+// ring keeps the latest events, as a server does.
+type ring struct {
+	events []api.Event
+	next   int
+}
+
+func (r *ring) Applied(_ uint64, events []api.Event) {
+	for _, e := range events {
+		if len(r.events) < cap(r.events) {
+			r.events = append(r.events, e)
+			continue
+		}
+		r.events[r.next] = e
+		r.next = (r.next + 1) % len(r.events)
+	}
+}
+
+func (r *ring) Restored(uint64) {}
 
 func benchNode(i int) string { return fmt.Sprintf("%032x", uint64(i)*0x9e3779b97f4a7c15) }
 

@@ -21,6 +21,7 @@ func Check(s *Snapshot) []error {
 	c.evaluations()
 	c.requests()
 	c.deployments()
+	c.timelines()
 	return c.errs
 }
 
@@ -308,4 +309,19 @@ func (c *checker) requests() {
 		return true
 	})
 	c.that(len(ids) <= rememberedRequests, "%d requests are remembered", len(ids))
+}
+
+func (c *checker) timelines() {
+	rows := map[string]int{}
+	c.s.timeline.Scan(func(number uint64, m *api.Moment) bool {
+		c.that(c.s.jobs.get(m.Job).current() != nil, "moment %d is of job %q, which does not exist", number, m.Job)
+		c.that(m.Type.Kept() && m.Count > 0 && m.Since <= m.At && m.At <= c.s.now && m.Index <= c.s.index,
+			"moment %d of job %q is %v, %d times from %d to %d", number, m.Job, m.Type, m.Count, m.Since, m.At)
+		rows[m.Job]++
+		return true
+	})
+	c.s.jobs.rows.Scan(func(j *job) bool {
+		c.that(rows[j.name] <= api.KeptMoments, "job %q has %d moments", j.name, rows[j.name])
+		return true
+	})
 }

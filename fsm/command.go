@@ -52,7 +52,10 @@ func (k Kind) String() string {
 
 // RulesVersion is the newest version of Apply's checks that this binary has. A leader raises the cluster's version
 // (RaiseRules) only when every voter supports it.
-const RulesVersion uint16 = 1
+//
+//	1  everything but
+//	2  the state tells what has happened and who asked for it: timelines of jobs, who is behind an evaluation and a stop
+const RulesVersion uint16 = 2
 
 // envelopeVersion is the newest layout of an encoded command that this binary reads. An entry has the lowest version that
 // can say what it says:

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -96,9 +97,34 @@ func (s *state) look(j *job, cause, node string, stop []api.ID) api.ID {
 	slices.Sort(stop)
 	e := &api.Evaluation{ID: s.mint(), Job: j.name, Type: current.Type, Priority: current.Priority, Cause: cause, Node: node,
 		Stop: slices.Compact(stop), Status: api.EvalPending, JobVersion: current.Version, At: time.Unix(0, s.now).UTC(),
-		CreateIndex: s.index}
+		CreateIndex: s.index, By: s.by}
 	s.putEvaluation(j, nil, e)
+	look := api.Event{Type: api.EventLook, Job: j.name, Version: e.JobVersion, Evaluation: e.ID, Cause: cause, By: s.by}
+	if cause == api.CauseNodeDown {
+		look.Detail = node
+	}
+	s.note(look)
 	return e.ID
+}
+
+// noteLooked tells what the scheduler has made of an evaluation: that it is closed, or once for each reason that not
+// everything is as it should be.
+func (s *state) noteLooked(old, e *api.Evaluation) {
+	event := api.Event{Type: api.EventUnplaced, Job: e.Job, Version: e.JobVersion, Evaluation: e.ID, Detail: e.Message}
+	switch {
+	case e.Status == api.EvalFailed:
+		event.Detail = "the scheduler failed: " + e.Message
+		s.note(event)
+	case len(e.Explanations) > 0 && e.Message != old.Message:
+		if f := e.Explanations[0].Filters; len(f) > 0 {
+			event.Detail = fmt.Sprintf("%s: %s wanted, %s seen (%s)", e.Message, f[0].Wanted, f[0].Seen, f[0].Filter)
+		}
+		s.note(event)
+	}
+	if !e.Status.Open() {
+		event.Type, event.Detail = api.EventLooked, string(e.Status)
+		s.note(event)
+	}
 }
 
 func (s *state) stillToStop(ids []api.ID) []api.ID {

@@ -208,7 +208,7 @@ func (s *state) registerJob(spec *api.Job, r registration) RegisteredJob {
 	accepted.Version, accepted.Stopped, accepted.Hurry = next.next, false, false
 	accepted.SubmittedAt = time.Unix(0, s.now).UTC()
 	accepted.CreateIndex, accepted.ModifyIndex = s.index, s.index
-	accepted.Scaled, accepted.Tags, accepted.Stable = nil, nil, false
+	accepted.Scaled, accepted.Tags, accepted.StoppedBy, accepted.Stable = nil, nil, "", false
 	if old != nil {
 		accepted.CreateIndex = old.CreateIndex
 	}
@@ -217,6 +217,7 @@ func (s *state) registerJob(spec *api.Job, r registration) RegisteredJob {
 	s.dropVersions(next)
 	s.putJob(next)
 	s.recount(next)
+	s.note(api.Event{Type: api.EventSubmitted, Job: next.name, Version: accepted.Version, By: s.by, Detail: accepted.MadeFrom()})
 	s.beginDeployment(&accepted, old, r)
 	return RegisteredJob{Name: next.name, Version: accepted.Version, Changed: true, Evaluation: s.look(next, r.cause, "", nil)}
 }
@@ -250,11 +251,12 @@ func (s *state) stopJob(b *StopJob, who string) Result {
 		return r
 	}
 	stopped := *old
-	stopped.Stopped, stopped.Hurry, stopped.ModifyIndex = true, b.NoShutdownDelay, s.index
+	stopped.Stopped, stopped.StoppedBy, stopped.Hurry, stopped.ModifyIndex = true, s.by, b.NoShutdownDelay, s.index
 	next := s.replaceVersion(row, 0, &stopped)
 	if stopped.Hurry {
 		s.hurryLeaving(next)
 	}
+	s.note(api.Event{Type: api.EventStopped, Job: next.name, Version: stopped.Version, By: s.by})
 	s.cancelDeployment(b.Name, "the job was stopped", who)
 	r.Evaluation = s.look(next, api.CauseStop, "", nil)
 	return r

@@ -26,7 +26,20 @@ type Machine struct {
 	state    *state
 	snapshot *Snapshot // of the state as it is, once somebody has asked for it; nil after each change
 	watches  watches
+	observer Observer // nil: nobody
 }
+
+// Observer is told what happens. Its methods are called by Apply and Restore, in the order of the log, and must not block
+// nor call the Machine.
+type Observer interface {
+	// Applied tells the events of one entry, in the order in which they happened. The array is used again after the call.
+	Applied(index uint64, events []api.Event)
+	// Restored tells that the state is another one now. What led to it is not known.
+	Restored(index uint64)
+}
+
+// Observe has an observer told of all that happens from now on. It is called before the first Apply, if at all.
+func (m *Machine) Observe(o Observer) { m.observer = o }
 
 // New returns the state of a cluster before its first entry.
 func New() *Machine {
@@ -55,9 +68,12 @@ func (m *Machine) Apply(index uint64, c *Command) Result {
 	m.mu.Lock()
 	m.snapshot = nil
 	result := m.state.apply(index, c)
-	changed := m.state.changes
-	m.state.changes = changed[:0]
-	m.watches.wake(changed) // under the lock: the next Apply writes into the same array
+	changed, events := m.state.changes, m.state.events
+	m.state.changes, m.state.events = changed[:0], events[:0]
+	if m.observer != nil {
+		m.observer.Applied(index, events)
+	}
+	m.watches.wake(changed) // under the lock: the next Apply writes into the same arrays
 	m.mu.Unlock()
 	return result
 }
@@ -81,6 +97,9 @@ func (m *Machine) Restore(r io.Reader) error {
 	}
 	m.mu.Lock()
 	m.state, m.snapshot = restored, nil
+	if m.observer != nil {
+		m.observer.Restored(restored.index)
+	}
 	m.mu.Unlock()
 	m.watches.wakeAll()
 	return nil
@@ -93,6 +112,8 @@ type state struct {
 	replies map[string]*request   // the remembered requests by ID
 	changes []WatchKey            // what the entry being applied has changed
 	nodely  *btree.BTreeG[string] // the jobs that want an instance on every node, stopped ones left out
+	events  []api.Event           // what it has made happen
+	by      string                // the person who asks for it, "" where it is one of ours
 }
 
 func newState() *state {
@@ -108,6 +129,10 @@ func (s *state) apply(index uint64, c *Command) Result {
 	s.index = index
 	s.now = max(s.now, c.At)
 	s.changed[TableAny] = index
+	s.by = ""
+	if s.rules >= rulesTell {
+		s.by = personOf(c.Who)
+	}
 	s.expireQuarantines()
 	replay, hash, err := s.recall(c)
 	if err != nil {
@@ -120,7 +145,16 @@ func (s *state) apply(index uint64, c *Command) Result {
 	if result.Err == nil {
 		s.remember(c, hash, result)
 	}
+	s.timeline.Note(s.events)
 	return result
+}
+
+// personOf is who asks for a change, if that is no loop of a server and no node: those name themselves with a stroke.
+func personOf(who string) string {
+	if strings.HasPrefix(who, "leader/") || strings.HasPrefix(who, "node/") {
+		return ""
+	}
+	return who
 }
 
 func (s *state) dispatch(c *Command) Result {

@@ -171,6 +171,10 @@ func (s *state) registerNode(b *RegisterNode) Result {
 	row.excess = over(&row)
 	s.fitDevices(&row)
 	s.putNode(s.status(row, status, ""))
+	s.note(api.Event{Type: api.EventRegistered, Node: node.ID})
+	if status == api.NodeReady && node.Status != status {
+		s.note(api.Event{Type: api.EventReady, Node: node.ID})
+	}
 	return s.done()
 }
 
@@ -186,6 +190,7 @@ func (s *state) nodeReady(b *NodeReady) Result {
 		return refused(s.index, api.Errorf(api.CodeConflict, "node %s is down: it has to register first", b.Node))
 	case n.node.Status == api.NodeInitializing:
 		s.putNode(s.status(n, api.NodeReady, ""))
+		s.note(api.Event{Type: api.EventReady, Node: b.Node})
 	}
 	return s.done()
 }
@@ -202,6 +207,11 @@ func (s *state) setEligibility(b *SetEligibility) Result {
 		changed.Ineligible = b.Ineligible
 		n.node = &changed
 		s.putNode(n)
+		to := api.EventEligible
+		if b.Ineligible {
+			to = api.EventIneligible
+		}
+		s.note(api.Event{Type: to, Node: b.Node, By: s.by})
 	}
 	return s.done()
 }
@@ -216,10 +226,18 @@ func (s *state) nodesDown(b *NodesDown) Result {
 			continue
 		}
 		s.putNode(s.status(n, api.NodeDown, b.Reason))
+		s.note(api.Event{Type: api.EventDown, Node: id, Detail: b.Reason})
+		reason := fmt.Sprintf("node %s is down: %s", n.node.Name, b.Reason)
 		for _, a := range s.liveOn(n.handle) {
 			lost := a
 			lost.phase = api.PhaseLost
 			name := s.names[a.job]
+			if s.rules >= rulesTell {
+				text := s.remark(a.id)
+				text.message = shorten(reason, api.MaxStatusMessage)
+				s.remarkOn(text)
+			}
+			s.note(s.eventOf(api.EventLost, &lost, reason))
 			s.change(s.jobs.get(name), a, lost)
 			if hit[name] == "" {
 				hit[name] = id
@@ -353,6 +371,14 @@ func (s *Snapshot) Nodes() iter.Seq2[*api.Node, api.Resources] {
 func (s *Snapshot) Node(id string) *api.Node {
 	n, _ := s.nodes.get(id)
 	return n.node
+}
+
+// NodeName returns what people call a node; its ID if it is not known any more.
+func (s *Snapshot) NodeName(id string) string {
+	if n, ok := s.nodes.get(id); ok {
+		return n.node.Name
+	}
+	return id
 }
 
 // NodeHeld returns what a node's allocations hold, how many are not terminal, and how many of these run.

@@ -53,6 +53,7 @@ func (s *state) commitParts(j *job, p *api.JobPlan, r *Result) outcome {
 		stops[stop.Allocation] = true
 	}
 	succeeded, spared := map[api.ID]bool{}, map[api.ID]bool{}
+	e := s.evaluations.get(p.Evaluation)
 	for i := range p.Placements {
 		placement := &p.Placements[i]
 		task, reason := s.mayPlace(j, placement, stops)
@@ -63,6 +64,7 @@ func (s *state) commitParts(j *job, p *api.JobPlan, r *Result) outcome {
 			continue
 		}
 		s.place(j, task, p.Evaluation, placement)
+		s.notePlaced(j, e, placement)
 		succeeded[placement.Replaces] = true
 		o.placed++
 	}
@@ -71,12 +73,15 @@ func (s *state) commitParts(j *job, p *api.JobPlan, r *Result) outcome {
 			continue
 		}
 		if s.stop(j, stop) {
+			s.noteStopping(e, stop)
 			o.stopped++
 		}
 	}
 	for _, id := range p.InPlace {
 		if s.moveInPlace(j, id) {
 			o.inPlace++
+			a, _ := s.allocations.get(id)
+			s.note(s.eventOf(api.EventUpdated, &a, ""))
 		}
 	}
 	return o
@@ -255,6 +260,28 @@ func (s *state) moveInPlace(j *job, id api.ID) bool {
 	return true
 }
 
+// notePlaced tells of the placement that was minted last.
+func (s *state) notePlaced(j *job, e *api.Evaluation, p *api.Placement) {
+	event := api.Event{Type: api.EventPlaced, Job: j.name, Task: p.Task, Slot: p.Slot, Version: p.Version, Node: p.Node,
+		Allocation: api.MakeID(s.epoch, s.counter)}
+	if e != nil {
+		event.Evaluation, event.Cause, event.By = e.ID, e.Cause, e.By
+		if e.Cause == api.CauseNodeDown {
+			event.Detail = e.Node
+		}
+	}
+	s.note(event)
+}
+
+func (s *state) noteStopping(e *api.Evaluation, stop api.Stop) {
+	a, _ := s.allocations.get(stop.Allocation)
+	event := s.eventOf(api.EventStopping, &a, stop.Reason)
+	if e != nil {
+		event.Evaluation, event.Cause = e.ID, e.Cause
+	}
+	s.note(event)
+}
+
 // conclude stores what a plan says of its evaluation. The evaluation leaves the queue only if nothing has happened since
 // the plan's snapshot that the scheduler would have to look at: no wake-up is missed, whatever the order in the log.
 func (s *state) conclude(j *job, old *api.Evaluation, base uint64, p *api.JobPlan, o outcome) {
@@ -279,6 +306,7 @@ func (s *state) conclude(j *job, old *api.Evaluation, base uint64, p *api.JobPla
 		e.Status, e.Rejections = api.EvalPending, 0
 	}
 	s.putEvaluation(j, old, &e)
+	s.noteLooked(old, &e)
 }
 
 // mayClose reports whether a plan made at base may take its evaluation out of the queue: no later entry rejected another

@@ -19,18 +19,30 @@ import (
 func TestAnyHistory(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := &history{cluster: newCluster(rt), rt: rt}
+		first := &told{}
+		h.m.Observe(first)
+		if h.n(4, "tells") > 0 {
+			h.ok(&RaiseRules{Version: rulesTell})
+		}
 		for range rapid.SampledFrom([]int{150, 40, 10}).Draw(rt, "steps") {
 			h.step()
 		}
 		want := persisted(rt, h.m.Snapshot())
 
-		second := replay(rt, New(), h.log, 0)
+		again := &told{}
+		second := New()
+		second.Observe(again)
+		replay(rt, second, h.log, 0)
+		if !slices.Equal(again.events, first.events) {
+			rt.Fatalf("the same log tells of other events")
+		}
 		if got := persisted(rt, second.Snapshot()); !bytes.Equal(got, want) {
 			rt.Fatalf("the same log gives another state")
 		}
 		at := rapid.IntRange(0, len(h.log)).Draw(rt, "snapshot at")
 		half := replay(rt, New(), h.log[:at], 0)
-		third := New()
+		third, rest := New(), &told{}
+		third.Observe(rest)
 		third.Apply(1, &Command{Body: &RegisterNode{Node: testNode("to be replaced")}})
 		if err := third.Restore(bytes.NewReader(persisted(rt, half.Snapshot()))); err != nil {
 			rt.Fatalf("restore: %v", err)
@@ -38,7 +50,13 @@ func TestAnyHistory(t *testing.T) {
 		if errs := Check(third.Snapshot()); len(errs) > 0 {
 			rt.Fatalf("after the restore: %v", errs)
 		}
+		if rest.restored != uint64(at) || len(rest.events) > 0 {
+			rt.Fatalf("a restore at %d is told as one at %d", at, rest.restored)
+		}
 		replay(rt, third, h.log, at)
+		if after := first.after(uint64(at)); !slices.Equal(rest.events, after) {
+			rt.Fatalf("after a snapshot at %d the log tells of other events", at)
+		}
 		if got := persisted(rt, third.Snapshot()); !bytes.Equal(got, want) {
 			rt.Fatalf("a snapshot after %d of %d entries leads to another state", at, len(h.log))
 		}

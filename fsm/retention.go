@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"cube/api"
@@ -111,6 +112,8 @@ func (s *state) purgeJob(name string) {
 	s.forgetDeployments(name, 0)
 	purged := &job{name: j.name, handle: j.handle, next: j.next}
 	s.dropCompleted(purged)
+	s.timeline.Forget(name)
+	s.note(api.Event{Type: api.EventPurged, Job: name, By: s.by})
 	s.jobs.tallies.Delete(tally{job: j.handle})
 	s.putJob(purged)
 	for _, table := range []Table{TableJobs, TableJobAllocations, TableJobEvaluations} {
@@ -139,6 +142,7 @@ func (s *state) deleteNode(n nodeRow) {
 	s.nodes.rows.Delete(n)
 	s.nodes.order = &nodeOrder{}
 	s.touch(WatchKey{Table: TableNodes, Key: n.id})
+	s.note(api.Event{Type: api.EventForgotten, Node: n.id, Detail: n.node.Name})
 	s.deleted[TableNodes], s.deleted[TableNodeAllocations] = s.index, s.index
 }
 
@@ -198,4 +202,87 @@ func (s *Snapshot) garbageOf(n nodeRow, left *int, r *Reap) {
 		}
 		return *left > 0
 	})
+}
+
+// Timeline returns what has happened to a job, oldest first. The rows are the state's own.
+func (s *Snapshot) Timeline(job string) []*api.Moment { return s.timeline.Of(job) }
+
+// persistTimeline writes the rows, by job.
+func (t *tables) persistTimeline(k *sink) {
+	t.timeline.Scan(func(number uint64, m *api.Moment) bool {
+		k.uvarint(number)
+		k.json(m)
+		return k.row()
+	})
+}
+
+func (s *state) restoreTimeline(r *reader) {
+	number, m := r.uvarint(), &api.Moment{}
+	if r.json(m); r.err == nil && (s.jobs.get(m.Job).current() == nil || !s.timeline.Load(number, m)) {
+		r.fail("moment %d of job %q is out of order, or its job is missing", number, m.Job)
+	}
+}
+
+// noteStatus tells what a status brings that people ask about. Of an instance that starts and is well at once it is enough
+// to say that it started, and a restart says that it will start again.
+func (s *state) noteStatus(old, a *allocation, message string) {
+	if a.restarts > old.restarts {
+		why, _, _ := strings.Cut(message, "; restart ")
+		if why == "" {
+			why = api.DescribeEnd(a.failure, a.exit, a.signal)
+		}
+		e := s.eventOf(api.EventRestarted, a, why)
+		e.Times = a.restarts - old.restarts
+		s.note(e)
+	}
+	started := a.phase == api.PhaseRunning && old.phase != api.PhaseRunning && a.restarts == 0
+	switch {
+	case started:
+		s.note(s.eventOf(api.EventStarted, a, ""))
+	case a.live():
+	case a.desired == api.DesiredStop:
+		s.note(s.eventOf(api.EventGone, a, ""))
+	case a.phase == api.PhaseComplete:
+		s.note(s.eventOf(api.EventCompleted, a, message))
+	default:
+		s.note(s.eventOf(api.EventFailed, a, message))
+	}
+	switch {
+	case a.health == old.health:
+	case a.health == api.HealthUnhealthy:
+		s.note(s.eventOf(api.EventUnhealthy, a, message))
+	case a.health == api.HealthHealthy && !started:
+		s.note(s.eventOf(api.EventHealthy, a, ""))
+	}
+}
+
+// noteAsked tells that a person wants an instance replaced.
+func (s *state) noteAsked(a *allocation) {
+	e := s.eventOf(api.EventAsked, a, "")
+	e.By = s.by
+	s.note(e)
+}
+
+// eventOf is an event of an instance.
+func (s *state) eventOf(t api.EventType, a *allocation, detail string) api.Event {
+	return api.Event{Type: t, Job: s.names[a.job], Task: s.names[a.task], Slot: a.slot, Version: uint64(a.version),
+		Node: s.names[a.node], Allocation: a.id, Detail: detail}
+}
+
+const (
+	firstRules uint16 = 1 // of a state without a RaiseRules, and so of all logs from before there was a second version
+	rulesTell  uint16 = 2 // what happens is noted
+)
+
+// maxEventDetail bounds the text of an event in bytes.
+const maxEventDetail = 200
+
+// note takes down that something happens with the entry being applied.
+func (s *state) note(e api.Event) {
+	if s.rules < rulesTell {
+		return
+	}
+	e.Index, e.At = s.index, s.now
+	e.Detail = shorten(e.Detail, maxEventDetail)
+	s.events = append(s.events, e)
 }

@@ -15,6 +15,7 @@ import (
 
 	"cube/api"
 	"cube/fsm/deployment"
+	"cube/fsm/timeline"
 )
 
 // Snapshot is the state at one index. It never changes and may be used by any number of goroutines; what it returns is
@@ -45,13 +46,15 @@ type tables struct {
 	evaluations evaluationTables
 	requests    requestTable
 	deployments deployment.Table
+	timeline    timeline.Table
 }
 
 func newTables() tables {
 	return tables{
-		rules: RulesVersion, names: make([]string, 1),
+		rules: firstRules, names: make([]string, 1),
 		jobs: newJobTables(), nodes: newNodeTables(), allocations: newAllocationTables(), ports: newPortTables(), claims: newClaims(),
 		evaluations: newEvaluationTables(), requests: newRequestTable(), deployments: deployment.New(),
+		timeline: timeline.New(),
 	}
 }
 
@@ -61,7 +64,7 @@ func (t *tables) copy() tables {
 	c := *t
 	c.jobs, c.nodes, c.allocations = t.jobs.copy(), t.nodes.copy(), t.allocations.copy()
 	c.ports, c.claims = t.ports.copy(), t.claims.Copy()
-	c.evaluations, c.requests, c.deployments = t.evaluations.copy(), t.requests.copy(), t.deployments.Copy()
+	c.evaluations, c.requests, c.deployments, c.timeline = t.evaluations.copy(), t.requests.copy(), t.deployments.Copy(), t.timeline.Copy()
 	return c
 }
 
@@ -111,12 +114,12 @@ type Header struct {
 // A state is written in the lowest format that can hold it: 2 has the section of claims, and is used where there are any; 3
 // has versions of jobs that say more of themselves than what they ask for; 4 has the section of health, and is used where
 // something runs and is not healthy; 5 has the section of what is to stop without delay; 6 has jobs that want an instance on every
-// node, which a server that knows format 5 would take for jobs of one instance; 7 has deployments. So a cluster without devices can
+// node, which a server that knows format 5 would take for jobs of one instance; 7 has deployments; 8 has the timelines of jobs. So a cluster without devices can
 // be joined by a server that knows format 1 only, and
 // equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 7
+	snapshotFormat = 8
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )
@@ -137,6 +140,7 @@ const (
 	sectionHealth      // from format 4 on
 	sectionHurry       // from format 5 on
 	sectionDeployments // from format 7 on
+	sectionTimeline    // from format 8 on
 )
 
 // sink writes a snapshot and adds up its digest. The first error sticks.
@@ -231,6 +235,9 @@ func (t *tables) persist(w io.Writer) (digest [sha256.Size]byte, err error) {
 	if format >= 7 {
 		k.section(sectionDeployments, func() { t.persistDeployments(k) })
 	}
+	if format >= 8 {
+		k.section(sectionTimeline, func() { t.persistTimeline(k) })
+	}
 	k.raw([]byte{sectionEnd})
 	k.sum.Sum(digest[:0])
 	if k.err == nil {
@@ -317,7 +324,10 @@ func (src *source) last() uint8 {
 	case src.format < 7:
 		return sectionHurry
 	}
-	return sectionDeployments
+	if src.format < 8 {
+		return sectionDeployments
+	}
+	return sectionTimeline
 }
 
 // take reads n bytes. The buffer grows with what really comes, whatever n claims.
@@ -440,6 +450,7 @@ func restore(r io.Reader) (*state, error) {
 		{sectionAllocations, l.restoreAllocation}, {sectionQuarantines, s.restoreQuarantine},
 		{sectionEvaluations, s.restoreEvaluation}, {sectionClaims, s.restoreClaims}, {sectionHealth, s.restoreHealth},
 		{sectionHurry, s.restoreHurry}, {sectionDeployments, s.restoreDeployment},
+		{sectionTimeline, s.restoreTimeline},
 	} {
 		if section.tag > src.last() {
 			break

@@ -52,6 +52,7 @@ func (s *state) takeStatus(old allocation, st *api.AllocationStatus) {
 		s.quarantinePort(a.node, st.Port)
 	}
 	j := s.jobs.get(s.names[a.job])
+	s.noteStatus(&old, &a, text.message)
 	s.change(j, old, a)
 	if a.live() {
 		return

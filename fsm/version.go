@@ -146,7 +146,14 @@ func (s *state) tagVersion(b *TagVersion) Result {
 		row = s.replaceVersion(row, to, &with)
 	}
 	r := s.done()
-	r.Registered = []RegisteredJob{{Name: row.name, Version: row.versions[to].job.Version, Changed: b.Remove || had != to}}
+	version := row.versions[to].job.Version
+	r.Registered = []RegisteredJob{{Name: row.name, Version: version, Changed: b.Remove || had != to}}
+	switch {
+	case b.Remove:
+		s.note(api.Event{Type: api.EventTagged, Job: row.name, Version: version, By: s.by, Detail: "is not called " + b.Tag + " any more"})
+	case had != to:
+		s.note(api.Event{Type: api.EventTagged, Job: row.name, Version: version, By: s.by, Detail: "called " + b.Tag})
+	}
 	return r
 }
 
@@ -194,10 +201,12 @@ func (s *state) scaleJob(b *ScaleJob, who string) Result {
 	scaled, task := *old, *before
 	task.Count = b.Count
 	scaled.Tasks = slices.Clone(old.Tasks)
+	what := fmt.Sprintf("%s from %d to %d", task.Name, before.Count, b.Count)
 	scaled.Tasks[place], scaled.ModifyIndex = &task, s.index
-	scaled.Scaled = &api.Scaling{At: time.Unix(0, s.now).UTC(), By: who, What: fmt.Sprintf("%s from %d to %d", task.Name, before.Count, b.Count)}
+	scaled.Scaled = &api.Scaling{At: time.Unix(0, s.now).UTC(), By: who, What: what}
 	next := s.replaceVersion(row, 0, &scaled)
 	s.recount(next)
+	s.note(api.Event{Type: api.EventScaled, Job: old.Name, Version: old.Version, By: s.by, Detail: what})
 	r.Registered = []RegisteredJob{{Name: old.Name, Version: old.Version, Changed: true, Evaluation: s.look(next, api.CauseScale, "", nil)}}
 	return r
 }
@@ -436,6 +445,8 @@ func (t *tables) format() uint16 {
 		return !hurried
 	})
 	switch {
+	case t.timeline.Len() > 0:
+		return 8
 	case t.deployments.Len() > 0:
 		return 7
 	case t.hasEveryNode():

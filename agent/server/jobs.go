@@ -324,6 +324,20 @@ func (s *Server) JobHistory(ctx context.Context, name string, q api.Query) ([]*a
 	})
 }
 
+// JobTimeline implements api.Events.
+func (s *Server) JobTimeline(ctx context.Context, name string, q api.Query) ([]*api.EventView, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[[]*api.EventView]{
+		keys: jobKeys(name, fsm.TableJobs, fsm.TableJobAllocations, fsm.TableJobEvaluations),
+		get: func(snapshot *fsm.Snapshot) ([]*api.EventView, error) {
+			out := []*api.EventView{}
+			for _, m := range snapshot.Timeline(name) {
+				out = append(out, m.View(snapshot.Text(), snapshot.NodeName))
+			}
+			return out, nil
+		},
+	})
+}
+
 // TagVersion implements api.History.
 func (s *Server) TagVersion(_ context.Context, name string, r api.TagRequest, w api.WriteMeta) (*api.Job, error) {
 	if err := namesVersion("version", r.Version, r.Remove); err != nil {

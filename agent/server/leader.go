@@ -174,6 +174,7 @@ func (s *Server) lead(ctx context.Context) error {
 		g.Go(func() error { return s.keeper().Run(ctx) })
 	}
 	g.Go(func() error { return s.retention().run(ctx) })
+	g.Go(func() error { return s.raiseRules(ctx) })
 	g.Go(func() error { return t.reports.run(ctx, s.commitReports) })
 	s.tenure.Store(t)
 	s.leader.changed.Notify()
@@ -183,6 +184,38 @@ func (s *Server) lead(ctx context.Context) error {
 	s.leader.changed.Notify()
 	s.logger.Info("this server leads no longer")
 	return g.Wait()
+}
+
+// raiseRules has the state go by the newest rules as soon as every server knows them: a server of another version may not.
+// Gossip wakes it; it ends when there is nothing left to raise.
+func (s *Server) raiseRules(ctx context.Context) error {
+	for {
+		gossip := s.roster.Changed.Wait()
+		if s.machine.Snapshot().Rules() >= fsm.RulesVersion {
+			return nil
+		}
+		if s.oneVersion() {
+			_, err := s.door.apply(&fsm.RaiseRules{Version: fsm.RulesVersion}, leaderLoop("lead", "every server knows these rules"))
+			return err
+		}
+		select {
+		case <-gossip:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// oneVersion reports whether all servers are known to be of this one's version.
+func (s *Server) oneVersion() bool {
+	for _, peer := range s.node.Servers() {
+		if id := string(peer.ID); id != s.cfg.ID {
+			if seen, ok := s.roster.Server(id); !ok || seen.Version != s.cfg.Version {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // catchUpAndRenew applies all that was committed, and writes what a state must have before anybody builds on it: an ID, and
@@ -195,6 +228,11 @@ func (s *Server) catchUpAndRenew() error {
 	if s.machine.Snapshot().ClusterID() == "" {
 		if _, err := s.door.apply(&fsm.InitCluster{ClusterID: mintClusterID()}, leaderLoop("lead", "the cluster begins")); err != nil {
 			return fmt.Errorf("giving the cluster its ID: %w", err)
+		}
+	}
+	if s.oneVersion() { // mostly, and then nothing happens by other rules first
+		if err := s.raiseRules(context.Background()); err != nil {
+			return fmt.Errorf("raising the rules: %w", err)
 		}
 	}
 	if s.node.Recovered() {

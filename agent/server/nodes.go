@@ -196,3 +196,15 @@ func (s *Server) workerOf(nodeID string) (api.Worker, error) {
 	}
 	return nil, api.Errorf(api.CodeUnavailable, "node %s is not connected: what only it knows cannot be read until it is back", name)
 }
+
+// Events implements api.Events.
+func (s *Server) Events(ctx context.Context, r api.EventRequest, take func(api.EventBatch) error) error {
+	if r.Node != "" {
+		n, err := findNode(s.machine.Snapshot(), r.Node)
+		if err != nil {
+			return err
+		}
+		r.Node = n.ID
+	}
+	return s.journal.Events(ctx, r, take)
+}

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cube/agent/server/contact"
+	"cube/agent/server/journal"
 	"cube/agent/server/members"
 	"cube/agent/server/raftnode"
 	"cube/api"
@@ -48,7 +49,8 @@ type Server struct {
 	stream   *raftnode.Stream
 	roster   *members.Roster
 	registry *contact.Registry // nodes with a session here
-	peers    *peers            // sessions with other servers
+	journal  *journal.Journal
+	peers    *peers // sessions with other servers
 	exchanges
 
 	leader  *leaderView
@@ -93,6 +95,8 @@ func New(cfg Config) (*Server, error) {
 		metrics:   new(counters),
 		leaving:   make(chan struct{}),
 	}
+	s.journal = journal.New(journal.Limits{}, s.machine.Snapshot)
+	s.machine.Observe(s.journal)
 	s.roster = members.NewRoster(cfg.Membership.Members(), s.registry.Probe)
 	s.specs = newSpecCache(cfg.EncodeJob)
 	s.stream = raftnode.NewStream(cfg.Advertise, s.dialRaft)

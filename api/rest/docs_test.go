@@ -21,6 +21,7 @@ func TestEveryRouteIsDocumented(t *testing.T) {
 		h.nodeRoutes(r)
 		h.allocationRoutes(r)
 		h.evaluationRoutes(r)
+		h.eventRoutes(r)
 		h.operatorRoutes(r)
 	})
 	served := []string{"GET /v1/metrics"} // the agent's own

@@ -61,6 +61,7 @@ func NewHandler(c api.Cluster, logger hclog.Logger) http.Handler {
 		h.nodeRoutes(r)
 		h.allocationRoutes(r)
 		h.evaluationRoutes(r)
+		h.eventRoutes(r)
 		h.operatorRoutes(r)
 	})
 	// A page in an operator's browser must not be able to write through it.
@@ -85,7 +86,7 @@ func unrouted(next http.Handler) http.Handler {
 // Local reports whether a request is answered by the agent it reached, whoever leads: facts about that agent itself.
 func Local(r *http.Request) bool {
 	switch r.URL.Path {
-	case "/v1/health", "/v1/leader", "/v1/members", "/v1/metrics", "/v1/validate", "/v1/operator/leave":
+	case "/v1/health", "/v1/leader", "/v1/members", "/v1/metrics", "/v1/validate", "/v1/events", "/v1/operator/leave":
 		return true
 	}
 	return isStale(r) && (r.Method == http.MethodGet || r.URL.Path == "/v1/simulate")

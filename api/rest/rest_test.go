@@ -61,6 +61,25 @@ func (e *echo) ExplainJob(_ context.Context, name string) (*api.JobDiagnosis, er
 func (e *echo) JobHistory(_ context.Context, name string, q api.Query) ([]*api.Revision, api.ReadMeta, error) {
 	return []*api.Revision{{Job: &api.Job{Name: name, Tags: []string{"good"}}, Diff: &api.Diff{Kind: api.DiffEdited, Block: "job"}}}, e.meta(q), e.err
 }
+func (e *echo) Events(_ context.Context, r api.EventRequest, take func(api.EventBatch) error) error {
+	e.sent = r
+	if e.err != nil {
+		return e.err
+	}
+	at := time.Unix(5, 0).UTC()
+	for _, b := range []api.EventBatch{{Index: 5}, {Index: 9, Events: []*api.EventView{{Index: 7, At: at, Type: "placed", Text: "web[0] placed", Nodes: []string{"n1"}}, {Index: 9, At: at, Type: "down"}}}} {
+		if err := take(b); err != nil {
+			return err
+		}
+	}
+	if r.Job == "cut" {
+		return api.Errorf(api.CodeTooOld, "too slow")
+	}
+	return nil
+}
+func (e *echo) JobTimeline(_ context.Context, name string, q api.Query) ([]*api.EventView, api.ReadMeta, error) {
+	return []*api.EventView{{Index: 3, At: time.Unix(5, 0).UTC(), Job: name, Type: "submitted", Text: "version 1 submitted"}}, e.meta(q), e.err
+}
 func (e *echo) TagVersion(_ context.Context, name string, r api.TagRequest, w api.WriteMeta) (*api.Job, error) {
 	e.sent, e.write = r, w
 	return &api.Job{Name: name}, e.err
@@ -203,6 +222,10 @@ func TestEveryMethodArrives(t *testing.T) {
 		},
 		"JobHistory": func(c api.Cluster) (any, api.ReadMeta, error) {
 			v, m, err := c.JobHistory(ctx, "web", q)
+			return v, m, err
+		},
+		"JobTimeline": func(c api.Cluster) (any, api.ReadMeta, error) {
+			v, m, err := c.JobTimeline(ctx, "web", q)
 			return v, m, err
 		},
 		"JobAllocations": func(c api.Cluster) (any, api.ReadMeta, error) {

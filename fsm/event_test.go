@@ -1,0 +1,267 @@
+package fsm
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cube/api"
+)
+
+// told keeps all that it is told.
+type told struct {
+	events   []api.Event
+	restored uint64
+}
+
+func (o *told) Applied(index uint64, events []api.Event) {
+	for _, e := range events {
+		if e.Index != index {
+			panic(fmt.Sprintf("an event of entry %d is told with entry %d", e.Index, index))
+		}
+	}
+	o.events = append(o.events, events...)
+}
+
+func (o *told) Restored(index uint64) { o.events, o.restored = nil, index }
+
+func (o *told) after(index uint64) []api.Event {
+	return slices.DeleteFunc(slices.Clone(o.events), func(e api.Event) bool { return e.Index <= index })
+}
+
+// teller is a cluster whose state tells what happens.
+func teller(t failer) (*cluster, *told) {
+	c, o := newCluster(t), &told{}
+	c.m.Observe(o)
+	c.ok(&RaiseRules{Version: rulesTell})
+	return c, o
+}
+
+// as applies a command of a person, which must not be refused.
+func (c *cluster) as(who string, body Body) {
+	c.t.Helper()
+	c.at += int64(time.Second)
+	c.index++
+	raw, err := (&Command{At: c.at, Who: who, Body: body}).Encode()
+	if err != nil {
+		c.t.Fatalf("encode %T: %v", body, err)
+	}
+	c.log = append(c.log, raw)
+	decoded, err := Decode(raw)
+	if err != nil {
+		c.t.Fatalf("decode %T: %v", body, err)
+	}
+	if r := c.m.Apply(c.index, decoded); r.Err != nil {
+		c.t.Fatalf("%T: %v", body, r.Err)
+	}
+	if errs := Check(c.m.Snapshot()); len(errs) > 0 {
+		c.t.Fatalf("after %T: %v", body, errs)
+	}
+}
+
+// lines are events as people read them.
+func (c *cluster) lines(events []api.Event) []string {
+	var out []string
+	for i := range events {
+		m := events[i].Moment()
+		out = append(out, m.View(c.m.Snapshot().Text(), c.m.Snapshot().NodeName).Text)
+	}
+	return out
+}
+
+// timeline is a job's, as people read it.
+func (c *cluster) timeline(job string) []string {
+	var out []string
+	for _, m := range c.m.Snapshot().Timeline(job) {
+		out = append(out, m.View(c.m.Snapshot().Text(), c.m.Snapshot().NodeName).Text)
+	}
+	return out
+}
+
+func wants(t *testing.T, what string, got []string, want string) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(want), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	lines = slices.DeleteFunc(lines, func(l string) bool { return l == "" })
+	if !slices.Equal(got, lines) {
+		t.Fatalf("%s:\n%s\nwant:\n%s", what, strings.Join(got, "\n"), strings.Join(lines, "\n"))
+	}
+}
+
+// timelineStory is what the stories lack: a state that tells what has happened, and who asked for it. It may not change either.
+func timelineStory(t failer) *cluster {
+	c, _ := teller(t)
+	life(c)
+	return c
+}
+
+// life drives a job through most of what can happen to one. It is part of a golden log: it may not change.
+func life(c *cluster) {
+	c.nodes("n1", "n2")
+	web := testJob("web", api.JobService, 3)
+	web.SubmittedBy, web.Source = "ada@host", &api.Source{FileName: "web.hcl"}
+	c.as("ada@host", &RegisterJobs{Jobs: []*api.Job{web}})
+	ids := c.run("web", 3, "n1", "n2")
+	for _, id := range ids {
+		c.report(id, api.PhaseRunning, health(api.HealthUnknown))
+	}
+	c.report(ids[0], api.PhaseRunning, health(api.HealthHealthy))
+	c.report(ids[0], api.PhaseRunning, health(api.HealthUnhealthy), said("check up: 503"))
+	for range 7 {
+		c.wait(20 * time.Second)
+		c.report(ids[1], api.PhasePending, again(1), said("exit code 1; restart 1 in 15s"))
+		c.report(ids[1], api.PhaseRunning)
+	}
+	c.report(ids[1], api.PhaseFailed, said("exit code 1; no restart left of 7 within 5m"))
+	p := c.plan("web", api.EvalBlocked)
+	p.Jobs[0].Message = "web[1] failed and its restart policy is used up"
+	p.Jobs[0].Explanations = []api.Explanation{{Task: "web", Wanted: 3, Placed: 2}}
+	c.ok(&CommitPlan{Plan: p})
+	p.BaseIndex = c.index
+	c.ok(&CommitPlan{Plan: p}) // says nothing new
+	c.as("bob", &ScaleJob{Name: "web", Count: 2})
+	p = c.plan("web", api.EvalComplete)
+	p.Jobs[0].Stops = []api.Stop{{Allocation: ids[2], Reason: "count reduced by bob"}}
+	c.ok(&CommitPlan{Plan: p})
+	c.report(ids[2], api.PhaseComplete)
+	c.as("leader/liveness", &NodesDown{Nodes: []string{"n1"}, Reason: "silent for 30s"})
+	p = c.plan("web", api.EvalComplete)
+	c.put(p, 0, "n2").Replaces = ids[0]
+	c.ok(&CommitPlan{Plan: p})
+	c.as("ada@host", &StopAllocation{ID: c.live("web")[0]})
+	c.as("bob", &SetEligibility{Node: "n2", Ineligible: true})
+	c.as("bob", &StopJob{Name: "web"})
+}
+
+func said(message string) func(*api.AllocationStatus) {
+	return func(st *api.AllocationStatus) { st.Message = message }
+}
+
+func again(times uint32) func(*api.AllocationStatus) {
+	return func(st *api.AllocationStatus) { st.Restarts += times }
+}
+
+// TestStoryOfEvents: entries in, lines out.
+func TestStoryOfEvents(t *testing.T) {
+	c, o := teller(t)
+	life(c)
+	wants(t, "the events", c.lines(o.events), `
+		node host-n1 is registered
+		node host-n1 is ready
+		node host-n2 is registered
+		node host-n2 is ready
+		version 1 submitted by ada@host: web.hcl
+		to be looked at: version 1 by ada@host
+		web[0] placed on host-n1: version 1 by ada@host
+		web[1] placed on host-n2: version 1 by ada@host
+		web[2] placed on host-n1: version 1 by ada@host
+		looked at: complete
+		web[0] started on host-n1
+		web[1] started on host-n2
+		web[2] started on host-n1
+		web[0] is healthy
+		web[0] is unhealthy: check up: 503
+	`+strings.Repeat("web[1] restarted: exit code 1\nweb[1] is healthy\n", 7)+`
+		web[1] failed: exit code 1; no restart left of 7 within 5m
+		to be looked at: the instance before it ended
+		web[1] failed and its restart policy is used up
+		scaled web from 3 to 2 by bob
+		to be looked at: scaled by bob
+		web[2] is to stop: count reduced by bob
+		looked at: complete
+		web[2] has stopped
+		node host-n1 is down: silent for 30s
+		web[0] is lost: node host-n1 is down: silent for 30s
+		to be looked at: node host-n1 is down
+		web[0] placed on host-n2: node host-n1 is down
+		looked at: complete
+		web[0] is to be replaced: asked for by ada@host
+		to be looked at: replacement asked for by ada@host
+		node host-n2 is ineligible by bob
+		job stopped by bob
+		to be looked at: job stopped by bob`)
+}
+
+// TestStoryOfATimeline: what is alike is one line, what people ask about is there, with its cause.
+func TestStoryOfATimeline(t *testing.T) {
+	c, _ := teller(t)
+	life(c)
+	want := `
+		version 1 submitted by ada@host: web.hcl
+		web[0..2] placed on host-n1, host-n2: version 1 by ada@host
+		web[0..2] started on host-n1, host-n2
+		web[0] is unhealthy: check up: 503
+		web[1] restarted 7 times in 2m: exit code 1
+		web[0..1] are healthy 8 times in 2m20s
+		web[1] failed: exit code 1; no restart left of 7 within 5m
+		web[1] failed and its restart policy is used up
+		scaled web from 3 to 2 by bob
+		web[2] is to stop: count reduced by bob
+		web[2] has stopped
+		web[0] is lost: node host-n1 is down: silent for 30s
+		web[0] placed on host-n2: node host-n1 is down
+		web[0] is to be replaced: asked for by ada@host
+		job stopped by bob`
+	wants(t, "the timeline", c.timeline("web"), want)
+
+	// A server that starts from a snapshot, or from the log, tells the same.
+	restored := New()
+	if err := restored.Restore(bytes.NewReader(persisted(t, c.m.Snapshot()))); err != nil {
+		t.Fatal(err)
+	}
+	c.m = restored
+	wants(t, "the timeline after a restore", c.timeline("web"), want)
+	c.m = replay(t, New(), c.log, 0)
+	wants(t, "the timeline of the log", c.timeline("web"), want)
+}
+
+// TestNothingIsToldBeforeTheRulesSaySo: logs from before there were timelines give the states that they always gave.
+func TestNothingIsToldBeforeTheRulesSaySo(t *testing.T) {
+	c, o := newCluster(t), &told{}
+	c.m.Observe(o)
+	life(c)
+	if len(o.events) > 0 || len(c.timeline("web")) > 0 {
+		t.Fatalf("%d events, %d moments", len(o.events), len(c.timeline("web")))
+	}
+	var b bytes.Buffer
+	if err := c.m.Snapshot().Persist(&b); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := Inspect(&b); err != nil || h.Format > 7 {
+		t.Fatalf("format %d, %v", h.Format, err)
+	}
+}
+
+// TestACrashLoopIsCapped: whatever a job does, its timeline stays small, and the latest is there.
+func TestACrashLoopIsCapped(t *testing.T) {
+	c, _ := teller(t)
+	c.nodes("n1")
+	c.register(testJob("web", api.JobService, 40))
+	ids := c.run("web", 40, "n1")
+	for round := range 30 {
+		c.wait(time.Minute)
+		for i, id := range ids {
+			c.report(id, api.PhasePending, again(1), said(fmt.Sprintf("exit code %d; restart 1 in 15s", (round+i)%29)))
+		}
+	}
+	got := c.timeline("web")
+	if len(got) > api.KeptMoments {
+		t.Fatalf("%d moments", len(got))
+	}
+	if last := got[len(got)-1]; !strings.HasPrefix(last, "web[39] restarted: exit code 10") {
+		t.Fatalf("the last is %q", last)
+	}
+	c.ok(&StopJob{Name: "web"})
+	for _, id := range ids {
+		c.report(id, api.PhaseFailed)
+	}
+	c.ok(&Reap{Allocations: ids, Jobs: []string{"web"}})
+	if got := c.timeline("web"); len(got) > 0 {
+		t.Fatalf("a purged job has a timeline of %d moments", len(got))
+	}
+}
