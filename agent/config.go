@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"cube/agent/server"
@@ -46,6 +47,7 @@ type ServerConfig struct {
 	Enabled         bool
 	BootstrapExpect int           // servers that found a cluster together; 0: not given
 	Scheduler       string        // default algorithm of jobs that name none
+	Preempt         []api.JobType // types of jobs for which less important instances give way
 	RaftMultiplier  int           // scales Raft's timeouts; 1 suits a LAN
 	Graces          server.Graces // how long a node may be silent
 	Audit           server.Audit  // for tests: sees the state after every entry
@@ -121,6 +123,11 @@ func (c *Config) completeScheduler() error {
 	}
 	if c.Server.Scheduler == "" {
 		c.Server.Scheduler = api.AlgorithmBinpack
+	}
+	for _, t := range c.Server.Preempt {
+		if types := []api.JobType{api.JobService, api.JobBatch, api.JobSystem, api.JobSysbatch}; !slices.Contains(types, t) {
+			return fmt.Errorf("preempt: %q is none of %v", t, types)
+		}
 	}
 	for _, a := range api.Algorithms() {
 		if a == c.Server.Scheduler {

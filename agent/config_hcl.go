@@ -39,12 +39,13 @@ type configFile struct {
 }
 
 type serverFile struct {
-	Enabled         *bool   `hcl:"enabled"`
-	BootstrapExpect *int    `hcl:"bootstrap_expect"`
-	Scheduler       *string `hcl:"scheduler"`
-	RaftMultiplier  *int    `hcl:"raft_multiplier"`
-	NodeGrace       *string `hcl:"node_grace"`
-	DisconnectAfter *string `hcl:"disconnect_after"`
+	Enabled         *bool    `hcl:"enabled"`
+	BootstrapExpect *int     `hcl:"bootstrap_expect"`
+	Scheduler       *string  `hcl:"scheduler"`
+	Preempt         []string `hcl:"preempt,optional"`
+	RaftMultiplier  *int     `hcl:"raft_multiplier"`
+	NodeGrace       *string  `hcl:"node_grace"`
+	DisconnectAfter *string  `hcl:"disconnect_after"`
 }
 
 type clientFile struct {
@@ -181,6 +182,9 @@ func (c *Config) merge(path string, f *configFile) error {
 		c.Server.Enabled = s.Enabled == nil || *s.Enabled
 		set(&c.Server.BootstrapExpect, s.BootstrapExpect)
 		set(&c.Server.Scheduler, s.Scheduler)
+		for _, t := range s.Preempt {
+			c.Server.Preempt = append(c.Server.Preempt, api.JobType(t))
+		}
 		set(&c.Server.RaftMultiplier, s.RaftMultiplier)
 		if err := setDuration(&c.Server.Graces.Node, s.NodeGrace, path, "server.node_grace"); err != nil {
 			return err

@@ -209,6 +209,7 @@ func TestRefusals(t *testing.T) {
 		"-bootstrap-expect":        {Client: ClientConfig{Enabled: true}, Server: ServerConfig{BootstrapExpect: 3}},
 		"bootstrap-expect":         {Server: ServerConfig{Enabled: true, BootstrapExpect: -1}},
 		"scheduler":                {Server: ServerConfig{Enabled: true, Scheduler: "best"}},
+		"preempt":                  {Server: ServerConfig{Enabled: true, Preempt: []api.JobType{"daemon"}}},
 		"raft_multiplier":          {Server: ServerConfig{Enabled: true, RaftMultiplier: 11}},
 		"printed":                  {Server: ServerConfig{Enabled: true}, Name: "a\x1b[2J"},
 	} {

@@ -28,6 +28,7 @@ const (
 	CauseRevert     = "job-revert"   // an older version was asked for again
 	CauseScale      = "job-scale"    // a count was changed
 	CauseDeployment = "deployment"   // its deployment was moved: promoted, paused, resumed, failed
+	CausePreempted  = "preempted"    // instances gave way to a more important job
 	CauseRestore    = "restore"      // after a snapshot restore
 	CauseQuarantine = "port-expired" // reserved
 )
@@ -48,6 +49,7 @@ type Evaluation struct {
 	Placed       int           // placements committed for it
 	Stopped      int           // stops committed for it
 	Explanations []Explanation `json:",omitempty"` // one for each task that is not wholly placed
+	Promises     []Promise     `json:",omitempty"` // room that others gave way for; only of a blocked one
 	SeenIndex    uint64        // the base index of the plan that last looked at it
 	Rejections   int           // plans in a row of which the commit kept nothing
 	// RejectedIndex is the index at which a commit last rejected a part of a plan for it: a plan made before that cannot close it.

@@ -10,7 +10,7 @@ type Plan struct {
 // Empty reports whether committing the plan would change nothing but evaluation rows.
 func (p *Plan) Empty() bool {
 	for i := range p.Jobs {
-		if len(p.Jobs[i].Placements) > 0 || len(p.Jobs[i].Stops) > 0 || len(p.Jobs[i].InPlace) > 0 {
+		if len(p.Jobs[i].Placements) > 0 || len(p.Jobs[i].Stops) > 0 || len(p.Jobs[i].InPlace) > 0 || len(p.Jobs[i].Preemptions) > 0 {
 			return false
 		}
 	}
@@ -28,6 +28,22 @@ type JobPlan struct {
 	Placements     []Placement
 	Stops          []Stop
 	InPlace        []ID // allocations that take the job's current version as they are
+	Preemptions    []Preemption
+	Promises       []Promise // kept for the job until it is looked at again
+}
+
+// Promise is room on a node that is kept from less important jobs: there is not enough of it yet.
+type Promise struct {
+	Node string // ID
+	Room Resources
+}
+
+// Preemption has an instance of a less important job end, so that one of this job finds room when it is gone. The commit
+// drops it if that job has become as important.
+type Preemption struct {
+	Allocation ID
+	Job        string // the allocation's
+	Reason     string
 }
 
 // Placement puts one instance on a node.

@@ -235,7 +235,7 @@ func (c *checker) jobRows() {
 func (c *checker) evaluations() {
 	t := &c.s.evaluations
 	kept, open := map[string]int32{}, map[string]api.ID{}
-	pending, blocked, stirred := 0, 0, 0
+	pending, blocked, stirred, owed := 0, 0, 0, 0
 	t.rows.Scan(func(r evaluationRow) bool {
 		e := r.e
 		j := c.s.jobs.get(e.Job)
@@ -262,14 +262,18 @@ func (c *checker) evaluations() {
 			if moved {
 				stirred++
 			}
+			if len(e.Promises) > 0 {
+				owed++
+				c.that(inLane(t.owed, lane{rank(e), 0, e.ID}), "evaluation %d has room promised and is not in its lane", e.ID)
+			}
 			c.that(inLane(t.stirred, lane{rank(e), 0, e.ID}) == moved, "evaluation %d waits for its job, which has moved on, or the reverse", e.ID)
 		}
 		return true
 	})
 	c.that(t.byJob.Len() == t.rows.Len(), "the job index has %d entries for %d evaluations", t.byJob.Len(), t.rows.Len())
-	c.that(t.pending.Len() == pending && t.blocked.Len() == blocked && t.stirred.Len() == stirred,
-		"the lanes hold %d, %d and %d evaluations, not %d, %d and %d",
-		t.pending.Len(), t.blocked.Len(), t.stirred.Len(), pending, blocked, stirred)
+	c.that(t.pending.Len() == pending && t.blocked.Len() == blocked && t.stirred.Len() == stirred && t.owed.Len() == owed,
+		"the lanes hold %d, %d, %d and %d evaluations, not %d, %d, %d and %d",
+		t.pending.Len(), t.blocked.Len(), t.stirred.Len(), t.owed.Len(), pending, blocked, stirred, owed)
 	c.s.jobs.rows.Scan(func(j *job) bool {
 		sum := c.s.tally(j.handle)
 		c.that(sum.kept == kept[j.name] && sum.open == open[j.name], "job %q counts %d evaluations with %d open; they are %d with %d",

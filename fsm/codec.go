@@ -208,6 +208,7 @@ type planWriter struct {
 type planLayout struct {
 	devices bool // placements claim devices; from envelope version 2 on
 	beside  bool // some run beside what they succeed; from envelope version 5 on, which has the other too
+	preempt bool // others give way; from envelope version 9 on, which has both others too
 }
 
 func layoutOf(p *api.Plan) (l planLayout) {
@@ -215,18 +216,22 @@ func layoutOf(p *api.Plan) (l planLayout) {
 		return l
 	}
 	for i := range p.Jobs {
+		l.preempt = l.preempt || len(p.Jobs[i].Preemptions)+len(p.Jobs[i].Promises) > 0
 		for k := range p.Jobs[i].Placements {
 			placement := &p.Jobs[i].Placements[k]
 			l.devices = l.devices || len(placement.Devices) > 0
 			l.beside = l.beside || placement.Beside
 		}
 	}
+	l.beside = l.beside || l.preempt
 	l.devices = l.devices || l.beside
 	return l
 }
 
 func (l planLayout) envelope() uint8 {
 	switch {
+	case l.preempt:
+		return 9
 	case l.beside:
 		return 5
 	case l.devices:
@@ -298,6 +303,10 @@ func (w *planWriter) jobPlan(p *api.JobPlan) error {
 	for _, id := range p.InPlace {
 		w.varint(int64(id - last))
 		last = id
+	}
+	if w.preempt {
+		w.preemptions(p.Preemptions)
+		w.promises(p.Promises)
 	}
 	return nil
 }
@@ -431,6 +440,9 @@ func (r *planReader) jobPlan(p *api.JobPlan) {
 	for i := range p.InPlace {
 		last += api.ID(r.varint())
 		p.InPlace[i] = last
+	}
+	if r.preempt {
+		p.Preemptions, p.Promises = r.preemptions(), r.promises()
 	}
 }
 

@@ -68,7 +68,8 @@ const RulesVersion uint16 = 2
 //	6  stops that forgo the shutdown delay
 //	7  registrations of jobs that want an instance on every node
 //	8  registrations whose versions are rolled out by deployments
-const envelopeVersion = 8
+//	9  plans that have others give way
+const envelopeVersion = 9
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
@@ -394,7 +395,7 @@ func encodeBody(b Body) ([]byte, error) {
 func decodeBody(raw []byte, b Body, version uint8) (err error) {
 	switch b := b.(type) {
 	case *CommitPlan:
-		b.Plan, err = decodePlan(raw, planLayout{devices: version >= 2, beside: version >= 5})
+		b.Plan, err = decodePlan(raw, planLayout{devices: version >= 2, beside: version >= 5, preempt: version >= 9})
 		return err
 	case *UpdateStatuses:
 		b.Reports, err = decodeReports(raw, version >= 4)

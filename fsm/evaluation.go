@@ -38,6 +38,7 @@ type evaluationTables struct {
 	pending *btree.BTreeG[lane]
 	blocked *btree.BTreeG[lane]
 	stirred *btree.BTreeG[lane]
+	owed    *btree.BTreeG[lane]   // blocked ones to which room is promised
 	crowded *btree.BTreeG[uint32] // jobs with more evaluations than are kept
 }
 
@@ -45,13 +46,13 @@ func newEvaluationTables() evaluationTables {
 	return evaluationTables{
 		rows:    newTree(func(a, b evaluationRow) bool { return a.id < b.id }),
 		byJob:   newTree(func(a, b evaluationKey) bool { return a.job < b.job || a.job == b.job && a.id < b.id }),
-		pending: newTree(laneLess), blocked: newTree(laneLess), stirred: newTree(laneLess),
+		pending: newTree(laneLess), blocked: newTree(laneLess), stirred: newTree(laneLess), owed: newTree(laneLess),
 		crowded: newTree(func(a, b uint32) bool { return a < b }),
 	}
 }
 
 func (t *evaluationTables) copy() evaluationTables {
-	return evaluationTables{rows: t.rows.Copy(), byJob: t.byJob.Copy(), pending: t.pending.Copy(), blocked: t.blocked.Copy(),
+	return evaluationTables{rows: t.rows.Copy(), byJob: t.byJob.Copy(), pending: t.pending.Copy(), blocked: t.blocked.Copy(), owed: t.owed.Copy(),
 		stirred: t.stirred.Copy(), crowded: t.crowded.Copy()}
 }
 
@@ -171,6 +172,7 @@ func (s *state) leaveLanes(e *api.Evaluation) {
 	s.evaluations.pending.Delete(lane{rank(e), 0, e.ID})
 	s.evaluations.blocked.Delete(lane{rank(e), e.SeenIndex, e.ID})
 	s.evaluations.stirred.Delete(lane{rank(e), 0, e.ID})
+	s.evaluations.owed.Delete(lane{rank(e), 0, e.ID})
 }
 
 // enterLane puts an open evaluation into the lanes it belongs to, given how far its job has moved on.
@@ -180,6 +182,9 @@ func (s *state) enterLane(e *api.Evaluation, progress uint64) {
 		s.evaluations.pending.Set(lane{rank(e), 0, e.ID})
 	case api.EvalBlocked:
 		s.evaluations.blocked.Set(lane{rank(e), e.SeenIndex, e.ID})
+		if len(e.Promises) > 0 {
+			s.evaluations.owed.Set(lane{rank(e), 0, e.ID})
+		}
 		if e.SeenIndex < progress {
 			s.evaluations.stirred.Set(lane{rank(e), 0, e.ID})
 		}
@@ -289,6 +294,13 @@ func (s *Snapshot) Open(name string) *api.Evaluation {
 		return nil
 	}
 	return s.evaluations.get(s.tally(j.handle).open)
+}
+
+// Promised yields the blocked evaluations to which room is promised, by priority, then by ID.
+func (s *Snapshot) Promised() iter.Seq[*api.Evaluation] {
+	return func(yield func(*api.Evaluation) bool) {
+		s.evaluations.owed.Scan(func(l lane) bool { return yield(s.evaluations.get(l.id)) })
+	}
 }
 
 // Waiting returns the evaluations that are pending, or those that are blocked, at most limit: by priority, then by ID, of the

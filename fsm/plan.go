@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"cube/api"
 )
@@ -84,7 +85,31 @@ func (s *state) commitParts(j *job, p *api.JobPlan, r *Result) outcome {
 			s.note(s.eventOf(api.EventUpdated, &a, ""))
 		}
 	}
+	o.stopped += s.preempt(j, p.Preemptions)
 	return o
+}
+
+// preempt has instances of jobs that are less important than j end, and these jobs looked at. It returns how many.
+func (s *state) preempt(j *job, list []api.Preemption) (stopped int) {
+	var hit []string
+	for _, x := range list {
+		other := s.jobs.get(x.Job)
+		if other.current() == nil || other.current().Priority >= j.current().Priority {
+			continue
+		}
+		if s.stop(other, api.Stop{Allocation: x.Allocation, Reason: x.Reason}) {
+			stopped++
+			if !slices.Contains(hit, x.Job) {
+				hit = append(hit, x.Job)
+			}
+		}
+	}
+	for _, name := range hit {
+		if other := s.jobs.get(name); !s.settled(other) {
+			s.look(other, api.CausePreempted, "", nil)
+		}
+	}
+	return stopped
 }
 
 func rejection(job string, p *api.Placement, reason string) api.Rejection {
@@ -294,6 +319,7 @@ func (s *state) conclude(j *job, old *api.Evaluation, base uint64, p *api.JobPla
 	if current := j.current(); current != nil {
 		e.JobVersion = current.Version
 	}
+	e.Promises = p.Promises // counts while it is blocked
 	switch {
 	case o.stale || o.rejected > 0:
 		e.Status, e.RejectedIndex = api.EvalPending, s.index
@@ -360,4 +386,39 @@ func explanationSize(x *api.Explanation) int {
 		n += perPart + len(x.Nearest.Node) + len(x.Nearest.Filter) + len(x.Nearest.Wanted) + len(x.Nearest.Seen)
 	}
 	return n
+}
+
+func (w *planWriter) preemptions(list []api.Preemption) {
+	w.uvarint(uint64(len(list)))
+	for _, x := range list {
+		w.uvarint(uint64(x.Allocation))
+		w.name(x.Job)
+		w.name(x.Reason)
+	}
+}
+
+func (w *planWriter) promises(list []api.Promise) {
+	w.uvarint(uint64(len(list)))
+	for _, p := range list {
+		w.name(p.Node)
+		w.uvarint(w.sizes.place(p.Room))
+	}
+}
+
+func (r *planReader) promises() []api.Promise {
+	const size = 2
+	out := makeSlice[api.Promise](r.count(size))
+	for i := range out {
+		out[i] = api.Promise{Node: r.name(), Room: r.size()}
+	}
+	return out
+}
+
+func (r *planReader) preemptions() []api.Preemption {
+	const size = 3
+	out := makeSlice[api.Preemption](r.count(size))
+	for i := range out {
+		out[i] = api.Preemption{Allocation: api.ID(r.uvarint()), Job: r.name(), Reason: r.name()}
+	}
+	return out
 }

@@ -443,3 +443,40 @@ func TestASuccessorRunsBesideItsHolder(t *testing.T) {
 		counts(t, c, 1, 1, 0)
 	})
 }
+
+// TestLessImportantOnesGiveWay: they are told to stop with the reason, and their job is looked at; nobody else is touched.
+func TestLessImportantOnesGiveWay(t *testing.T) {
+	c := newCluster(t)
+	c.nodes("n1")
+	ranked := func(name string, priority int) api.ID {
+		j := testJob(name, api.JobService, 1)
+		j.Priority = priority
+		c.register(j)
+		id := c.run(name, 1, "n1")[0]
+		c.report(id, api.PhaseRunning)
+		return id
+	}
+	low, equalTo, high, web := ranked("low", 20), ranked("equal", 50), ranked("high", 80), ranked("web", 50)
+	c.register(testJob("web", api.JobService, 2))
+	p := c.plan("web", api.EvalBlocked)
+	for name, id := range map[string]api.ID{"low": low, "equal": equalTo, "high": high, "web": web, "gone": 999} {
+		p.Jobs[0].Preemptions = append(p.Jobs[0].Preemptions, api.Preemption{Allocation: id, Job: name, Reason: "gives way to web"})
+	}
+	p.Jobs[0].Preemptions = append(p.Jobs[0].Preemptions, api.Preemption{Allocation: high, Job: "low", Reason: "is not of that job"})
+	p.Jobs[0].Promises = []api.Promise{{Node: "n1", Room: oneSize}}
+	c.ok(&CommitPlan{Plan: p})
+	owed := collect(c.m.Snapshot().Promised())
+	equal(t, "promises", len(owed) == 1 && owed[0].Job == "web" && owed[0].Promises[0] == p.Jobs[0].Promises[0], true)
+	for id, want := range map[api.ID]api.Desired{low: api.DesiredStop, equalTo: api.DesiredRun, high: api.DesiredRun, web: api.DesiredRun} {
+		row, _ := c.m.Snapshot().Row(id)
+		equal(t, "desired of "+row.Job, row.Desired, want)
+	}
+	a, _ := c.m.Snapshot().Allocation(low)
+	equal(t, "the reason", a.DesiredReason, "gives way to web")
+	equal(t, "the job is looked at", c.m.Snapshot().Open("low").Cause, api.CausePreempted)
+	equal(t, "what waits", c.status("web"), api.EvalBlocked)
+	c.report(low, api.PhaseComplete)
+	equals(t, "there is room for what is more important first", c.runnable(), []string{"web", "low"})
+	c.ok(&CommitPlan{Plan: c.plan("web", api.EvalComplete)})
+	equal(t, "promises of what is done", len(collect(c.m.Snapshot().Promised())), 0)
+}

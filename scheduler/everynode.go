@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 
 	"cube/api"
@@ -114,6 +115,7 @@ func (c *change) placeOnNodes(r *request, slots []slot, wanted int, failed []uin
 		c.answer.Status = api.EvalBlocked
 		c.messages = append(c.messages, fmt.Sprintf("not placed: %s on %d of %d nodes", r.task.Name, len(missing), wanted))
 		r.explainAmong(e, slices.Values(missing))
+		c.preempt(r, len(missing), func(i int) iter.Seq[int] { return slices.Values(missing[i : i+1]) }, e)
 	}
 	return e
 }

@@ -361,6 +361,7 @@ func (c *change) place(r *request, slots []slot) *api.Explanation {
 		c.answer.Status = api.EvalBlocked
 		c.messages = append(c.messages, fmt.Sprintf("not placed: %d of %d instances of %s", vacant, wanted, r.task.Name))
 		r.explain(e)
+		c.preempt(r, vacant, c.anywhere, e)
 	}
 	return e
 }

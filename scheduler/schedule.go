@@ -9,6 +9,7 @@
 //	score       how much an algorithm likes a node; affinities and spreads are added for every algorithm
 //	ratings     what all requests of one shape think of the nodes, from which the first instances are placed
 //	ranking     the feasible nodes as a heap: the best one is taken, and only what that changed is mended
+//	preempt     which less important instances give way where there is no room, if that is wanted
 //	explain     why what is left over could not be placed
 //
 // DESIGN.md argues for the choices, and against them.
@@ -24,6 +25,7 @@ import (
 	"strings"
 
 	"cube/api"
+	"cube/scheduler/preempt"
 )
 
 // State is the world a plan is made from: an immutable view that answers without error. *fsm.Snapshot satisfies it, and
@@ -48,6 +50,11 @@ type State interface {
 	Completed(job, task string, version uint64, slot uint32) bool
 	// PortHeld reports whether a host port is held on a node, by ordinal.
 	PortHeld(node int, port int) bool
+	// NodeRows yields a node's allocations that changed after an index: all of them after 0. Of some it is asked only where
+	// one job may have others give way.
+	NodeRows(node string, since uint64) iter.Seq[api.AllocationRow]
+	// Promised yields the blocked evaluations to which room is promised, by priority, the highest first.
+	Promised() iter.Seq[*api.Evaluation]
 	// Quarantined reports whether a host port was found taken by something outside Cube not long ago.
 	Quarantined(node int, port int) bool
 }
@@ -63,6 +70,8 @@ type Options struct {
 	// log entry; 0: no bound. Evaluations that are not reached are left out of the plan; the one that is cut short keeps
 	// the status pending.
 	MaxPlacements int
+	// Preempt lists the types of jobs for which instances of less important jobs give way when there is no room.
+	Preempt []api.JobType
 	// Memory makes the plan cheaper and changes nothing about it. nil: everything is worked out anew.
 	Memory *Memory
 }
@@ -82,6 +91,7 @@ func Schedule(s State, evaluations []*api.Evaluation, o Options) *api.Plan {
 	slices.SortFunc(ordered, func(x, y *api.Evaluation) int {
 		return cmp.Or(cmp.Compare(y.Priority, x.Priority), cmp.Compare(x.ID, y.ID))
 	})
+	b.owed = owed(s, ordered)
 	seen := make(map[string]bool, len(ordered))
 	for _, e := range ordered {
 		if b.left == 0 {
@@ -101,8 +111,11 @@ type batch struct {
 	state   State
 	options Options
 	plan    *api.Plan
-	view    *view // nil until needed, and after a panic
-	left    int   // changes that still fit the plan
+	view    *view             // nil until needed, and after a panic
+	rooms   *preempt.Rooms    // nil until needed
+	owed    []*api.Evaluation // others with promises, the most important first
+	kept    int               // of these, whose promises the view knows
+	left    int               // changes that still fit the plan
 }
 
 // attempt answers one evaluation. A panic costs the evaluation, not the batch: the view it may have left half changed is
@@ -121,9 +134,16 @@ func (b *batch) attempt(e *api.Evaluation) (answer api.JobPlan) {
 			for _, p := range b.plan.Jobs[i].Placements {
 				b.view.give(b.view.ordinal(p.Node), p.Held, grant{p.Ports, p.Devices})
 			}
+			b.keep(b.plan.Jobs[i].Promises)
 		}
+		b.kept = 0
 	}
-	return b.answer(e)
+	for ; b.kept < len(b.owed) && b.owed[b.kept].Priority >= e.Priority; b.kept++ {
+		b.keep(b.owed[b.kept].Promises)
+	}
+	answer = b.answer(e)
+	b.keep(answer.Promises)
+	return answer
 }
 
 func (b *batch) answer(e *api.Evaluation) api.JobPlan {
@@ -150,6 +170,106 @@ func (b *batch) answer(e *api.Evaluation) api.JobPlan {
 	}
 	answer.Message = clip(strings.Join(c.messages, "; "), maxMessage)
 	return answer
+}
+
+// owed are the evaluations with promises that this batch does not answer: those it does get new ones.
+func owed(s State, batch []*api.Evaluation) (out []*api.Evaluation) {
+	for e := range s.Promised() {
+		if !slices.ContainsFunc(batch, func(o *api.Evaluation) bool { return o.Job == e.Job }) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// keep takes promised room off the nodes, as far as it is there: what is answered from here on is less important.
+func (b *batch) keep(promises []api.Promise) {
+	for _, p := range promises {
+		if node := b.view.ordinal(p.Node); node < len(b.view.nodes) && b.view.nodes[node].ID == p.Node {
+			free := b.view.free[node]
+			b.view.give(node, api.Resources{CPU: min(p.Room.CPU, max(free.CPU, 0)), Memory: min(p.Room.Memory, max(free.Memory, 0)),
+				Disk: min(p.Room.Disk, max(free.Disk, 0))}, grant{})
+		}
+	}
+}
+
+// preempt makes room for so many instances that no node can take as things are: it has less important ones give way, and
+// says in e what it waits for. nodes are where the i-th of them may be. Only room can be made: a node that
+// lacks something else is left out, and so are tasks that ask for devices.
+func (c *change) preempt(r *request, vacant int, nodes func(i int) iter.Seq[int], e *api.Explanation) {
+	if !slices.Contains(c.options.Preempt, c.job.Type) || len(r.task.Devices) > 0 {
+		return
+	}
+	if c.rooms == nil {
+		c.rooms = preempt.NewRooms(c.inhabitants)
+	}
+	promised, gone := 0, []string(nil)
+	for i := range vacant {
+		node, stops, ok := c.rooms.Promise(r.task.Resources, c.job.Priority, r.lackingRoom(nodes(i)))
+		if !ok {
+			continue
+		}
+		promised++
+		c.answer.Promises = append(c.answer.Promises, api.Promise{Node: c.view.nodes[node].ID, Room: r.task.Resources})
+		for _, i := range stops {
+			if !c.take() {
+				return
+			}
+			c.answer.Preemptions = append(c.answer.Preemptions, api.Preemption{Allocation: i.ID, Job: i.Job,
+				Reason: fmt.Sprintf("gives way to %s, whose priority is %d and its own %d", c.job.Name, c.job.Priority, i.Priority)})
+			gone = append(gone, i.Name+" on "+c.view.nodes[node].Name)
+		}
+	}
+	if promised == 0 {
+		return
+	}
+	note := fmt.Sprintf("room for %d will be there when what is stopping has stopped", promised)
+	if len(gone) > 0 {
+		const most = 5
+		shown := gone[:min(most, len(gone))]
+		note = fmt.Sprintf("to make room for %d, less important ones are stopped: %s", promised, strings.Join(shown, ", "))
+		if len(gone) > most {
+			note += fmt.Sprintf(" and %d more", len(gone)-most)
+		}
+	}
+	e.Note = strings.TrimPrefix(e.Note+"; "+note, "; ")
+	c.messages = append(c.messages, note)
+}
+
+// lackingRoom leaves out the nodes that lack something else.
+func (r *request) lackingRoom(nodes iter.Seq[int]) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for node := range nodes {
+			if r.open.has(node) && !slices.ContainsFunc(r.others, func(f filter) bool { return !f.passes(node) }) && !yield(node) {
+				return
+			}
+		}
+	}
+}
+
+// anywhere are all nodes, for each instance.
+func (c *change) anywhere(int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for node := range c.view.nodes {
+			if !yield(node) {
+				return
+			}
+		}
+	}
+}
+
+// inhabitants are what is alive on a node, with what is free there.
+func (b *batch) inhabitants(node int) (free api.Resources, out []preempt.Instance) {
+	v := b.view
+	for row := range b.state.NodeRows(v.nodes[node].ID, 0) {
+		job := b.state.Job(row.Job)
+		if !row.Live() || job == nil {
+			continue
+		}
+		out = append(out, preempt.Instance{ID: row.ID, Job: row.Job, Name: api.InstanceName(row.Job, row.Task, row.Slot),
+			Priority: job.Priority, Held: row.Held, Stopping: row.Desired == api.DesiredStop})
+	}
+	return v.free[node], out
 }
 
 // maxMessage bounds JobPlan.Message in bytes: a line or two on a terminal.

@@ -23,7 +23,7 @@ import (
 //	                    image= driver=; then for that task: constraint ATTR OP VALUE, affinity ATTR OP VALUE WEIGHT,
 //	                    depends TASK CONDITION, spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=, device TYPE count= share=, and for
 //	                    that device: if ATTR OP VALUE
-//	schedule            the jobs named, all by default; limit= algorithm= stop=SLOT
+//	schedule            the jobs named, all by default; limit= algorithm= preempt=TYPE stop=SLOT
 //	report              lines: SLOT PHASE [port | HEALTH], of the slot's live allocation; SLOT may be web[*]. What runs is
 //	                    healthy unless it is said to be unknown or unhealthy
 //	down, forget        nodes: their allocations are lost
@@ -222,6 +222,8 @@ func (s *story) schedule(d *datadriven.TestData) (string, error) {
 			o.MaxPlacements, _ = strconv.Atoi(a.Vals[0])
 		case "algorithm":
 			o.Algorithm = a.Vals[0]
+		case "preempt":
+			o.Preempt = append(o.Preempt, api.JobType(a.Vals[0]))
 		case "stop":
 			for _, row := range s.slotRows(a.Vals[0], true) {
 				stop = append(stop, row.ID)
@@ -261,6 +263,9 @@ func (s *story) format(p *api.Plan) string {
 		b.WriteByte('\n')
 		for _, st := range j.Stops {
 			fmt.Fprintf(&b, "  stop %s: %s\n", s.name(st.Allocation), st.Reason)
+		}
+		for _, x := range j.Preemptions {
+			fmt.Fprintf(&b, "  preempt %s: %s\n", s.name(x.Allocation), x.Reason)
 		}
 		for _, id := range j.InPlace {
 			fmt.Fprintf(&b, "  in place %s\n", s.name(id))

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 
 	"cube/api"
@@ -25,6 +26,7 @@ type World struct {
 	ports   map[worldPort]bool
 	blocked map[worldPort]bool
 	done    map[worldSlot]bool
+	owed    map[string]*api.Evaluation // by job
 }
 
 type worldPort struct {
@@ -187,6 +189,13 @@ func (w *World) Apply(p *api.Plan) {
 		for _, s := range j.Stops {
 			w.change(s.Allocation, func(row *api.AllocationRow) { row.Desired = api.DesiredStop })
 		}
+		delete(w.owed, j.Job)
+		if len(j.Promises) > 0 {
+			set(&w.owed, j.Job, &api.Evaluation{ID: j.Evaluation, Job: j.Job, Priority: w.Job(j.Job).Priority, Promises: j.Promises})
+		}
+		for _, p := range j.Preemptions {
+			w.change(p.Allocation, func(row *api.AllocationRow) { row.Desired = api.DesiredStop })
+		}
 		for _, id := range j.InPlace {
 			w.change(id, func(row *api.AllocationRow) { row.Version = w.Job(j.Job).Version })
 		}
@@ -277,6 +286,26 @@ func (w *World) JobRows(job string) iter.Seq[api.AllocationRow] {
 			}
 		}
 	}
+}
+
+// NodeRows implements State.
+func (w *World) NodeRows(node string, since uint64) iter.Seq[api.AllocationRow] {
+	return func(yield func(api.AllocationRow) bool) {
+		for _, job := range slices.Sorted(maps.Keys(w.rows)) {
+			for _, row := range w.rows[job] {
+				if row.Node == node && row.ModifyIndex > since && !yield(row) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Promised implements State.
+func (w *World) Promised() iter.Seq[*api.Evaluation] {
+	return slices.Values(slices.SortedFunc(maps.Values(w.owed), func(a, b *api.Evaluation) int {
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.ID, b.ID))
+	}))
 }
 
 // Completed implements State.

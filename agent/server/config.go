@@ -39,12 +39,18 @@ type Config struct {
 	NewCluster func(http.RoundTripper) api.Cluster
 	EncodeJob  func(*api.Job) ([]byte, error) // for JobSpec.Body
 
-	Algorithm      string // optional: of jobs that name none; binpack
+	Policy         Policy // optional
 	RaftMultiplier int    // optional: stretches Raft's timing, 1
 	Graces         Graces // optional
 	// Audit, if set, sees the state after every entry that is applied, before anything else does: for tests.
 	Audit  Audit
 	Logger hclog.Logger
+}
+
+// Policy is how jobs are placed that do not say it themselves.
+type Policy struct {
+	Algorithm string        // binpack unless it is set
+	Preempt   []api.JobType // types of jobs for which instances of less important jobs give way
 }
 
 // Graces says how long a node may be silent; zero fields take the defaults.
@@ -88,9 +94,7 @@ func (c *Config) complete() error {
 	if c.Name == "" {
 		c.Name = c.ID
 	}
-	if c.Algorithm == "" {
-		c.Algorithm = api.AlgorithmBinpack
-	}
+	c.Policy.Algorithm = cmp.Or(c.Policy.Algorithm, api.AlgorithmBinpack)
 	c.Graces.Node = cmp.Or(c.Graces.Node, DefaultNodeGrace)
 	c.Graces.Disconnect = cmp.Or(c.Graces.Disconnect, DefaultDisconnectAfter)
 	if c.Logger == nil {

@@ -39,7 +39,7 @@ func supposed[T any](ctx context.Context, s *Server, loads map[string]api.NodeLo
 		return v, err
 	}
 	defer leave()
-	return answer(s.machine.Snapshot(), options(s.cfg.Algorithm, loads))
+	return answer(s.machine.Snapshot(), options(s.cfg.Policy, loads))
 }
 
 // PlanJobs implements api.Foresight.

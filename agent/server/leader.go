@@ -257,10 +257,10 @@ func (s *Server) scheduling(t *tenure) *scheduling {
 		commit: func(p *api.Plan) pending {
 			return s.door.begin(&fsm.CommitPlan{Plan: p}, leaderLoop("schedule", "plan"))
 		},
-		loads:     func() map[string]api.NodeLoad { return t.directory.Loads(time.Now()) },
-		algorithm: s.cfg.Algorithm,
-		measured:  s.metrics.planned,
-		logger:    s.logger.Named("schedule"),
+		loads:    func() map[string]api.NodeLoad { return t.directory.Loads(time.Now()) },
+		policy:   s.cfg.Policy,
+		measured: s.metrics.planned,
+		logger:   s.logger.Named("schedule"),
 	}
 }
 

@@ -32,12 +32,12 @@ const (
 
 // scheduling is the leader's loop that turns pending evaluations into committed plans. One plan is in flight at a time.
 type scheduling struct {
-	machine   *fsm.Machine
-	commit    func(*api.Plan) pending
-	loads     func() map[string]api.NodeLoad
-	algorithm string
-	measured  func(took time.Duration, placed, rejected int)
-	logger    hclog.Logger
+	machine  *fsm.Machine
+	commit   func(*api.Plan) pending
+	loads    func() map[string]api.NodeLoad
+	policy   Policy
+	measured func(took time.Duration, placed, rejected int)
+	logger   hclog.Logger
 
 	pace   pacer
 	memory scheduler.Memory // what the next plan need not look up again
@@ -84,7 +84,7 @@ func waitFor(ctx context.Context, changed <-chan struct{}, at time.Time) bool {
 // round plans one batch and commits it.
 func (s *scheduling) round(snapshot *fsm.Snapshot, evaluations []*api.Evaluation) error {
 	began := time.Now()
-	o := options(s.algorithm, s.loads())
+	o := options(s.policy, s.loads())
 	o.MaxPlacements = batchChanges
 	o.Memory = &s.memory
 	plan := scheduler.Schedule(snapshot, evaluations, o)
@@ -112,8 +112,8 @@ func (s *scheduling) round(snapshot *fsm.Snapshot, evaluations []*api.Evaluation
 }
 
 // options are what a plan of this server depends on besides the state.
-func options(algorithm string, loads map[string]api.NodeLoad) scheduler.Options {
-	return scheduler.Options{Algorithm: algorithm, Load: func(node string) (api.NodeLoad, bool) {
+func options(policy Policy, loads map[string]api.NodeLoad) scheduler.Options {
+	return scheduler.Options{Algorithm: policy.Algorithm, Preempt: policy.Preempt, Load: func(node string) (api.NodeLoad, bool) {
 		load, ok := loads[node]
 		return load, ok
 	}}
@@ -167,7 +167,7 @@ func (p *pacer) looked(plan *api.Plan, after *fsm.Snapshot, now time.Time) {
 	for i := range plan.Jobs {
 		j := &plan.Jobs[i]
 		e := after.Evaluation(j.Evaluation)
-		changed := len(j.Placements)+len(j.Stops)+len(j.InPlace) > 0 && e != nil && e.Rejections == 0
+		changed := len(j.Placements)+len(j.Stops)+len(j.InPlace)+len(j.Preemptions) > 0 && e != nil && e.Rejections == 0
 		if e == nil || e.Status != api.EvalPending || changed {
 			delete(p.jobs, j.Job)
 			continue
@@ -258,6 +258,10 @@ func (s *splitter) job(j *api.JobPlan) {
 		part := take(1, 8)
 		part.InPlace = append(part.InPlace, id)
 	}
+	for _, x := range j.Preemptions {
+		part := take(1, preemptionSize(&x))
+		part.Preemptions = append(part.Preemptions, x)
+	}
 	final := current()
 	final.Status, final.Message, final.Explanations = j.Status, j.Message, j.Explanations
 }
@@ -271,6 +275,8 @@ func placementSize(p *api.Placement) int {
 	return n
 }
 func stopSize(s *api.Stop) int { return 16 + len(s.Reason) }
+
+func preemptionSize(p *api.Preemption) int { return 24 + len(p.Job) + len(p.Reason) }
 
 func headSize(j *api.JobPlan) int {
 	n := 64 + len(j.Job) + len(j.Message)

@@ -2,8 +2,10 @@ package whatif
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"cube/api"
 	"cube/scheduler"
@@ -15,7 +17,7 @@ import (
 // is made as if everything that is to go had gone, and so says where all that is placed anew would end up, and what would
 // not fit, whatever the order in which the roll-out takes its steps.
 func Plan(s State, jobs []*api.Job, o scheduler.Options) *api.Forecast {
-	p := &planning{draft: newDraft(s), sorts: map[string]map[api.ID]fate{}}
+	p := &planning{draft: newDraft(s), sorts: map[string]map[api.ID]fate{}, yielded: map[string][]string{}}
 	f := &api.Forecast{Index: s.Index()}
 	var names []string
 	for _, j := range jobs {
@@ -39,11 +41,23 @@ func Plan(s State, jobs []*api.Job, o scheduler.Options) *api.Forecast {
 			continue
 		}
 		job.Tasks = p.tasks(&second.Jobs[at])
+		if gone := p.yielded[job.Name]; len(gone) > 0 {
+			job.Message = fmt.Sprintf("%d less important instances give way: %s", len(gone), firstOf(gone))
+		}
 		if second.Jobs[at].Status == api.EvalFailed {
 			job.Message = second.Jobs[at].Message
 		}
 	}
 	return f
+}
+
+// firstOf names a few of many.
+func firstOf(names []string) string {
+	const most = 5
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 // fate is what becomes of an instance that runs.
@@ -59,7 +73,8 @@ const (
 
 type planning struct {
 	*draft
-	sorts map[string]map[api.ID]fate // by job
+	sorts   map[string]map[api.ID]fate // by job
+	yielded map[string][]string        // by job, what gave way to it
 }
 
 // draw puts a job in force, unless what is in force says the same.
@@ -88,6 +103,15 @@ func (p *planning) sort(plan *api.JobPlan) {
 	}
 	for _, id := range plan.InPlace {
 		inPlace[id] = true
+	}
+	for _, x := range plan.Preemptions {
+		for row := range p.JobRows(x.Job) {
+			if row.ID == x.Allocation && row.Live() {
+				row.Desired = api.DesiredStop
+				p.end(row, api.PhaseComplete)
+				p.yielded[plan.Job] = append(p.yielded[plan.Job], api.InstanceName(row.Job, row.Task, row.Slot))
+			}
+		}
 	}
 	fates := p.fates(plan.Job)
 	rows := slices.Collect(p.JobRows(plan.Job))

@@ -60,7 +60,7 @@ type simulation struct {
 }
 
 func newSimulation(d *draft) *simulation {
-	return &simulation{planning: planning{draft: d, sorts: map[string]map[api.ID]fate{}}, gone: map[int]string{}, leave: map[int]int{}}
+	return &simulation{planning: planning{draft: d, sorts: map[string]map[api.ID]fate{}, yielded: map[string][]string{}}, gone: map[int]string{}, leave: map[int]int{}}
 }
 
 func (m *simulation) take(s *Step) error {
