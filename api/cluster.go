@@ -17,6 +17,7 @@ type Cluster interface {
 	Evaluations
 	Measures
 	Events
+	Deployments
 	Operator
 }
 

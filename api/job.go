@@ -146,6 +146,7 @@ type PhaseCounts struct {
 type JobStatus struct {
 	Job         *Job
 	Summary     JobSummary
-	Allocations []*Allocation // by task, slot, then newest first
-	Evaluation  *Evaluation   // the newest one
+	Allocations []*Allocation   // by task, slot, then newest first
+	Evaluation  *Evaluation     // the newest one
+	Deployment  *DeploymentView `json:",omitempty"` // that of the version in force
 }

@@ -84,6 +84,9 @@ func (u Update) MarshalJSON() ([]byte, error) {
 	return json.Marshal(said)
 }
 
+// maxDeadline has room for an instance that is to run for maxTimeout, and for one after it.
+const maxDeadline = 4 * maxTimeout
+
 func (u Update) validate() error {
 	switch {
 	case u.MaxParallel < 1 || u.MaxParallel > MaxTaskInstances:
@@ -92,12 +95,12 @@ func (u Update) validate() error {
 		return faultf("order", "order %.40q is neither %s nor %s", u.Order, OrderStopFirst, OrderStartFirst)
 	case u.MinHealthyTime < 0 || u.MinHealthyTime > maxTimeout:
 		return faultf("min_healthy_time", "min_healthy_time %s is not from 0 to %s", u.MinHealthyTime, maxTimeout)
-	case u.HealthyDeadline <= 0 || u.HealthyDeadline > maxTimeout:
-		return faultf("healthy_deadline", "healthy_deadline %s is not above 0 and at most %s", u.HealthyDeadline, maxTimeout)
+	case u.HealthyDeadline <= 0 || u.HealthyDeadline > maxDeadline:
+		return faultf("healthy_deadline", "healthy_deadline %s is not above 0 and at most %s", u.HealthyDeadline, maxDeadline)
 	case u.HealthyDeadline <= u.MinHealthyTime:
 		return faultf("healthy_deadline", "healthy_deadline %s is not above min_healthy_time %s: no instance could be healthy in time", u.HealthyDeadline, u.MinHealthyTime)
-	case u.ProgressDeadline <= 0 || u.ProgressDeadline > maxTimeout:
-		return faultf("progress_deadline", "progress_deadline %s is not above 0 and at most %s", u.ProgressDeadline, maxTimeout)
+	case u.ProgressDeadline <= 0 || u.ProgressDeadline > maxDeadline:
+		return faultf("progress_deadline", "progress_deadline %s is not above 0 and at most %s", u.ProgressDeadline, maxDeadline)
 	case u.ProgressDeadline < u.HealthyDeadline:
 		return faultf("progress_deadline", "progress_deadline %s is below healthy_deadline %s: the deployment would fail before its instance", u.ProgressDeadline, u.HealthyDeadline)
 	case u.Canary < 0 || u.Canary > MaxTaskInstances:
@@ -110,16 +113,15 @@ func (u Update) validate() error {
 
 // validateFor checks what depends on the job's type: only services have deployments.
 func (u Update) validateFor(kind JobType) error {
-	if kind == JobService {
+	switch {
+	case kind == JobService:
 		return nil
-	}
-	for _, field := range []struct {
-		key string
-		set bool
-	}{{"canary", u.Canary > 0}, {"auto_revert", u.AutoRevert}} {
-		if field.set {
-			return faultf(field.key, "%s is for jobs of type %s: what runs to completion has no stable version", field.key, JobService)
-		}
+	case u.Order != OrderStopFirst:
+		return faultf("order", "order %s is for jobs of type %s, not %s", u.Order, JobService, kind)
+	case u.Canary > 0:
+		return faultf("canary", "canary is for jobs of type %s, not %s", JobService, kind)
+	case u.AutoRevert:
+		return faultf("auto_revert", "auto_revert is for jobs of type %s, not %s", JobService, kind)
 	}
 	return nil
 }

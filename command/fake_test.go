@@ -47,7 +47,8 @@ type fakeCluster struct {
 	sim         *api.Simulation
 	history     []*api.Revision
 	events      []*api.EventView
-	streams     int // how often all streams of events are broken off
+	streams     int                   // how often all streams of events are broken off
+	deployments []*api.DeploymentView // newest first
 	left        bool
 	snapshot    []byte
 	restored    []byte
@@ -671,6 +672,38 @@ func (c *fakeCluster) Logs(ctx context.Context, id string, r api.LogRequest) (io
 		}
 	}()
 	return reader, nil
+}
+
+func (c *fakeCluster) ListDeployments(_ context.Context, q api.Query) ([]*api.DeploymentView, api.ReadMeta, error) {
+	if err := c.begin("ListDeployments", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.deployments, c.readMeta(q), nil
+}
+
+func (c *fakeCluster) Deployment(_ context.Context, id string, q api.Query) (*api.DeploymentView, api.ReadMeta, error) {
+	if err := c.begin("Deployment", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range c.deployments {
+		if d.Job == id || strings.HasPrefix(d.ID, id) {
+			return d, c.readMeta(q), nil
+		}
+	}
+	return nil, api.ReadMeta{}, api.Errorf(api.CodeNotFound, "there is no deployment %q", id)
+}
+
+func (c *fakeCluster) SteerDeployment(ctx context.Context, id string, o api.DeploymentOrder, w api.WriteMeta) (*api.DeploymentView, error) {
+	d, _, err := c.Deployment(ctx, id, api.Query{})
+	if err != nil {
+		return nil, err
+	}
+	c.do(func() { c.asks = o })
+	return d, c.begin("SteerDeployment", api.Query{})
 }
 
 func (c *fakeCluster) ListEvaluations(_ context.Context, q api.Query) ([]*api.EvaluationView, api.ReadMeta, error) {

@@ -16,7 +16,8 @@ func nestedKeys() map[string]string {
 	return map[string]string{
 		"cpu": "resources", "memory": "resources", "disk": "resources", "device": "resources", "static": "port \"name\"", "to": "port \"name\"",
 		"attempts": "restart", "interval": "restart", "delay": "restart", "max_delay": "restart", "mode": "restart",
-		"share": "device \"type\"", "min_healthy_time": "update", "condition": "depends_on \"task\"",
+		"share": "device \"type\"", "min_healthy_time": "update", "max_parallel": "update", "order": "update",
+		"healthy_deadline": "update", "progress_deadline": "update", "canary": "update", "auto_promote": "update", "auto_revert": "update", "condition": "depends_on \"task\"",
 	}
 }
 
@@ -75,7 +76,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 		}
 	})
 	p.readChecks(b, t)
-	b.block1("update", func(r *body) { r.duration("min_healthy_time", &t.Update.MinHealthyTime) })
+	b.block1("update", func(r *body) { readUpdate(r, &t.Update) })
 	p.readPlacement(b, t)
 	readDependencies(b, t)
 	b.block1("config", func(c *body) { readConfig(c, t) })
@@ -199,4 +200,23 @@ func mebibytes(v cty.Value) (int64, error) {
 		return (n + 1<<20 - 1) >> 20, err
 	}
 	return 0, fmt.Errorf(`takes MiB, or a size such as "512MiB", not %s`, kindName(v.Type()))
+}
+
+// readUpdate reads how a new version takes the place of the old one. Who gives an instance longer than usual to be healthy raises
+// the deadlines that follow from it, unless they are given, too.
+func readUpdate(r *body, u *api.Update) {
+	r.whole("max_parallel", &u.MaxParallel, 1, api.MaxTaskInstances)
+	r.text("order", &u.Order)
+	r.duration("min_healthy_time", &u.MinHealthyTime)
+	r.duration("healthy_deadline", &u.HealthyDeadline)
+	r.duration("progress_deadline", &u.ProgressDeadline)
+	r.whole("canary", &u.Canary, 0, api.MaxTaskInstances)
+	r.flag("auto_promote", &u.AutoPromote)
+	r.flag("auto_revert", &u.AutoRevert)
+	if r.attr("healthy_deadline") == nil {
+		u.HealthyDeadline = max(u.HealthyDeadline, 2*u.MinHealthyTime)
+	}
+	if r.attr("progress_deadline") == nil {
+		u.ProgressDeadline = max(u.ProgressDeadline, 2*u.HealthyDeadline)
+	}
 }

@@ -28,6 +28,7 @@ type slotState uint8
 
 const (
 	slotVacant   slotState = iota // nobody holds it, somebody should
+	slotBack                      // the same, in the version before: the roll-out is held back
 	slotWaiting                   // the same, once the tasks that its task depends on are so far
 	slotStarting                  // its holder is of the version in force and not healthy (yet)
 	slotWell                      // its holder is of the version in force and healthy
@@ -35,13 +36,15 @@ const (
 	slotStopping                  // its holder was told to stop and is not gone
 	slotFailed                    // its last holder failed for good
 	slotDone                      // it has completed (batch)
-	slotIdle                      // it is left as it is: its node is not one for a (new) instance (system)
+	slotIdle                      // it is left as it is: its node is not one for a (new) instance (system), or it was filled in the version before
 )
 
 type slot struct {
 	number uint32
 	state  slotState
 	last   *api.AllocationRow // its holder, else the last one it had; nil if it never had one
+	beside *api.AllocationRow // its holder's successor, live or failed for good, or one that was told to stop; nil if there is none
+	next   slotState          // what has become of that one: slotStarting, slotWell, slotFailed or slotStopping
 	node   int                // the only one it may be placed on, by ordinal, where each node has a slot
 }
 
@@ -99,6 +102,7 @@ func (c *change) task(t *api.Task) {
 	if c.cut {
 		return
 	}
+	c.holdBack(r, slots)
 	waits := c.unmet(t)
 	held := waits != "" && c.hold(r, slots)
 	e := c.place(r, slots)
@@ -114,10 +118,7 @@ func (c *change) task(t *api.Task) {
 	if held {
 		return
 	}
-	if waits := c.roll(t, slots); waits != "" {
-		c.answer.Status = api.EvalBlocked
-		c.messages = append(c.messages, "rolling update: "+waits)
-	}
+	c.roll(r, slots)
 }
 
 // unmet returns what the task waits for before anything of it begins, "" for nothing.
@@ -249,7 +250,14 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 	case successor != nil:
 		return c.succession(r, number, holder, successor)
 	case holder != nil:
-		return slot{number: number, state: c.holderState(r, holder), last: holder}
+		s := slot{number: number, state: c.holderState(r, holder), last: holder}
+		if ended != nil && ended.Replaces == holder.ID && c.endedState(ended) == slotFailed {
+			s.beside, s.next = ended, slotFailed
+		}
+		if stopping != nil { // until it is gone there is no place for a third one
+			s.beside, s.next = stopping, slotStopping
+		}
+		return s
 	case stopping != nil:
 		return slot{number: number, state: slotStopping, last: stopping}
 	case c.job.Type.Completes() && c.state.Completed(c.job.Name, r.task.Name, c.job.Version, number):
@@ -260,21 +268,18 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 	return slot{number: number}
 }
 
-// succession judges a slot in which a successor runs beside the holder.
+// succession judges a slot in which a successor runs beside the holder. When the one takes over is the roll-out's affair.
 func (c *change) succession(r *request, number uint32, holder, successor *api.AllocationRow) slot {
-	switch state := c.holderState(r, successor); {
-	case state == slotStopping || state == slotOutdated:
-		if state == slotOutdated {
-			c.stop(successor, reasonUnneeded)
-		}
-		return slot{number: number, state: c.holderState(r, holder), last: holder}
-	case state == slotWell:
-		c.stop(holder, reasonSucceeded)
-		return slot{number: number, state: state, last: successor}
-	case slices.Contains(c.asked, holder.ID):
+	if slices.Contains(c.asked, holder.ID) {
 		c.stop(holder, reasonAsked)
+		return slot{number: number, state: c.holderState(r, successor), last: successor}
 	}
-	return slot{number: number, state: slotStarting, last: successor}
+	next := c.holderState(r, successor)
+	if next == slotOutdated {
+		c.stop(successor, reasonUnneeded)
+		next = slotStopping
+	}
+	return slot{number: number, state: c.holderState(r, holder), last: holder, beside: successor, next: next}
 }
 
 func (c *change) holderState(r *request, row *api.AllocationRow) slotState {
@@ -333,7 +338,7 @@ func (c *change) place(r *request, slots []slot) *api.Explanation {
 	wanted, vacant, waiting, failed := len(slots), 0, 0, []uint32(nil)
 	for _, s := range slots {
 		switch s.state {
-		case slotVacant:
+		case slotVacant, slotBack:
 			vacant++
 		case slotWaiting:
 			waiting++
@@ -347,7 +352,10 @@ func (c *change) place(r *request, slots []slot) *api.Explanation {
 		return c.placeOnNodes(r, slots, wanted, failed)
 	}
 	if vacant > 0 {
-		vacant -= c.fill(r, slots)
+		vacant -= c.fill(r, slots, slotVacant)
+		if r.before != nil {
+			vacant -= c.fill(r.before, slots, slotBack)
+		}
 	}
 	if c.cut || vacant+len(failed) == 0 {
 		return nil
@@ -366,13 +374,13 @@ func (c *change) place(r *request, slots []slot) *api.Explanation {
 	return e
 }
 
-// fill places vacant slots until none is left, no node can take one, or the plan is full.
-func (c *change) fill(r *request, slots []slot) (placed int) {
+// fill places vacant slots of one kind until none is left, no node can take one, or the plan is full.
+func (c *change) fill(r *request, slots []slot, vacant slotState) (placed int) {
 	r.count(c.rows, c.answer.Placements)
 	ranking := c.rank(r)
 	for i := range slots {
 		s := &slots[i]
-		if s.state != slotVacant {
+		if s.state != vacant {
 			continue
 		}
 		if c.left == 0 {
@@ -389,16 +397,21 @@ func (c *change) fill(r *request, slots []slot) (placed int) {
 	return placed
 }
 
-// put adds a placement to the plan, which has room for it.
-func (c *change) put(r *request, s *slot, node int, given grant) {
+// put adds a placement to the plan, which has room for it, and returns it.
+func (c *change) put(r *request, s *slot, node int, given grant) *api.Placement {
 	c.take()
-	p := api.Placement{Task: r.task.Name, Slot: s.number, Version: c.job.Version, Node: c.view.nodes[node].ID,
+	p := api.Placement{Task: r.task.Name, Slot: s.number, Version: r.job.Version, Node: c.view.nodes[node].ID,
 		Held: r.task.Resources, Ports: given.ports, Devices: given.devices}
 	if s.last != nil {
 		p.Replaces = s.last.ID
 	}
 	c.answer.Placements = append(c.answer.Placements, p)
-	s.state = slotStarting
+	if s.state == slotBack {
+		s.state = slotIdle
+	} else {
+		s.state = slotStarting
+	}
+	return &c.answer.Placements[len(c.answer.Placements)-1]
 }
 
 // failedNote says which slots failed for good: nothing places them again until the job is changed.
@@ -411,58 +424,4 @@ func (c *change) failedNote(t *api.Task, failed []uint32) string {
 		return name + " failed and its restart policy is used up"
 	}
 	return fmt.Sprintf("%s and %d more failed and their restart policy is used up", name, len(failed)-1)
-}
-
-// roll takes the next step of a rolling update: it stops the lowest outdated slot once every other one is as it should
-// be. It returns what the update waits for, "" when there is none under way.
-//
-// A slot that was never held (the count grew in the same change) and finds no room does not hold the update up: nothing
-// is lost by going on, and the update may free the room.
-func (c *change) roll(t *api.Task, slots []slot) (waits string) {
-	next, blocker, leaving := -1, -1, false
-	for i := range slots {
-		switch s := &slots[i]; s.state {
-		case slotOutdated:
-			if next < 0 {
-				next = i
-			}
-			continue
-		case slotStopping:
-			leaving = leaving || s.last.Version != c.job.Version
-		case slotStarting, slotFailed:
-		case slotVacant:
-			if s.last == nil {
-				continue
-			}
-		default:
-			continue
-		}
-		if blocker < 0 {
-			blocker = i
-		}
-	}
-	switch {
-	case next < 0 && !leaving:
-		return "" // nothing is outdated, nor on its way out for being so
-	case blocker >= 0:
-		return c.waitsFor(t, &slots[blocker])
-	}
-	c.stop(slots[next].last, reasonUpdate)
-	return c.waitsFor(t, &slot{number: slots[next].number, state: slotStopping})
-}
-
-func (c *change) waitsFor(t *api.Task, s *slot) string {
-	name := api.InstanceName(c.job.Name, t.Name, s.number)
-	switch s.state {
-	case slotStopping:
-		return "waits for " + name + " to stop"
-	case slotStarting:
-		if s.last != nil && s.last.Live() && s.last.Phase == api.PhaseRunning {
-			return "waits for " + name + " to be healthy"
-		}
-		return "waits for " + name + " to run"
-	case slotVacant:
-		return "waits for " + name + " to be placed"
-	}
-	return "held up by " + name + ", which failed"
 }

@@ -28,6 +28,7 @@ type request struct {
 	distinct bool            // no two instances on one node
 	hosts    []bool          // nodes that keep an instance; only if distinct
 	same     map[uint64]bool // older versions: whether their instances are what the task asks for
+	before   *request        // for the task as it was in the version before; only while the roll-out is held back
 	devices  []deviceAsk     // one for each of the task's device requests
 	chosen   []int           // scratch: places of devices
 

@@ -48,6 +48,8 @@ type State interface {
 	JobRows(job string) iter.Seq[api.AllocationRow]
 	// Completed reports whether a batch slot has completed in this version of the job: it is never run again.
 	Completed(job, task string, version uint64, slot uint32) bool
+	// Deployment returns the deployment of the version in force, nil if it has none.
+	Deployment(job string) *api.Deployment
 	// PortHeld reports whether a host port is held on a node, by ordinal.
 	PortHeld(node int, port int) bool
 	// NodeRows yields a node's allocations that changed after an index: all of them after 0. Of some it is asked only where

@@ -27,6 +27,7 @@ type World struct {
 	blocked map[worldPort]bool
 	done    map[worldSlot]bool
 	owed    map[string]*api.Evaluation // by job
+	rolling map[string]*api.Deployment // by job
 }
 
 type worldPort struct {
@@ -311,6 +312,20 @@ func (w *World) Promised() iter.Seq[*api.Evaluation] {
 // Completed implements State.
 func (w *World) Completed(job, task string, version uint64, slot uint32) bool {
 	return w.done[worldSlot{job, task, version, slot}]
+}
+
+// PutDeployment sets the deployment of a job's version in force.
+func (w *World) PutDeployment(d *api.Deployment) {
+	w.index++
+	set(&w.rolling, d.Job, d)
+}
+
+// Deployment implements State.
+func (w *World) Deployment(job string) *api.Deployment {
+	if d, j := w.rolling[job], w.Job(job); d != nil && j != nil && j.Version == d.Version {
+		return d
+	}
+	return nil
 }
 
 // PortHeld implements State.

@@ -5,10 +5,12 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"cube/api"
 	"cube/fsm"
 	"cube/jobspec"
+	"cube/scheduler/rollout"
 )
 
 const (
@@ -97,7 +99,7 @@ func (s *Server) RegisterJobs(ctx context.Context, sub api.Submission, w api.Wri
 	for _, j := range jobs {
 		j.SubmittedBy = w.Who
 	}
-	return s.register(&fsm.RegisterJobs{Jobs: jobs, CheckIndex: sub.CheckIndex}, w, api.CauseRegister)
+	return s.register(&fsm.RegisterJobs{Jobs: jobs, CheckIndex: sub.CheckIndex, Deploy: true}, w, api.CauseRegister)
 }
 
 // register commits what makes versions of jobs, or changes them.
@@ -240,13 +242,13 @@ func jobKeys(name string, tables ...fsm.Table) func(*fsm.Snapshot) ([]fsm.WatchK
 // Job implements api.Jobs.
 func (s *Server) Job(ctx context.Context, name string, q api.Query) (*api.JobStatus, api.ReadMeta, error) {
 	return read(ctx, s, q, lookup[*api.JobStatus]{
-		keys: jobKeys(name, fsm.TableJobs, fsm.TableJobAllocations, fsm.TableJobEvaluations),
+		keys: jobKeys(name, fsm.TableJobs, fsm.TableJobAllocations, fsm.TableJobEvaluations, fsm.TableDeployments),
 		get: func(snapshot *fsm.Snapshot) (*api.JobStatus, error) {
 			job := snapshot.Job(name)
 			if job == nil {
 				return nil, api.Errorf(api.CodeNotFound, "there is no job %.80q", name)
 			}
-			status := &api.JobStatus{Job: job.Redacted(), Summary: snapshot.Summary(name), Allocations: allocationsOfJob(snapshot, name)}
+			status := &api.JobStatus{Job: job.Redacted(), Deployment: viewDeployment(snapshot, snapshot.Deployment(name)), Summary: snapshot.Summary(name), Allocations: allocationsOfJob(snapshot, name)}
 			if all := snapshot.JobEvaluations(name); len(all) > 0 {
 				status.Evaluation = newest(all)
 			}
@@ -359,7 +361,7 @@ func (s *Server) RevertJob(_ context.Context, name string, r api.RevertRequest, 
 	if err := namesVersion("To", r.To, false); err != nil {
 		return nil, err
 	}
-	return s.change(&fsm.RevertJob{Name: name, To: r.To, CheckIndex: r.CheckIndex}, w, api.CauseRevert)
+	return s.change(&fsm.RevertJob{Name: name, To: r.To, CheckIndex: r.CheckIndex, Deploy: true}, w, api.CauseRevert)
 }
 
 // ScaleJob implements api.History.
@@ -384,4 +386,97 @@ func (s *Server) change(body fsm.Body, w api.WriteMeta, why string) (*api.Regist
 		return nil, err
 	}
 	return s.register(body, w, why)
+}
+
+// viewDeployment is a deployment as people read it: one that is active as it stands now. nil for nil.
+func viewDeployment(s *fsm.Snapshot, d *api.Deployment) *api.DeploymentView {
+	if d == nil {
+		return nil
+	}
+	v := d.View(s.Text())
+	if job := s.Job(d.Job); d.Status.Active() && job != nil {
+		now := rollout.Judge(d, job, s.JobRows(d.Job), time.Now())
+		v.Tasks, v.Reason, v.Deadline = now.Tasks, now.Reason, now.Fails
+	}
+	return v
+}
+
+// ListDeployments implements api.Deployments.
+func (s *Server) ListDeployments(ctx context.Context, q api.Query) ([]*api.DeploymentView, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[[]*api.DeploymentView]{
+		keys: always(fsm.WatchKey{Table: fsm.TableDeployments}, fsm.WatchKey{Table: fsm.TableAllocations}),
+		get: func(snapshot *fsm.Snapshot) ([]*api.DeploymentView, error) {
+			out := []*api.DeploymentView{}
+			snapshot.Deployments().Reverse(func(d *api.Deployment) bool {
+				if strings.HasPrefix(d.Job, q.Prefix) {
+					out = append(out, viewDeployment(snapshot, d))
+				}
+				return true
+			})
+			return out, nil
+		},
+	})
+}
+
+// findDeployment returns the one that an ID, the beginning of one, or a job's name means.
+func findDeployment(s *fsm.Snapshot, id string) (*api.Deployment, error) {
+	if d := s.Deployments().Newest(id); d != nil {
+		return d, nil
+	}
+	var found []*api.Deployment
+	s.Deployments().Reverse(func(d *api.Deployment) bool {
+		if strings.HasPrefix(s.Text().Format(d.ID), id) {
+			found = append(found, d)
+		}
+		return true
+	})
+	switch {
+	case len(id) < 2 || len(found) == 0:
+		return nil, api.Errorf(api.CodeNotFound, "there is no deployment %.80q, nor one of a job of that name", id)
+	case len(found) > 1:
+		return nil, api.Errorf(api.CodeAmbiguous, "%d deployments begin with %q: give more of the ID", len(found), id)
+	}
+	return found[0], nil
+}
+
+// Deployment implements api.Deployments.
+func (s *Server) Deployment(ctx context.Context, id string, q api.Query) (*api.DeploymentView, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[*api.DeploymentView]{
+		keys: func(snapshot *fsm.Snapshot) ([]fsm.WatchKey, error) {
+			d, err := findDeployment(snapshot, id)
+			if err != nil {
+				return nil, err
+			}
+			return []fsm.WatchKey{{Table: fsm.TableDeployments, Key: d.Job}, {Table: fsm.TableJobAllocations, Key: d.Job}}, nil
+		},
+		get: func(snapshot *fsm.Snapshot) (*api.DeploymentView, error) {
+			d, err := findDeployment(snapshot, id)
+			return viewDeployment(snapshot, d), err
+		},
+	})
+}
+
+// SteerDeployment implements api.Deployments.
+func (s *Server) SteerDeployment(_ context.Context, id string, o api.DeploymentOrder, w api.WriteMeta) (*api.DeploymentView, error) {
+	if _, err := s.leading(); err != nil {
+		return nil, err
+	}
+	if err := checkWrite(w); err != nil {
+		return nil, err
+	}
+	if len(o.Reason) > api.MaxStatusMessage {
+		return nil, api.Errorf(api.CodeTooLarge, "the reason has %d bytes; %d are allowed", len(o.Reason), api.MaxStatusMessage)
+	}
+	d, err := findDeployment(s.machine.Snapshot(), id)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.door.apply(&fsm.SteerDeployment{ID: d.ID, DeploymentOrder: o}, person(w, api.CauseDeployment)); err != nil {
+		return nil, err
+	}
+	snapshot := s.machine.Snapshot()
+	if d = snapshot.Deployments().Get(d.ID); d == nil {
+		return nil, api.Errorf(api.CodeConflict, "the deployment was forgotten meanwhile")
+	}
+	return viewDeployment(snapshot, d), nil
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cube/agent/server/contact"
+	"cube/agent/server/deployer"
 	"cube/agent/server/members"
 	"cube/agent/server/signal"
 	"cube/api"
@@ -175,6 +176,7 @@ func (s *Server) lead(ctx context.Context) error {
 	}
 	g.Go(func() error { return s.retention().run(ctx) })
 	g.Go(func() error { return s.raiseRules(ctx) })
+	g.Go(func() error { return s.deployer().Run(ctx) })
 	g.Go(func() error { return t.reports.run(ctx, s.commitReports) })
 	s.tenure.Store(t)
 	s.leader.changed.Notify()
@@ -261,6 +263,16 @@ func (s *Server) scheduling(t *tenure) *scheduling {
 		policy:   s.cfg.Policy,
 		measured: s.metrics.planned,
 		logger:   s.logger.Named("schedule"),
+	}
+}
+
+func (s *Server) deployer() *deployer.Deployer {
+	return &deployer.Deployer{
+		Machine: s.machine, Now: s.door.clock.now, Logger: s.logger.Named("deployer"),
+		Commit: func(b *fsm.JudgeDeployments) error {
+			_, err := s.door.apply(b, leaderLoop("deployer", "judged"))
+			return err
+		},
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // lookup answers a read from one snapshot.
 type lookup[T any] struct {
-	// keys names what the answer is made of, at most three. It may fail because what was asked for does not exist.
+	// keys names what the answer is made of, at most four. It may fail because what was asked for does not exist.
 	keys func(*fsm.Snapshot) ([]fsm.WatchKey, error)
 	// get makes the answer.
 	get func(*fsm.Snapshot) (T, error)
@@ -66,7 +66,7 @@ func (s *Server) awaitIndex(ctx context.Context, q api.Query, lost <-chan struct
 		if err != nil {
 			return 0, err
 		}
-		var changed [3]<-chan struct{}
+		var changed [4]<-chan struct{}
 		if len(named) > len(changed) {
 			return 0, api.Errorf(api.CodeInternal, "a read depends on %d keys, at most %d can be watched", len(named), len(changed))
 		}
@@ -84,6 +84,7 @@ func (s *Server) awaitIndex(ctx context.Context, q api.Query, lost <-chan struct
 		case <-changed[0]:
 		case <-changed[1]:
 		case <-changed[2]:
+		case <-changed[3]:
 		case <-timer.C:
 			return index, nil
 		case <-lost:

@@ -22,6 +22,7 @@ func TestEveryRouteIsDocumented(t *testing.T) {
 		h.allocationRoutes(r)
 		h.evaluationRoutes(r)
 		h.eventRoutes(r)
+		h.deploymentRoutes(r)
 		h.operatorRoutes(r)
 	})
 	served := []string{"GET /v1/metrics"} // the agent's own

@@ -62,6 +62,7 @@ func NewHandler(c api.Cluster, logger hclog.Logger) http.Handler {
 		h.allocationRoutes(r)
 		h.evaluationRoutes(r)
 		h.eventRoutes(r)
+		h.deploymentRoutes(r)
 		h.operatorRoutes(r)
 	})
 	// A page in an operator's browser must not be able to write through it.

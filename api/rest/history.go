@@ -18,6 +18,11 @@ func (h *handler) historyRoutes(r chi.Router) {
 
 // writeAbout makes a handler of a write about one job, with a body that says what.
 func writeAbout[In, Out any](f func(ctx context.Context, name string, in In, m api.WriteMeta) (Out, error)) http.HandlerFunc {
+	return writeTo("name", f)
+}
+
+// writeTo makes a handler of a write about what a part of the path names, with a body that says what.
+func writeTo[In, Out any](key string, f func(ctx context.Context, name string, in In, m api.WriteMeta) (Out, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		write(func(ctx context.Context, r *http.Request, m api.WriteMeta) (Out, error) {
 			var in In
@@ -25,7 +30,7 @@ func writeAbout[In, Out any](f func(ctx context.Context, name string, in In, m a
 				var none Out
 				return none, err
 			}
-			return f(ctx, param(r, "name"), in, m)
+			return f(ctx, param(r, key), in, m)
 		})(w, r)
 	}
 }
@@ -48,4 +53,25 @@ func (c *Client) RevertJob(ctx context.Context, name string, r api.RevertRequest
 // ScaleJob implements api.History.
 func (c *Client) ScaleJob(ctx context.Context, name string, r api.ScaleRequest, w api.WriteMeta) (*api.Registered, error) {
 	return post[*api.Registered](ctx, c, path("jobs", name, "scale"), r, w)
+}
+
+func (h *handler) deploymentRoutes(r chi.Router) {
+	r.Get("/deployments", listAll(h, h.cluster.ListDeployments))
+	r.Get("/deployments/{id}", read(h, "id", h.cluster.Deployment))
+	r.Post("/deployments/{id}", writeTo("id", h.cluster.SteerDeployment))
+}
+
+// ListDeployments implements api.Deployments.
+func (c *Client) ListDeployments(ctx context.Context, q api.Query) ([]*api.DeploymentView, api.ReadMeta, error) {
+	return get[[]*api.DeploymentView](ctx, c, path("deployments"), q)
+}
+
+// Deployment implements api.Deployments.
+func (c *Client) Deployment(ctx context.Context, id string, q api.Query) (*api.DeploymentView, api.ReadMeta, error) {
+	return get[*api.DeploymentView](ctx, c, path("deployments", id), q)
+}
+
+// SteerDeployment implements api.Deployments.
+func (c *Client) SteerDeployment(ctx context.Context, id string, o api.DeploymentOrder, w api.WriteMeta) (*api.DeploymentView, error) {
+	return post[*api.DeploymentView](ctx, c, path("deployments", id), o, w)
 }

@@ -88,6 +88,16 @@ func (e *echo) RevertJob(_ context.Context, name string, r api.RevertRequest, w 
 	e.sent, e.write = r, w
 	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name}}}, e.err
 }
+func (e *echo) ListDeployments(_ context.Context, q api.Query) ([]*api.DeploymentView, api.ReadMeta, error) {
+	return []*api.DeploymentView{{ID: "d1", Job: "web", Tasks: []api.DeploymentTask{{Task: "web", Canaries: 1, Desired: 3}}}}, e.meta(q), e.err
+}
+func (e *echo) Deployment(_ context.Context, id string, q api.Query) (*api.DeploymentView, api.ReadMeta, error) {
+	return &api.DeploymentView{ID: id, Status: api.DeploymentRunning}, e.meta(q), e.err
+}
+func (e *echo) SteerDeployment(_ context.Context, id string, o api.DeploymentOrder, w api.WriteMeta) (*api.DeploymentView, error) {
+	e.sent, e.write = o, w
+	return &api.DeploymentView{ID: id, Status: api.DeploymentPaused}, e.err
+}
 func (e *echo) ScaleJob(_ context.Context, name string, r api.ScaleRequest, w api.WriteMeta) (*api.Registered, error) {
 	e.sent, e.write = r, w
 	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name}}}, e.err
@@ -250,6 +260,14 @@ func TestEveryMethodArrives(t *testing.T) {
 			v, m, err := c.Allocation(ctx, "a1", q)
 			return v, m, err
 		},
+		"ListDeployments": func(c api.Cluster) (any, api.ReadMeta, error) {
+			v, m, err := c.ListDeployments(ctx, q)
+			return v, m, err
+		},
+		"Deployment": func(c api.Cluster) (any, api.ReadMeta, error) {
+			v, m, err := c.Deployment(ctx, "d1", q)
+			return v, m, err
+		},
 		"ListEvaluations": func(c api.Cluster) (any, api.ReadMeta, error) {
 			v, m, err := c.ListEvaluations(ctx, q)
 			return v, m, err
@@ -294,6 +312,9 @@ func TestEveryMethodArrives(t *testing.T) {
 		},
 		"RevertJob": func(c api.Cluster) (any, error) {
 			return c.RevertJob(ctx, "a/b", api.RevertRequest{To: "good", CheckIndex: &nine}, w)
+		},
+		"SteerDeployment": func(c api.Cluster) (any, error) {
+			return c.SteerDeployment(ctx, "web", api.DeploymentOrder{Action: api.DeploymentPause, Reason: "lunch"}, w)
 		},
 		"ScaleJob": func(c api.Cluster) (any, error) {
 			return c.ScaleJob(ctx, "web", api.ScaleRequest{Task: "x", Count: 3, CheckIndex: new(uint64)}, w)

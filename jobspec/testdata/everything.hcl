@@ -84,7 +84,10 @@ task "web" {
   }
 
   update {
-    min_healthy_time = "15s"
+    max_parallel      = 2
+    min_healthy_time  = "15s"
+    healthy_deadline  = "2m"
+    progress_deadline = "20m"
   }
 
   constraint {

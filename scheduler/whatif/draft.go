@@ -164,6 +164,14 @@ func (d *draft) Completed(job, task string, version uint64, slot uint32) bool {
 	return a != nil && b != nil && api.SameLine(a, b) && d.State.Completed(job, task, old.Version, slot)
 }
 
+// Deployment implements scheduler.State. That of a version that is only supposed would have just begun.
+func (d *draft) Deployment(job string) *api.Deployment {
+	if _, drawn := d.jobs[job]; drawn {
+		return nil
+	}
+	return d.State.Deployment(job)
+}
+
 // PortHeld implements scheduler.State.
 func (d *draft) PortHeld(node, port int) bool {
 	return !d.freed[nodePort{node, port}] && d.State.PortHeld(node, port)

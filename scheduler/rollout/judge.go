@@ -1,0 +1,174 @@
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"time"
+
+	"cube/api"
+)
+
+// Verdict is a judgement of an active deployment.
+type Verdict struct {
+	Move    string // api.MoveProgress and so on; "" when there is nothing to write down
+	Reason  string // of the move; of none, what the deployment waits for
+	Tasks   []api.DeploymentTask
+	Healthy int       // instances of the version that are healthy
+	Next    time.Time // when to judge again though nothing has happened: every active deployment has such a time
+	Fails   time.Time // when it fails unless something happens
+}
+
+// Judge says where a deployment stands. job is the version in force, rows are its allocations by task and slot, those that are
+// live and the newest of each slot; now is the state's time.
+//
+// It fails when an instance of the version fails for good or is not healthy within the healthy_deadline of its task, counted
+// from its placement or from when the deployment went on; when no more instances became healthy within the progress_deadline;
+// and when nobody promotes or resumes it within api.MaxHold. It succeeds when each slot is held by one healthy instance of
+// the version and by no other that is to run.
+func Judge(d *api.Deployment, job *api.Job, rows iter.Seq[api.AllocationRow], now time.Time) Verdict {
+	j := judgement{d: d, job: job, now: now, tasks: map[string]*count{}}
+	for _, t := range job.Tasks {
+		c := &count{task: t, well: make([]bool, t.Count), extra: make([]bool, t.Count)}
+		c.DeploymentTask = api.DeploymentTask{Task: t.Name, Desired: t.Count}
+		if was := d.Task(t.Name); was != nil {
+			c.Canaries, c.Promoted = was.Canaries, was.Promoted
+		}
+		j.tasks[t.Name] = c
+	}
+	for row := range rows {
+		if c := j.tasks[row.Task]; c != nil && int64(row.Slot) < int64(c.task.Count) {
+			j.count(c, &row)
+		}
+	}
+	return j.verdict()
+}
+
+// judgement is a Judge at work.
+type judgement struct {
+	d     *api.Deployment
+	job   *api.Job
+	now   time.Time
+	tasks map[string]*count // by name; looked up, never ranged over
+	cause string            // why an instance makes it fail
+	next  time.Time         // when the next instance would
+}
+
+// count is what was found of one task.
+type count struct {
+	api.DeploymentTask
+	task  *api.Task
+	well  []bool // by slot: a healthy instance of the version
+	extra []bool // by slot: another one that is to run
+}
+
+func (j *judgement) count(c *count, row *api.AllocationRow) {
+	ours, wanted := row.Version == j.d.Version, row.Live() && row.Desired == api.DesiredRun
+	switch {
+	case !ours:
+		c.extra[row.Slot] = c.extra[row.Slot] || wanted
+	case wanted:
+		c.Placed++
+		if row.Health == api.HealthHealthy {
+			c.Healthy++
+			c.extra[row.Slot] = c.extra[row.Slot] || c.well[row.Slot]
+			c.well[row.Slot] = true
+			return
+		}
+		c.extra[row.Slot] = true
+		due := j.since(row).Add(c.task.Update.HealthyDeadline)
+		if !due.After(j.now) {
+			c.Unhealthy++
+			j.blame(row, fmt.Sprintf("was not healthy within %s", c.task.Update.HealthyDeadline))
+		} else {
+			j.next = earliest(j.next, due)
+		}
+	case row.Phase == api.PhaseFailed && row.Desired == api.DesiredRun && row.Failure != api.FailurePortTaken && !time.Unix(0, row.CreatedAt).Before(j.d.Since):
+		c.Unhealthy++
+		j.blame(row, "failed")
+	}
+}
+
+// since is when the time that an instance has began.
+func (j *judgement) since(row *api.AllocationRow) time.Time {
+	placed := time.Unix(0, row.CreatedAt)
+	if placed.Before(j.d.Since) {
+		return j.d.Since
+	}
+	return placed
+}
+
+func (j *judgement) blame(row *api.AllocationRow, what string) {
+	if j.cause == "" {
+		j.cause = api.InstanceName(row.Job, row.Task, row.Slot) + " " + what
+	}
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// progressEvery is how often progress is written down: so often within the shortest progress_deadline, so that a deployment of
+// a hundred thousand instances does not make as many entries.
+const progressEvery = 20
+
+func (j *judgement) verdict() Verdict {
+	v := Verdict{}
+	done, ready, unpromoted, automatic := true, true, false, true
+	patience := time.Duration(0)
+	desired := 0
+	for _, t := range j.job.Tasks {
+		c := j.tasks[t.Name]
+		v.Tasks = append(v.Tasks, c.DeploymentTask)
+		v.Healthy += c.Healthy
+		desired += c.Desired
+		complete := true
+		for slot := range c.well {
+			complete = complete && c.well[slot] && !c.extra[slot]
+		}
+		done = done && complete
+		if !complete && (patience == 0 || t.Update.ProgressDeadline < patience) {
+			patience = t.Update.ProgressDeadline
+		}
+		if c.Canaries > 0 && !c.Promoted {
+			unpromoted = true
+			automatic = automatic && t.Update.AutoPromote
+			ready = ready && c.Healthy >= min(c.Canaries, c.Desired)
+		}
+	}
+	fail := func(reason string) { v.Move, v.Reason = api.MoveFail, reason }
+	wait := func(until time.Time, then, meanwhile string) {
+		if v.Reason, v.Fails = meanwhile, until; !until.After(j.now) {
+			fail(then)
+		}
+	}
+	switch {
+	case j.d.Status == api.DeploymentPaused:
+		wait(j.d.ModifiedAt.Add(api.MaxHold), fmt.Sprintf("it was paused for %s", api.MaxHold), cmp.Or(j.d.Reason, "paused"))
+	case done:
+		v.Move, v.Reason = api.MoveSucceed, fmt.Sprintf("%d of %d healthy", v.Healthy, desired)
+	case j.cause != "":
+		fail(j.cause)
+	case unpromoted && ready && automatic:
+		v.Move, v.Reason = api.MovePromote, "all canaries are healthy"
+	case v.Healthy > j.d.Healthy && !j.now.Before(j.d.ProgressAt.Add(patience/progressEvery)):
+		v.Move = api.MoveProgress
+	case unpromoted && ready:
+		wait(j.d.ProgressAt.Add(api.MaxHold), fmt.Sprintf("its canaries were not promoted within %s", api.MaxHold), "its canaries are healthy and wait to be promoted")
+	default:
+		wait(j.d.ProgressAt.Add(patience), fmt.Sprintf("no more than %d of %d became healthy within %s", v.Healthy, desired, patience),
+			fmt.Sprintf("%d of %d healthy", v.Healthy, desired))
+	}
+	v.Next = v.Fails
+	if v.Move == "" && v.Healthy > j.d.Healthy {
+		v.Next = earliest(v.Next, j.d.ProgressAt.Add(patience/progressEvery))
+	}
+	if v.Move == "" && j.d.Status == api.DeploymentRunning {
+		v.Next = earliest(v.Next, j.next)
+		v.Fails = earliest(v.Fails, j.next)
+	}
+	return v
+}
