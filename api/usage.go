@@ -12,10 +12,21 @@ type Usage struct {
 	At     time.Time // the node's clock
 }
 
-// AllocationUsage is what one allocation uses, as its node tells it.
+// CheckStatus is how a check of a running instance stands.
+type CheckStatus struct {
+	Name    string
+	Type    CheckType
+	Every   time.Duration // between two probes
+	Health  HealthStatus
+	Message string `json:",omitempty"` // what the latest probe found wrong
+}
+
+// AllocationUsage is what one allocation uses, as its node tells it, and how its checks stand. Where it has checks and
+// cannot be measured, its use has the zero time.
 type AllocationUsage struct {
 	ID ID
 	Usage
+	Checks []CheckStatus
 }
 
 // UsageQuery says whose use is asked for: that of all running instances of these jobs and nodes, and of these allocations.
@@ -30,8 +41,8 @@ type UsageQuery struct {
 // MaxUsage bounds how many instances one answer measures: each costs its node a look, and no screen shows more.
 const MaxUsage = 1000
 
-// UsageReport is what instances use, as far as their nodes told it in time. One that does not run, or whose driver cannot
-// measure it, is not in it.
+// UsageReport is what instances use, as far as their nodes told it in time. One that does not run, or that cannot be measured
+// and has no checks, is not in it.
 type UsageReport struct {
 	Instances []InstanceUsage // by allocation ID
 	Silent    []SilentNode    `json:",omitempty"` // nodes that did not tell, by name
@@ -47,6 +58,7 @@ type InstanceUsage struct {
 	NodeID     string
 	Usage
 	Reserved Resources
+	Checks   []CheckStatus `json:",omitempty"` // in the order of the task file
 }
 
 // SilentNode is a node that did not tell what its instances use.

@@ -14,6 +14,7 @@ type Worker interface {
 	Exec(ctx context.Context, allocation ID, r ExecRequest) (io.ReadWriteCloser, error)
 	// Stats measures the machine now.
 	Stats(ctx context.Context) (*NodeLoad, error)
-	// Usage measures these instances. Those that do not run here, or cannot be measured, are left out of the answer.
+	// Usage measures these instances and says how their checks stand. Those that do not run here, and those that cannot be
+	// measured and have no checks, are left out of the answer.
 	Usage(ctx context.Context, allocations []ID) ([]AllocationUsage, error)
 }

@@ -188,6 +188,18 @@ func (a *allocation) findings(p *policy) (critical bool, fault string) {
 	return critical, fault
 }
 
+// checks says how the present run's checks stand, for people.
+func (a *allocation) checks(p *policy) []api.CheckStatus {
+	if a.vigil == nil || p == nil || len(a.vigil.checks) != len(p.Checks) {
+		return nil
+	}
+	all := make([]api.CheckStatus, len(p.Checks))
+	for i, c := range a.vigil.checks {
+		all[i] = api.CheckStatus{Name: p.Checks[i].Name, Type: p.Checks[i].Type, Every: p.Checks[i].Interval, Health: c.health, Message: c.fault}
+	}
+	return all
+}
+
 // fall notes that the instance has become unhealthy.
 func (a *allocation) fall(now time.Time) {
 	v := *a.vigil

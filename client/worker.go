@@ -27,14 +27,18 @@ func (c *Client) Stats(ctx context.Context) (*api.NodeLoad, error) {
 	return load, nil
 }
 
-// Usage measures instances of this node.
+// Usage measures instances of this node, and says how their checks stand.
 func (c *Client) Usage(ctx context.Context, allocations []api.ID) ([]api.AllocationUsage, error) {
 	var targets []meter.Target
+	checks := map[api.ID][]api.CheckStatus{}
 	err := c.runner.ask(ctx, func() {
 		for _, id := range allocations {
 			a := c.runner.allocs[id]
 			if a == nil || a.Stage != stageRun {
 				continue
+			}
+			if stands := a.checks(c.runner.policy(a)); len(stands) > 0 {
+				checks[id] = stands
 			}
 			if d := c.runner.drivers[a.Driver]; d != nil {
 				targets = append(targets, meter.Target{Driver: d.Driver, Handle: a.Run})
@@ -44,7 +48,15 @@ func (c *Client) Usage(ctx context.Context, allocations []api.ID) ([]api.Allocat
 	if err != nil {
 		return nil, err
 	}
-	return c.visits.meter.Measure(ctx, targets), nil
+	all := c.visits.meter.Measure(ctx, targets)
+	for i := range all {
+		all[i].Checks = checks[all[i].ID]
+		delete(checks, all[i].ID)
+	}
+	for id, stands := range checks {
+		all = append(all, api.AllocationUsage{ID: id, Checks: stands})
+	}
+	return all, nil
 }
 
 // Logs streams the output of an allocation that this node runs, or has run and still keeps; CodeNotFound for any other.

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,9 +15,11 @@ func newAllocStatus(m *Meta) *command {
 	return &command{
 		meta: m, name: "alloc status", args: "[allocation]", max: 1, predict: predictAllocations,
 		synopsis: "Show instances, or one of them",
-		prose:    "Lists allocations: the instances of all tasks. With the ID of one, or the first characters of it, shows what it is to do, what it does, where, since when and why.",
-		example:  "$ cube alloc status\n$ cube alloc status 3afe8858",
-		flags:    read.declare,
+		prose: `Lists allocations: the instances of all tasks. With the ID of one, or the first characters of it, shows what it is to do, what it does, where, since when and why; what it uses of what is reserved for it; its addresses, devices and checks, with what the latest probe of each found; and the other instances of its slot that are still known, newest first. Of one that fails the last lines of its output follow.
+
+What it uses, and its checks, its node is asked for: where the node does not answer, they are missing.`,
+		example: "$ cube alloc status\n$ cube alloc status 3afe8858",
+		flags:   read.declare,
 		run: func(ctx context.Context, s *session, args []string) error {
 			if err := read.check(); err != nil {
 				return err
@@ -35,11 +38,15 @@ func newAllocStatus(m *Meta) *command {
 			if err != nil {
 				return failed(err, "reading allocation %q", args[0])
 			}
+			report := &allocationReport{Allocation: a, Others: othersOf(ctx, cluster, &read, a)}
 			used := measured()
-			if done, err := read.emit(s, allocationReport{a, used.of[a.ID]}); done {
+			if used.UsageReport != nil && len(used.Instances) == 1 {
+				report.Usage = &used.Instances[0]
+			}
+			if done, err := read.emit(s, report); done {
 				return err
 			}
-			printAllocation(s, read.moments(s), a, used)
+			printAllocation(s, read.moments(s), report, used)
 			printTails(ctx, s, cluster, unwellOf([]*api.Allocation{a}, s.Now()))
 			return nil
 		},
@@ -67,10 +74,22 @@ func listAllocations(ctx context.Context, s *session, cluster api.Cluster, read 
 // allocationReport is what -json and -t show of one allocation.
 type allocationReport struct {
 	*api.Allocation
-	Usage *api.InstanceUsage `json:",omitempty"`
+	Usage  *api.InstanceUsage `json:",omitempty"`
+	Others []*api.Allocation  `json:",omitempty"` // of its slot, newest first
 }
 
-func printAllocation(s *session, f moments, a *api.Allocation, used usage) {
+// othersOf are the other allocations of a slot. Without them the status is of use, too: that they cannot be had is no
+// failure.
+func othersOf(ctx context.Context, cluster api.Cluster, read *readFlags, a *api.Allocation) []*api.Allocation {
+	all, _, err := cluster.JobAllocations(ctx, a.Job, api.Query{Stale: read.stale})
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(o *api.Allocation) bool { return slotOf(o) != slotOf(a) || o.ID == a.ID })
+}
+
+func printAllocation(s *session, f moments, report *allocationReport, used usage) {
+	a := report.Allocation
 	var b block
 	b.add("ID", "%s", a.ID)
 	b.add("Instance", "%s", a.Name)
@@ -102,6 +121,18 @@ func printAllocation(s *session, f moments, a *api.Allocation, used usage) {
 		b.add("Finished", "%s", f.ago(a.FinishedAt))
 	}
 	s.print(b.render(s.style))
+	printHeld(s, f, a)
+	if report.Usage != nil {
+		printChecks(s, report.Usage.Checks)
+	}
+	printOthers(s, f, a, report.Others)
+	if a.Restarts > 0 {
+		s.print("\n" + s.style.paint(faint, countOf(a.Restarts, "former run")+"; what is kept of their output shows 'cube alloc logs "+f.id(a.ID)+"'") + "\n")
+	}
+}
+
+// printHeld shows an allocation's addresses and devices.
+func printHeld(s *session, f moments, a *api.Allocation) {
 	if len(a.Ports) > 0 {
 		s.section("Addresses")
 		t := newTable("Label", "Address", "To")
@@ -119,6 +150,42 @@ func printAllocation(s *session, f moments, a *api.Allocation, used usage) {
 		}
 		s.printTable(f, t)
 	}
+}
+
+// printChecks shows how the checks of an instance stand.
+func printChecks(s *session, checks []api.CheckStatus) {
+	if len(checks) == 0 {
+		return
+	}
+	s.section("Checks")
+	t := newTable("Check", "Type", "Every", "Status", "Last Probe")
+	t.colourColumn(3, s.style.state)
+	for _, c := range checks {
+		found := c.Message
+		if found == "" && c.Health != api.HealthUnknown {
+			found = "passed"
+		}
+		t.add(c.Name, string(c.Type), c.Every.String(), c.Health.String(), found)
+	}
+	s.print(t.render(s.style, 0)) // what was found is not shortened: it says what to do
+}
+
+// printOthers shows the other instances of a slot, and why they ended.
+func printOthers(s *session, f moments, a *api.Allocation, others []*api.Allocation) {
+	if len(others) == 0 {
+		return
+	}
+	s.section("Other instances of " + printable(a.Name))
+	t := newTable("ID", "Node", "Version", "Desired", "Status", "Restarts", "Created", "Ended", "Message")
+	t.colourColumn(4, s.style.state)
+	for _, o := range others {
+		why := o.Message
+		if why == "" {
+			why = o.DesiredReason
+		}
+		t.add(f.id(o.ID), o.NodeName, strconv.FormatUint(o.JobVersion, 10), o.Desired.String(), o.Phase.String(), strconv.Itoa(o.Restarts), f.ago(o.CreatedAt), f.ago(o.FinishedAt), why)
+	}
+	s.printTable(f, t)
 }
 
 // devices are what an instance holds, in one cell: "gpu=GPU-1f0e0c9a..." or "gpu=GPU-1f0e0c9a...(0.25)"; none once it is over.

@@ -37,6 +37,7 @@ type fakeCluster struct {
 	cuts     int                    // how often all streams of output were broken off
 	use      map[string]api.Usage   // by allocation
 	silent   []api.SilentNode
+	checks   map[string][]api.CheckStatus
 	// unreachable are the allocations whose nodes do not answer.
 	unreachable map[string]bool
 	requests    map[string]api.WriteMeta
@@ -608,7 +609,7 @@ func (c *fakeCluster) Usage(ctx context.Context, q api.UsageQuery) (*api.UsageRe
 	for _, a := range c.allocs {
 		wanted := slices.Contains(q.Jobs, a.Job) || slices.ContainsFunc(q.Nodes, func(id string) bool { return strings.HasPrefix(a.NodeID, id) }) || slices.ContainsFunc(q.Allocations, func(id string) bool { return strings.HasPrefix(a.ID, id) })
 		if u, ok := c.use[a.ID]; ok && wanted {
-			report.Instances = append(report.Instances, api.InstanceUsage{Allocation: a.ID, Name: a.Name, Job: a.Job, Task: a.Task, NodeID: a.NodeID, Usage: u, Reserved: a.Resources})
+			report.Instances = append(report.Instances, api.InstanceUsage{Allocation: a.ID, Name: a.Name, Job: a.Job, Task: a.Task, NodeID: a.NodeID, Usage: u, Reserved: a.Resources, Checks: c.checks[a.ID]})
 		}
 	}
 	report.Silent = c.silent

@@ -57,6 +57,13 @@ func populated(c *fakeCluster) (web string) {
 		a.Resources, a.Health = api.Resources{CPU: 100, Memory: 128, Disk: 300}, api.HealthHealthy
 	})
 	c.do(func() { c.use = map[string]api.Usage{web: {CPU: 42, Memory: 31, At: time.Now()}} })
+	c.do(func() {
+		c.checks = map[string][]api.CheckStatus{web: {
+			{Name: "up", Type: api.CheckHTTP, Every: 10 * time.Second, Health: api.HealthHealthy},
+			{Name: "db", Type: api.CheckTCP, Every: time.Minute, Health: api.HealthUnhealthy, Message: "connect to 10.0.0.9:5432: connection refused"},
+			{Name: "new", Type: api.CheckGRPC, Every: 1500 * time.Millisecond},
+		}}
+	})
 	one := 1
 	broken := c.place(job, "web", 1, n2, func(a *api.Allocation) {
 		a.Phase, a.Restarts, a.ExitCode, a.StartedAt = api.PhasePending, 7, &one, time.Now().Add(-2*time.Minute)

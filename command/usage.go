@@ -31,7 +31,9 @@ func readUsage(ctx context.Context, cluster api.Cluster, q api.UsageQuery) usage
 func newUsage(report *api.UsageReport) usage {
 	u := usage{UsageReport: report, of: make(map[string]*api.InstanceUsage, len(report.Instances))}
 	for i := range report.Instances {
-		u.of[report.Instances[i].Allocation] = &report.Instances[i]
+		if one := &report.Instances[i]; !one.At.IsZero() {
+			u.of[one.Allocation] = one
+		}
 	}
 	return u
 }

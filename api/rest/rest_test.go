@@ -674,7 +674,8 @@ func (*node) Stats(context.Context) (*api.NodeLoad, error) {
 }
 func (*node) Usage(_ context.Context, ids []api.ID) (all []api.AllocationUsage, err error) {
 	for _, id := range ids {
-		all = append(all, api.AllocationUsage{ID: id, Usage: api.Usage{CPU: int64(id) * 10, Memory: 5, At: time.Unix(3, 4000).UTC()}})
+		all = append(all, api.AllocationUsage{ID: id, Usage: api.Usage{CPU: int64(id) * 10, Memory: 5, At: time.Unix(3, 4000).UTC()},
+			Checks: []api.CheckStatus{{Name: "up", Type: api.CheckTCP, Every: time.Second, Health: api.HealthUnhealthy, Message: "refused"}}})
 	}
 	return all, nil
 }

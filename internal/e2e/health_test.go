@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,9 @@ func TestHealth(t *testing.T) {
 	f.health("web[1]", api.HealthUnhealthy, 0)
 	if code, out := f.cube("task", "status", "web"); code != 0 || !strings.Contains(out, "unhealthy") || !strings.Contains(out, "web[1]: check up: 503 Service Unavailable: told to be ill") {
 		t.Errorf("task status ends with %d:\n%s", code, out)
+	}
+	if code, out := f.cube("alloc", "status", f.instance("web[1]").ID); code != 0 || !regexp.MustCompile(`(?m)^up +http +1s +unhealthy +503 Service Unavailable: told to be ill$`).MatchString(out) {
+		t.Errorf("alloc status ends with %d:\n%s", code, out)
 	}
 	f.tell(f.instance("web[1]"), 200)
 	f.health("web[1]", api.HealthHealthy, 0)

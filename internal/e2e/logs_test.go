@@ -72,6 +72,9 @@ func TestLogs(t *testing.T) {
 	}
 
 	f.inOrder(between, want)
+	if _, out := f.cube("alloc", "status", f.instance("web[1]").ID); !strings.Contains(out, "Other instances of web[1]\n") || !strings.Contains(out, "\n"+replaced.ID[:8]+" ") {
+		t.Errorf("alloc status does not show the instance that was replaced:\n%s", out)
+	}
 	if code, out := f.cube("task", "stop", "web"); code != 0 {
 		t.Fatalf("task stop ends with %d:\n%s", code, out)
 	}

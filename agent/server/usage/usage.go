@@ -85,7 +85,7 @@ func (q *Question) Gather(ctx context.Context, find func(node string) (name stri
 			}
 			for _, u := range measured {
 				if i := n.instances[u.ID]; i != nil {
-					i.Usage = u.Usage
+					i.Usage, i.Checks = u.Usage, u.Checks
 					report.Instances = append(report.Instances, *i)
 				}
 			}
