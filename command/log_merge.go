@@ -30,6 +30,7 @@ type logMerge struct {
 	safe       bool // makes what would disturb a terminal visible, colours excepted; into files and pipes every byte goes as it is
 	timestamps bool // are shown
 	patience   time.Duration
+	now        func() time.Time
 
 	mu      sync.Mutex // guards what follows, and the queues of streams
 	streams []*logStream
@@ -37,8 +38,8 @@ type logMerge struct {
 	changed chan struct{} // holds one: there is something new to see
 }
 
-func newLogMerge(out io.Writer, patience time.Duration) *logMerge {
-	return &logMerge{out: out, patience: patience, changed: make(chan struct{}, 1)}
+func newLogMerge(out io.Writer, patience time.Duration, now func() time.Time) *logMerge {
+	return &logMerge{out: out, patience: patience, now: now, changed: make(chan struct{}, 1)}
 }
 
 // logStream is one instance's output on its way into a merge. It is written to by one goroutine.
@@ -102,7 +103,7 @@ func (s *logStream) take(line []byte) error {
 			if at.After(s.order) {
 				s.order = at
 			}
-			s.queue = append(s.queue, logLine{text, s.order, time.Now()})
+			s.queue = append(s.queue, logLine{text, s.order, s.merge.now()})
 			s.bytes += len(text)
 			s.merge.mu.Unlock()
 			s.merge.signal()
@@ -161,7 +162,7 @@ func (m *logMerge) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		line, prefix, wait, done := m.next(time.Now())
+		line, prefix, wait, done := m.next(m.now())
 		switch {
 		case done:
 			return nil

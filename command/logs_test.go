@@ -187,7 +187,7 @@ func TestAllocLogsAreTheBytesTheInstanceWrote(t *testing.T) {
 func TestLinesAreNotTornApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		m := newLogMerge(&out, mergeHold)
+		m := newLogMerge(&out, mergeHold, time.Now)
 		a, b := m.open(t.Context(), "a | "), m.open(t.Context(), "b | ")
 		done := make(chan error)
 		go func() { done <- m.run(t.Context()) }()
@@ -318,7 +318,7 @@ func TestASlowReaderCostsNoMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		out, in := io.Pipe()
-		m := newLogMerge(in, mergeHold)
+		m := newLogMerge(in, mergeHold, time.Now)
 		line := []byte("- " + strings.Repeat("x", 1000) + "\n")
 		var streams sync.WaitGroup
 		var taken [3]int

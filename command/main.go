@@ -153,7 +153,7 @@ func (m *Meta) leaves() []*command {
 		newTaskRun(m), newTaskPlan(m), newTaskExplain(m), newTaskValidate(m), newTaskHistory(m), newTaskTimeline(m), newTaskTag(m), newTaskRevert(m),
 		newTaskScale(m), newTaskConvert(m), newTaskFmt(m), newTaskInit(m), newTaskStatus(m), newTaskStop(m), newTaskLogs(m), newTaskExec(m),
 		newAllocStatus(m), newAllocLogs(m), newAllocStop(m),
-		newSim(m),
+		newSim(m), newTop(m),
 		newNodeStatus(m), newNodeEligibility(m),
 		newServerMembers(m), newServerLeave(m),
 		newEvalStatus(m), newEvents(m),

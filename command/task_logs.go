@@ -44,7 +44,7 @@ Following, instances that start later join in from their beginning, one that end
 			job, task := splitName(args[0])
 			l := &logReader{
 				session: s, cluster: cluster, request: request, job: job, task: task, instance: instance,
-				merge: newLogMerge(s.Stdout, mergePatience), attached: map[string]bool{},
+				merge: newLogMerge(s.Stdout, mergePatience, s.Now), attached: map[string]bool{},
 			}
 			l.merge.safe, l.merge.timestamps = s.isTerminal(), o.timestamps
 			if request.Follow {

@@ -111,6 +111,9 @@ func (f *fleet) measures(job string, instances int, figures string) {
 	if _, out := f.cube("node", "status", "n1"); len(like.FindAllString(out, -1)) < instances {
 		f.t.Errorf("node status does not show what its instances use:\n%s", out)
 	}
+	if code, out := f.cube("top", "-once"); code != 0 || !strings.Contains(out, "1 of 1 node ready") || !regexp.MustCompile(`(?m)^  `+job+` +service +running +`+fmt.Sprintf("%d/%[1]d", instances)+` +0\S*/0\.\d+ +\d+/\d+ MiB$`).MatchString(out) {
+		f.t.Errorf("top -once ends with %d:\n%s", code, out)
+	}
 	code, out := f.cube("task", "status", "-t", `{{range .Usage.Instances}}{{.Allocation}} {{if gt .Memory 0}}measured{{end}}{{"\n"}}{{end}}`, job)
 	if code != 0 || strings.Count(out, " measured\n") != instances {
 		f.t.Errorf("task status -t ends with %d:\n%s", code, out)
