@@ -230,7 +230,10 @@ func (g *runGoal) verdict(now time.Time) verdict {
 		return verdict{}
 	}
 	job, e := g.status.Job, g.status.Evaluation
+	byDeployment, waits := g.deploymentVerdict()
 	switch {
+	case byDeployment.outcome != waiting:
+		return byDeployment
 	case job.Version > g.version:
 		return verdict{outcome: stuck, summary: fmt.Sprintf("version %d of job %q was submitted meanwhile", job.Version, g.name)}
 	case job.Stopped:
@@ -242,7 +245,11 @@ func (g *runGoal) verdict(now time.Time) verdict {
 	case e != nil && e.Status == api.EvalFailed:
 		return verdict{outcome: stuck, summary: fmt.Sprintf("the scheduler failed on job %q", g.name), reasons: []string{printable(e.Message)}}
 	}
-	return g.count(g.slots(now), now)
+	v := g.count(g.slots(now), now)
+	if v.outcome == stuck && waits {
+		return verdict{} // the deployment has the last word, and says it in time
+	}
+	return v
 }
 
 // planned reports whether the scheduler has looked at this version and is done: before that, what an older version of a

@@ -149,18 +149,18 @@ func (m *Meta) commands() map[string]cli.CommandFactory {
 }
 
 func (m *Meta) leaves() []*command {
-	return []*command{
+	return append(newDeploymentOrders(m),
 		newTaskRun(m), newTaskPlan(m), newTaskExplain(m), newTaskValidate(m), newTaskHistory(m), newTaskTimeline(m), newTaskTag(m), newTaskRevert(m),
 		newTaskScale(m), newTaskConvert(m), newTaskFmt(m), newTaskInit(m), newTaskStatus(m), newTaskStop(m), newTaskLogs(m), newTaskExec(m),
 		newAllocStatus(m), newAllocLogs(m), newAllocStop(m),
 		newSim(m), newTop(m),
 		newNodeStatus(m), newNodeEligibility(m),
 		newServerMembers(m), newServerLeave(m),
-		newEvalStatus(m), newEvents(m),
+		newEvalStatus(m), newEvents(m), newDeploymentList(m), newDeploymentStatus(m),
 		newRaftListPeers(m), newRaftRemovePeer(m), newRaftRecover(m),
 		newSnapshotSave(m), newSnapshotRestore(m),
 		newVersion(m),
-	}
+	)
 }
 
 // topWords are the words that may follow `cube`.
@@ -187,6 +187,9 @@ func nouns(m *Meta) []*noun {
 		{meta: m, name: "operator", synopsis: "Look after the servers",
 			prose:   "These commands are for those who run the cluster.",
 			example: "$ cube operator raft list-peers"},
+		{meta: m, name: "deployment", synopsis: "Roll-outs of versions: follow and steer them",
+			prose:   "A deployment is the roll-out of one version of a service. It runs until every instance is of the version and healthy, or it fails, or a newer version takes its place.",
+			example: "$ cube deployment status web"},
 		{meta: m, name: "task", synopsis: "Run tasks and look after them",
 			prose:   "A task is what runs: an image or a command, in one or more instances. A task file holds one task or more. NAME is the name of a job, or job/task for one task of several; the job of a task that stands alone in its file carries the task's name.",
 			example: "$ cube task init\n$ cube task run web.hcl\n$ cube task status web\n$ cube task logs web -f\n$ cube task stop web"},

@@ -112,6 +112,9 @@ func madeBy(f moments, j *api.Job) string {
 		}
 		text = strings.TrimPrefix(text+"; "+fmt.Sprintf("scaled %s%s, %s", sc.What, by, f.ago(sc.At)), "; ")
 	}
+	if j.Stable {
+		text = strings.TrimPrefix(text+"; stable", "; ")
+	}
 	if j.Stopped {
 		text = strings.TrimPrefix(text+"; stopped", "; ")
 	}

@@ -122,6 +122,15 @@ func printJob(s *session, f moments, status *api.JobStatus, used usage) {
 			s.print(strings.Join(lines, "\n") + "\n")
 		}
 	}
+	if d := status.Deployment; d != nil {
+		s.section(fmt.Sprintf("Deployment %s: %s", f.id(d.ID), d.Status))
+		if d.Status != api.DeploymentSuccessful {
+			printDeploymentTasks(s, f, d)
+		}
+		if d.Reason != "" {
+			s.print(printable(d.Reason) + "\n")
+		}
+	}
 	shown, former := status.Allocations, 0
 	if !f.verbose {
 		shown, former = withoutHistory(status)

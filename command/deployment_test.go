@@ -1,0 +1,43 @@
+package command
+
+import (
+	"testing"
+	"time"
+
+	"cube/api"
+)
+
+// TestARunEndsWithItsDeployment: who waits for a version is told what its deployment says, and why.
+func TestARunEndsWithItsDeployment(t *testing.T) {
+	canary := func(u *api.Update) { u.Canary = 1 }
+	for _, c := range []struct {
+		name    string
+		edit    func(*api.Update)
+		version uint64 // in force; the run is of 2
+		d       api.DeploymentView
+		want    outcome
+		summary string
+	}{
+		{"failed", nil, 2, api.DeploymentView{Version: 2, Status: api.DeploymentFailed, Reason: "web[0] failed"}, stuck, `the deployment of version 2 of job "web" failed`},
+		{"reverted", nil, 3, api.DeploymentView{Version: 3, Before: 2, Automatic: true, Status: api.DeploymentRunning}, stuck, `version 2 of job "web" failed, and version 3 took its place`},
+		{"paused", nil, 2, api.DeploymentView{Version: 2, Status: api.DeploymentPaused}, stuck, `the deployment of version 2 of job "web" is paused`},
+		{"canaries wait for a person", canary, 2, api.DeploymentView{Version: 2, Status: api.DeploymentRunning,
+			Tasks: []api.DeploymentTask{{Task: "web", Canaries: 1, Desired: 3, Healthy: 1}}}, reached,
+			`Job "web" version 2: 1 instance on trial (canary), and healthy; the others follow with: cube deployment promote web`},
+		{"canaries are not healthy", canary, 2, api.DeploymentView{Version: 2, Status: api.DeploymentRunning,
+			Tasks: []api.DeploymentTask{{Task: "web", Canaries: 1, Desired: 3}}}, waiting, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			task := api.DefaultTask("web")
+			task.Count = 3
+			if c.edit != nil {
+				c.edit(&task.Update)
+			}
+			g := newRunGoal(api.RegisteredJob{Name: "web", Version: 2, Changed: true}, time.Unix(0, 0))
+			g.look(&api.JobStatus{Job: &api.Job{Name: "web", Type: api.JobService, Version: c.version, Tasks: []*api.Task{task}}, Deployment: &c.d}, nil, time.Unix(1, 0))
+			if v := g.verdict(time.Unix(1, 0)); v.outcome != c.want || v.summary != c.summary {
+				t.Errorf("%v %q", v.outcome, v.summary)
+			}
+		})
+	}
+}
