@@ -13,10 +13,13 @@ const (
 	TopicEvaluation Topic = "evaluation"
 	TopicAllocation Topic = "allocation"
 	TopicNode       Topic = "node"
+	TopicDeployment Topic = "deployment"
 )
 
 // Topics lists what may be asked for.
-func Topics() []Topic { return []Topic{TopicJob, TopicEvaluation, TopicAllocation, TopicNode} }
+func Topics() []Topic {
+	return []Topic{TopicJob, TopicDeployment, TopicEvaluation, TopicAllocation, TopicNode}
+}
 
 // EventType is what has happened. Snapshots have them as text, so names are for ever; eventTypes lists what each means.
 type EventType uint8
@@ -49,6 +52,7 @@ const (
 	EventEligible
 	EventIneligible
 	EventForgotten
+	EventRollout
 	eventTypeCount
 )
 
@@ -87,6 +91,7 @@ var eventTypes = [eventTypeCount]eventType{
 	EventEligible:   {"eligible", TopicNode, false},
 	EventIneligible: {"ineligible", TopicNode, false},
 	EventForgotten:  {"forgotten", TopicNode, false},
+	EventRollout:    {"rollout", TopicDeployment, true}, // a version's deployment began, came to an end, or was moved by a person
 }
 
 func (t EventType) String() string {

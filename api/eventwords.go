@@ -98,6 +98,8 @@ func (m *Moment) what(nodes []string) (what, why string) {
 		return "job stopped" + m.by(), ""
 	case EventTagged:
 		return fmt.Sprintf("version %d %s", m.Version, m.Detail) + m.by(), ""
+	case EventRollout:
+		return fmt.Sprintf("roll-out of version %d ", m.Version) + m.Detail, ""
 	case EventPurged:
 		return "job purged" + m.by(), ""
 	case EventLook:
@@ -204,7 +206,7 @@ func (m *Moment) by() string {
 func (m *Moment) because() string {
 	switch m.Cause {
 	case CauseRegister, CauseRevert:
-		return fmt.Sprintf("version %d%s", m.Version, m.by())
+		return fmt.Sprintf("version %d", m.Version)
 	case CauseScale:
 		return "scaled" + m.by()
 	case CauseStop:

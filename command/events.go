@@ -23,7 +23,7 @@ type eventFlags struct {
 
 func (o *eventFlags) declare(f *flag.FlagSet) {
 	f.BoolVar(&o.follow, "f", false, "Follow: go on as things happen.")
-	f.StringVar(&o.topics, "topic", "", "Only events about these `topics`: job, evaluation, allocation, node; several with commas.")
+	f.StringVar(&o.topics, "topic", "", "Only events about these `topics`: job, deployment, evaluation, allocation, node; several with commas.")
 	f.StringVar(&o.job, "job", "", "Only events of this `job`.")
 	f.StringVar(&o.node, "node", "", "Only events of the `node` with this name or ID.")
 	f.Uint64Var(&o.since, "since", 0, "All that happened after this `index` of the log, which -json shows; an error if that is not kept any more.")
@@ -44,7 +44,7 @@ func (o *eventFlags) request(given func(name string) bool) (api.EventRequest, er
 		switch topic := api.Topic(strings.TrimSpace(t)); {
 		case topic == "":
 		case !slices.Contains(api.Topics(), topic):
-			return r, failed(fmt.Errorf("-topic %q is none of job, evaluation, allocation, node", t), "reading the arguments")
+			return r, failed(fmt.Errorf("-topic %q is none of job, deployment, evaluation, allocation, node", t), "reading the arguments")
 		default:
 			r.Topics = append(r.Topics, topic)
 		}
@@ -58,7 +58,7 @@ func newEvents(m *Meta) *command {
 	return &command{
 		meta: m, name: "events",
 		synopsis: "Show what happens in the cluster",
-		prose: `Shows the latest events that the server which is asked still has in memory: what became of jobs, evaluations, instances and nodes, who asked for it or why it happened. With -f goes on as things happen; a server that goes away is replaced by another, and nothing is told twice or left out.
+		prose: `Shows the latest events that the server which is asked still has in memory: what became of jobs, roll-outs, evaluations, instances and nodes, who asked for it or why it happened. With -f goes on as things happen; a server that goes away is replaced by another, and nothing is told twice or left out.
 
 What happened to one job for good, with less detail and for much longer, shows 'cube task timeline'.`,
 		example: "$ cube events -f\n$ cube events -f -job web -topic job,allocation\n$ cube events -since 4711 -json",

@@ -73,7 +73,7 @@ func TestEventsCommand(t *testing.T) {
 	if got := p.stderr.String(); got != "The stream broke off (the server went away); it is taken up again as soon as it can be\n" {
 		t.Errorf("%q", got)
 	}
-	for args, want := range map[string]string{"-topic deploy": `-topic "deploy" is none of job, evaluation, allocation, node`, "-n -2": "-n is a number of events", "-since x": "x", "web": "takes no arguments"} {
+	for args, want := range map[string]string{"-topic deploy": `-topic "deploy" is none of job, deployment, evaluation, allocation, node`, "-n -2": "-n is a number of events", "-since x": "x", "web": "takes no arguments"} {
 		p = newTerminal(t, c)
 		p.cube(1, append([]string{"events"}, strings.Fields(args)...)...)
 		p.complains(want)

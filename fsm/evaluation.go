@@ -118,7 +118,7 @@ func (s *state) noteLooked(old, e *api.Evaluation) {
 		s.note(event)
 	case len(e.Explanations) > 0 && e.Message != old.Message:
 		if f := e.Explanations[0].Filters; len(f) > 0 {
-			event.Detail = fmt.Sprintf("%s: %s wanted, %s seen (%s)", e.Message, f[0].Wanted, f[0].Seen, f[0].Filter)
+			event.Detail = fmt.Sprintf("%s: %s wanted, %s (%s)", e.Message, f[0].Wanted, f[0].Seen, f[0].Filter)
 		}
 		s.note(event)
 	}

@@ -156,10 +156,10 @@ func TestStoryOfEvents(t *testing.T) {
 		node host-n2 is registered
 		node host-n2 is ready
 		version 1 submitted by ada@host: web.hcl
-		to be looked at: version 1 by ada@host
-		web[0] placed on host-n1: version 1 by ada@host
-		web[1] placed on host-n2: version 1 by ada@host
-		web[2] placed on host-n1: version 1 by ada@host
+		to be looked at: version 1
+		web[0] placed on host-n1: version 1
+		web[1] placed on host-n2: version 1
+		web[2] placed on host-n1: version 1
 		looked at: complete
 		web[0] started on host-n1
 		web[1] started on host-n2
@@ -193,7 +193,7 @@ func TestStoryOfATimeline(t *testing.T) {
 	life(c)
 	want := `
 		version 1 submitted by ada@host: web.hcl
-		web[0..2] placed on host-n1, host-n2: version 1 by ada@host
+		web[0..2] placed on host-n1, host-n2: version 1
 		web[0..2] started on host-n1, host-n2
 		web[0] is unhealthy: check up: 503
 		web[1] restarted 7 times in 2m: exit code 1
@@ -264,4 +264,57 @@ func TestACrashLoopIsCapped(t *testing.T) {
 	if got := c.timeline("web"); len(got) > 0 {
 		t.Fatalf("a purged job has a timeline of %d moments", len(got))
 	}
+}
+
+// explain makes sure that every removal has a recorded cause: of each allocation that is to stop it was told that it is, and of
+// each that has ended how it did, once.
+func (o *told) explain(t failer, s *Snapshot) {
+	if s.Rules() < rulesTell {
+		return
+	}
+	stopping, ended := map[api.ID]int{}, map[api.ID]int{}
+	for _, e := range o.events {
+		switch e.Type {
+		case api.EventStopping:
+			stopping[e.Allocation]++
+		case api.EventGone, api.EventCompleted, api.EventFailed, api.EventLost:
+			ended[e.Allocation]++
+		}
+	}
+	for row := range s.Rows() {
+		want := [2]int{}
+		if row.Desired == api.DesiredStop {
+			want[0] = 1
+		}
+		if !row.Live() {
+			want[1] = 1
+		}
+		if got := [2]int{stopping[row.ID], ended[row.ID]}; got != want {
+			t.Fatalf("allocation %d is to %v and is %v; it is told %d times that it is to stop and %d times that it ended", row.ID, row.Desired, row.Phase, got[0], got[1])
+		}
+	}
+}
+
+// TestStoryOfARollout: where a deployment comes to is told once, with who moved it.
+func TestStoryOfARollout(t *testing.T) {
+	c, o := teller(t)
+	c.nodes("n1")
+	for _, image := range []string{"one", "two"} {
+		j := testJob("web", api.JobService, 1)
+		j.Tasks[0].Image = image
+		c.as("ada", &RegisterJobs{Jobs: []*api.Job{j}, Deploy: true})
+	}
+	d := c.m.Snapshot().Deployment("web")
+	for _, action := range []string{api.DeploymentPause, api.DeploymentResume} {
+		c.as("bob", &SteerDeployment{ID: d.ID, DeploymentOrder: api.DeploymentOrder{Action: action}})
+	}
+	c.as("leader/deployments", &SteerDeployment{ID: d.ID, DeploymentOrder: api.DeploymentOrder{Action: api.DeploymentFail, Reason: "web[0] is not healthy"}})
+	moved := slices.DeleteFunc(slices.Clone(o.events), func(e api.Event) bool { return e.Type.Topic() != api.TopicDeployment })
+	wants(t, "the events of the deployments", c.lines(moved), `
+		roll-out of version 1 begins
+		roll-out of version 1 was cancelled: version 2 took its place
+		roll-out of version 2 begins
+		roll-out of version 2 was paused by bob
+		roll-out of version 2 goes on by bob
+		roll-out of version 2 failed: web[0] is not healthy`)
 }

@@ -29,6 +29,7 @@ func TestAnyHistory(t *testing.T) {
 		}
 		want := persisted(rt, h.m.Snapshot())
 
+		first.explain(rt, h.m.Snapshot())
 		again := &told{}
 		second := New()
 		second.Observe(again)

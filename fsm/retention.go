@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -254,6 +255,38 @@ func (s *state) noteStatus(old, a *allocation, message string) {
 	case a.health == api.HealthHealthy && !started:
 		s.note(s.eventOf(api.EventHealthy, a, ""))
 	}
+}
+
+// noteRollout tells where a deployment has come to, if that is another place than before (nil: it is new).
+func (s *state) noteRollout(before, d *api.Deployment) {
+	if before != nil && before.Status == d.Status && promoted(before) == promoted(d) {
+		return
+	}
+	e := api.Event{Type: api.EventRollout, Job: d.Job, Version: d.Version, By: personOf(d.By)}
+	by := ""
+	if e.By != "" {
+		by = " by " + e.By
+	}
+	switch {
+	case before == nil:
+		e.Detail = "begins"
+	case d.Status == before.Status:
+		e.Detail = "was promoted" + by
+	case d.Status == api.DeploymentRunning:
+		e.Detail = "goes on" + by
+	case d.Status == api.DeploymentPaused:
+		e.Detail = "was paused" + by
+	case d.Status == api.DeploymentFailed:
+		e.Detail = "failed" + by
+	case d.Status == api.DeploymentReverted:
+		e.Detail = fmt.Sprintf("failed%s and is reverted by version %d", by, d.RevertedTo)
+	default:
+		e.Detail = "was " + string(d.Status)
+	}
+	if d.Reason != "" {
+		e.Detail += ": " + d.Reason
+	}
+	s.note(e)
 }
 
 // noteAsked tells that a person wants an instance replaced.

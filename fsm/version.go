@@ -270,6 +270,7 @@ func (s *state) cancelDeployment(job, reason, who string) {
 
 func (s *state) putDeployment(d *api.Deployment) {
 	d.ModifyIndex, d.ModifiedAt = s.index, time.Unix(0, s.now).UTC()
+	s.noteRollout(s.deployments.Get(d.ID), d)
 	s.deployments.Set(d)
 	s.touch(WatchKey{Table: TableDeployments, Key: d.Job})
 }

@@ -53,6 +53,7 @@ type change struct {
 	*batch
 	job      *api.Job
 	asked    []api.ID // allocations a person asked to stop and replace
+	by       string   // that person, if it is known
 	rows     []api.AllocationRow
 	answer   *api.JobPlan
 	messages []string
@@ -76,9 +77,29 @@ func (c *change) stop(row *api.AllocationRow, reason string) {
 	}
 }
 
+// asked is a reason with who asked for it, if that is known.
+func asked(reason, by string) string {
+	if by == "" {
+		return reason
+	}
+	return reason + ", asked for by " + by
+}
+
+// fewer is why a task has fewer instances: its count was changed, by itself or with the version in force.
+func (c *change) fewer(t *api.Task) string {
+	if s := c.job.Scaled; s != nil && strings.HasPrefix(s.What, t.Name+" ") {
+		return asked(reasonCount, s.By)
+	}
+	return asked(reasonCount, c.job.SubmittedBy)
+}
+
 func (c *change) stopAll() {
+	reason := reasonJobStopped
+	if c.job != nil { // it may be forgotten
+		reason = asked(reason, c.job.StoppedBy)
+	}
 	for i := range c.rows {
-		c.stop(&c.rows[i], reasonJobStopped)
+		c.stop(&c.rows[i], reason)
 	}
 }
 
@@ -89,7 +110,7 @@ func (c *change) stopUnwanted() {
 		if t := c.job.Task(row.Task); t == nil {
 			c.stop(row, reasonTaskRemoved)
 		} else if int64(row.Slot) >= int64(c.job.Slots(t)) {
-			c.stop(row, reasonCount)
+			c.stop(row, c.fewer(t))
 		}
 	}
 }
@@ -271,7 +292,7 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 // succession judges a slot in which a successor runs beside the holder. When the one takes over is the roll-out's affair.
 func (c *change) succession(r *request, number uint32, holder, successor *api.AllocationRow) slot {
 	if slices.Contains(c.asked, holder.ID) {
-		c.stop(holder, reasonAsked)
+		c.stop(holder, asked(reasonAsked, c.by))
 		return slot{number: number, state: c.holderState(r, successor), last: successor}
 	}
 	next := c.holderState(r, successor)
@@ -284,7 +305,7 @@ func (c *change) succession(r *request, number uint32, holder, successor *api.Al
 
 func (c *change) holderState(r *request, row *api.AllocationRow) slotState {
 	if slices.Contains(c.asked, row.ID) {
-		c.stop(row, reasonAsked)
+		c.stop(row, asked(reasonAsked, c.by))
 		return slotStopping
 	}
 	if row.Version != c.job.Version {

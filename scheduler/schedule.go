@@ -155,6 +155,9 @@ func (b *batch) answer(e *api.Evaluation) api.JobPlan {
 		answer.JobModifyIndex = job.ModifyIndex
 	}
 	c := &change{batch: b, job: job, asked: e.Stop, answer: &answer}
+	if e.Cause == api.CauseAllocStop {
+		c.by = e.By
+	}
 	for row := range b.state.JobRows(e.Job) {
 		c.rows = append(c.rows, row)
 	}

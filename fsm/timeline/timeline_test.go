@@ -61,7 +61,7 @@ func TestManyAreCounted(t *testing.T) {
 	}
 	tab.Note(events)
 	tab.Note(events[:5])
-	want := []string{"1005 instances of web placed on more than 8 nodes: version 3 by ada"}
+	want := []string{"1005 instances of web placed on more than 8 nodes: version 3"}
 	if got := tab.lines("web"); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -204,6 +204,7 @@ func normalize(s string) string {
 		{`\b[\d.]+/\d+(  | [^GM])`, "CORES "},
 		{`0\.1\.0(-dev)?`, "VERSION"},
 		{`\(\d+ bytes\)`, "(BYTES)"},
+		{`\b(uid \d+|[\w-]+)@`, "WHO@"},
 		{`\b(vm|` + regexp.QuoteMeta(host) + `)\b`, "HOST"},
 		{`[ \t]+`, " "},
 		{`-{3,}`, "---"},
