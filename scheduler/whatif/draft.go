@@ -22,6 +22,8 @@ type State interface {
 	NextVersion(job string) uint64
 	// NodeRows yields the node's allocations that changed after the index; since 0, all that are not terminal.
 	NodeRows(node string, since uint64) iter.Seq[api.AllocationRow]
+	// Rows yields every allocation.
+	Rows() iter.Seq[api.AllocationRow]
 	// Waiting returns the evaluations with an open status, at most limit: by priority, then by ID.
 	Waiting(status api.EvaluationStatus, limit int) []*api.Evaluation
 }
@@ -54,6 +56,12 @@ func newDraft(s State) *draft {
 	return d
 }
 
+// fork returns a draft of the same state, with nothing drawn over it.
+func (d *draft) fork() *draft {
+	return &draft{State: d.State, nodes: slices.Clone(d.nodes), held: slices.Clone(d.held), devices: slices.Clone(d.devices),
+		jobs: map[string]*api.Job{}, rows: map[api.ID]api.AllocationRow{}, freed: map[nodePort]bool{}}
+}
+
 // ordinal finds a node by its ID, which is what they are sorted by.
 func (d *draft) ordinal(id string) (int, bool) {
 	return slices.BinarySearchFunc(d.nodes, id, func(n *api.Node, id string) int { return cmp.Compare(n.ID, id) })
@@ -73,6 +81,10 @@ func (d *draft) end(row api.AllocationRow, phase api.Phase) {
 		d.freed[nodePort{node, p.Host}] = true
 	}
 	claims := d.State.Claims(row.ID)
+	if len(claims) == 0 {
+		return
+	}
+	d.devices[node] = slices.Clone(d.devices[node]) // which forks share
 	place := 0
 	for _, g := range d.nodes[node].Devices {
 		for _, id := range g.IDs {

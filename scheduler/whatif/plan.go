@@ -17,7 +17,7 @@ import (
 // is made as if everything that is to go had gone, and so says where all that is placed anew would end up, and what would
 // not fit, whatever the order in which the roll-out takes its steps.
 func Plan(s State, jobs []*api.Job, o scheduler.Options) *api.Forecast {
-	p := &planning{draft: newDraft(s), sorts: map[string]map[api.ID]fate{}, yielded: map[string][]string{}}
+	p := newPlanning(newDraft(s))
 	f := &api.Forecast{Index: s.Index()}
 	var names []string
 	for _, j := range jobs {
@@ -75,6 +75,11 @@ type planning struct {
 	*draft
 	sorts   map[string]map[api.ID]fate // by job
 	yielded map[string][]string        // by job, what gave way to it
+	asked   map[string]*api.Job        // as they were submitted
+}
+
+func newPlanning(d *draft) planning {
+	return planning{draft: d, sorts: map[string]map[api.ID]fate{}, yielded: map[string][]string{}, asked: map[string]*api.Job{}}
 }
 
 // draw puts a job in force, unless what is in force says the same.
@@ -90,8 +95,24 @@ func (p *planning) draw(j *api.Job) api.JobForecast {
 	}
 	supposed := *j
 	supposed.Version, supposed.ModifyIndex = f.Version, p.Index()
-	p.jobs[j.Name] = &supposed
+	p.jobs[j.Name] = begun(&supposed)
+	p.asked[j.Name] = j
 	return f
+}
+
+// begun is the job once its tasks need not wait for each other any more.
+func begun(j *api.Job) *api.Job {
+	if !slices.ContainsFunc(j.Tasks, func(t *api.Task) bool { return len(t.DependsOn) > 0 }) {
+		return j
+	}
+	next := *j
+	next.Tasks = slices.Clone(j.Tasks)
+	for i, t := range next.Tasks {
+		free := *t
+		free.DependsOn = nil
+		next.Tasks[i] = &free
+	}
+	return &next
 }
 
 // sort says of each of a job's live instances what the plan, and those after it, will make of it, and has those go that go.
@@ -162,7 +183,7 @@ func succeeded(rows []api.AllocationRow) bool {
 
 // tasks says of each task of a job, and of those that it no longer has, what becomes of its instances.
 func (p *planning) tasks(plan *api.JobPlan) []api.TaskForecast {
-	old, job := p.State.Job(plan.Job), p.Job(plan.Job)
+	old, job := p.State.Job(plan.Job), p.asked[plan.Job]
 	byName := map[string]*api.TaskForecast{}
 	for _, t := range job.Tasks {
 		byName[t.Name] = &api.TaskForecast{Task: t.Name, Effect: effect(old, t), Wanted: t.Count, Nodes: p.spread(plan.Placements, t.Name)}

@@ -60,13 +60,13 @@ type simulation struct {
 }
 
 func newSimulation(d *draft) *simulation {
-	return &simulation{planning: planning{draft: d, sorts: map[string]map[api.ID]fate{}, yielded: map[string][]string{}}, gone: map[int]string{}, leave: map[int]int{}}
+	return &simulation{planning: newPlanning(d), gone: map[int]string{}, leave: map[int]int{}}
 }
 
 func (m *simulation) take(s *Step) error {
 	switch {
 	case s.Down != "":
-		return m.lose(s.Down, "down", func(n *api.Node) { n.Status, n.StatusReason = api.NodeDown, "supposed" })
+		return m.lose(s.Down, "down", goesDown)
 	case s.Drain != "":
 		return m.lose(s.Drain, "drained", func(n *api.Node) { n.Ineligible = true })
 	case s.Scale != nil:
@@ -108,6 +108,11 @@ func (m *simulation) lose(id, how string, change func(*api.Node)) error {
 	return nil
 }
 
+func goesDown(n *api.Node) { n.Status, n.StatusReason = api.NodeDown, "supposed" }
+
+// hit lists the jobs that lose instances, by name.
+func (m *simulation) hit() []string { return slices.Sorted(maps.Keys(m.sorts)) }
+
 func (m *simulation) scale(s *api.ScaleSupposition) error {
 	old := m.Job(s.Job)
 	if old == nil {
@@ -121,7 +126,7 @@ func (m *simulation) scale(s *api.ScaleSupposition) error {
 	task.Count = s.Count
 	scaled.Tasks = slices.Clone(old.Tasks)
 	scaled.Tasks[place] = &task
-	m.jobs[s.Job] = &scaled
+	m.jobs[s.Job] = begun(&scaled)
 	m.change(s.Job)
 	return nil
 }
@@ -150,7 +155,7 @@ func (m *simulation) reasons() (out []*api.Evaluation, left int) {
 		own[e.Job] = e
 		next = max(next, e.ID)
 	}
-	for _, name := range append(slices.Sorted(maps.Keys(m.sorts)), m.changed...) {
+	for _, name := range append(m.hit(), m.changed...) {
 		e := &api.Evaluation{ID: next + 1, Job: name, Status: api.EvalPending}
 		if j := m.Job(name); j != nil {
 			e.Priority = j.Priority
@@ -256,7 +261,9 @@ func (m *simulation) settle(t *tallied, p *api.JobPlan) {
 	t.Moved = min(t.lost, placed)
 	t.Replaced = min(t.replaced, placed-t.Moved)
 	t.Placed = placed - t.Moved - t.Replaced
-	t.Waiting = min(without, m.waitToday(t, p.Job))
+	if without > 0 {
+		t.Waiting = min(without, m.waitToday(t, p.Job))
+	}
 	t.Missing = without - t.Waiting
 	t.Stopped += max(0, t.lost-t.Moved-t.Missing) // what belongs to its node ends with it
 	if t.Missing == 0 {
@@ -268,8 +275,11 @@ func (m *simulation) settle(t *tallied, p *api.JobPlan) {
 // waitToday counts the instances of a task that are asked for and have no place, as things are.
 func (m *simulation) waitToday(t *tallied, job string) (n int) {
 	old, now := m.State.Job(job), m.Job(job)
-	if old == nil || old.Stopped || now == nil || old.Type.EveryNode() { // whose slots are those that have an instance
+	if old == nil || old.Stopped || now == nil {
 		return 0
+	}
+	if old.Type.EveryNode() {
+		return m.nodesToday(t.Task, job)
 	}
 	before, after := old.Task(t.Task), now.Task(t.Task)
 	if before == nil || after == nil {
@@ -278,6 +288,19 @@ func (m *simulation) waitToday(t *tallied, job string) (n int) {
 	for slot := range uint32(min(before.Count, after.Count)) {
 		if !t.held[slot] && !m.State.Completed(job, t.Task, old.Version, slot) {
 			n++
+		}
+	}
+	return n
+}
+
+// nodesToday counts the nodes that are to have an instance of a task of every node and do not take one. Their slots are not
+// known from outside, so the scheduler is asked how things are.
+func (m *simulation) nodesToday(task, job string) (n int) {
+	for _, p := range scheduler.Schedule(m.State, []*api.Evaluation{{ID: 1, Job: job}}, scheduler.Options{}).Jobs {
+		for _, e := range p.Explanations {
+			if e.Task == task {
+				n += e.Wanted - e.Placed
+			}
 		}
 	}
 	return n

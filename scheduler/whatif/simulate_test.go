@@ -97,6 +97,25 @@ func describe(s *api.Simulation) string {
 	return b.String()
 }
 
+// TestWhatWaitsForAnotherTaskBeginsInTheEnd: that a task waits for another of its job does not mean that it has no place.
+func TestWhatWaitsForAnotherTaskBeginsInTheEnd(t *testing.T) {
+	c := newCluster(t)
+	c.node([]string{"n1"})
+	job := c.job([]string{"db"})
+	web := *job.Tasks[0]
+	web.Name, web.DependsOn = "web", []api.Dependency{{Task: "db", Condition: api.DependHealthy}}
+	job.Tasks = append(job.Tasks, &web)
+	job.Canonicalize()
+	s, err := Simulate(c.machine.Snapshot(), []Step{{Run: []*api.Job{job}}}, c.options())
+	if err != nil || s.Placed != 2 || !s.Fits() || len(job.Tasks[1].DependsOn) != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	f := Plan(c.machine.Snapshot(), []*api.Job{job}, c.options())
+	if got := f.Jobs[0].Tasks[1]; got.Place != 1 || got.Explanation != nil {
+		t.Errorf("the plan: %+v", got)
+	}
+}
+
 // TestSimulationsComeTrue: what is said of a node that goes down is what happens when it does, job by job and node by node.
 func TestSimulationsComeTrue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
