@@ -105,6 +105,8 @@ type Operator interface {
 	Leader(ctx context.Context) (*Leader, error)
 	Members(ctx context.Context) ([]Member, error)
 	RaftPeers(ctx context.Context) ([]RaftPeer, error)
+	// ClusterStatus says how the cluster is doing. Of the query only Stale counts: then any server answers from what it knows.
+	ClusterStatus(ctx context.Context, q Query) (*ClusterStatus, ReadMeta, error)
 	RemovePeer(ctx context.Context, id string, w WriteMeta) error
 	// Leave makes the server it is asked of hand over leadership, leave the Raft configuration and shut down.
 	Leave(ctx context.Context) error

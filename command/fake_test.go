@@ -46,6 +46,7 @@ type fakeCluster struct {
 	forecast    *api.Forecast
 	diagnosis   *api.JobDiagnosis
 	sim         *api.Simulation
+	overview    *api.ClusterStatus
 	history     []*api.Revision
 	events      []*api.EventView
 	streams     int                   // how often all streams of events are broken off
@@ -264,6 +265,10 @@ func (c *fakeCluster) ExplainJob(_ context.Context, name string) (*api.JobDiagno
 		return nil, api.Errorf(api.CodeNotFound, "there is no job %q", name)
 	}
 	return c.diagnosis, c.begin("ExplainJob", api.Query{})
+}
+
+func (c *fakeCluster) ClusterStatus(_ context.Context, q api.Query) (*api.ClusterStatus, api.ReadMeta, error) {
+	return c.overview, c.readMeta(q), c.begin("ClusterStatus", q)
 }
 
 func (c *fakeCluster) Simulate(_ context.Context, r api.SimulationRequest, q api.Query) (*api.Simulation, api.ReadMeta, error) {

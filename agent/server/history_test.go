@@ -67,6 +67,14 @@ func TestAPlanSaysWhatARegistrationWouldDo(t *testing.T) {
 		}
 		wantCode(t, second(m.ExplainJob(ctx, "nobody")), api.CodeNotFound)
 
+		for _, q := range []api.Query{{}, {Stale: true}} {
+			status, meta, err := m.ClusterStatus(ctx, q)
+			if err != nil || status.Voters != 1 || status.Healthy != 1 || status.Spare != 0 || status.Leader == "" || status.Nodes.Ready != 1 || meta.Stale != q.Stale ||
+				len(status.Servers) != 1 || status.Servers[0].Behind != 0 || status.Survival.Survives != api.SurvivesNo {
+				t.Errorf("the status is %+v with %+v, %v", status, meta, err)
+			}
+		}
+
 		before = m.machine.Snapshot().Index()
 		file := api.Submission{Source: secretFile, Variables: map[string]string{"key": "other"}}
 		for _, q := range []api.Query{{}, {Stale: true}} {

@@ -1,12 +1,15 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,9 +17,11 @@ import (
 	"github.com/hashicorp/raft"
 
 	"cube/agent/server/members"
+	"cube/agent/server/overview"
 	"cube/agent/server/raftnode"
 	"cube/api"
 	"cube/fsm"
+	"cube/scheduler"
 )
 
 const (
@@ -26,6 +31,9 @@ const (
 	restoreTimeout = time.Minute
 	// leaveTimeout bounds leaving: a transfer of leadership and a change of the configuration.
 	leaveTimeout = 15 * time.Second
+	// statusTimeout bounds the wait for other servers to say how they are: a person waits for the answer, and who cannot say in
+	// this time is not well.
+	statusTimeout = time.Second
 )
 
 // Health implements api.Operator. Any server answers for itself; one that knows no leader is not well.
@@ -82,6 +90,76 @@ func (s *Server) RaftPeers(context.Context) ([]api.RaftPeer, error) {
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// ClusterStatus implements api.Operator. Who the voters are and how they do is asked of each of them.
+func (s *Server) ClusterStatus(ctx context.Context, q api.Query) (*api.ClusterStatus, api.ReadMeta, error) {
+	var connected func(string) bool
+	if t := s.tenure.Load(); t != nil {
+		connected = func(node string) bool { return t.directory.Contact(node, time.Now()).Connected }
+	}
+	answer := func(snapshot *fsm.Snapshot, o scheduler.Options) (*api.ClusterStatus, error) {
+		return overview.Of(snapshot, connected, o), nil
+	}
+	var out *api.ClusterStatus
+	var err error
+	if q.Stale {
+		out, err = supposed(ctx, s, nil, answer)
+	} else {
+		out, err = foresee(ctx, s, answer)
+	}
+	if err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	leader, _, _ := s.LeaderInfo()
+	out.Leader = leader.Name
+	out.Servers = s.serverStatuses(ctx, leader.ID)
+	for i := range out.Servers {
+		of := &out.Servers[i]
+		if of.Index < out.Index && of.Index > 0 {
+			of.Behind = out.Index - of.Index
+		}
+		if of.Voter {
+			out.Voters++
+			if of.Healthy {
+				out.Healthy++
+			}
+		}
+	}
+	out.Spare = max(0, out.Healthy-out.Voters/2-1)
+	return out, api.ReadMeta{Index: max(1, out.Index), Stale: q.Stale}, nil
+}
+
+// serverStatuses asks each server of the configuration how it is, all at once.
+func (s *Server) serverStatuses(ctx context.Context, leader string) []api.ServerStatus {
+	peers := s.node.Servers()
+	out := make([]api.ServerStatus, len(peers))
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	var all sync.WaitGroup
+	for i, peer := range peers {
+		id := string(peer.ID)
+		of := &out[i]
+		*of = api.ServerStatus{ID: id, Name: s.serverName(id), Address: string(peer.Address), Voter: peer.Suffrage == raft.Voter, Leader: id == leader}
+		all.Go(func() {
+			ask := s.Health
+			if id != s.cfg.ID {
+				ask = s.cfg.NewCluster(s.Transport(id)).Health
+			}
+			h, err := ask(ctx)
+			switch {
+			case errors.Is(err, context.DeadlineExceeded):
+				of.Trouble = "no answer within " + statusTimeout.String()
+			case err != nil:
+				of.Trouble = err.Error()
+			default:
+				of.Healthy, of.Index, of.Version = h.Leader != "", h.Index, h.Version
+			}
+		})
+	}
+	all.Wait()
+	slices.SortFunc(out, func(a, b api.ServerStatus) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return out
 }
 
 // RemovePeer implements api.Operator. id is an ID, a unique prefix of one, or an address.

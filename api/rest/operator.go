@@ -22,6 +22,9 @@ func (h *handler) operatorRoutes(r chi.Router) {
 		}
 		return m, err
 	}))
+	r.Get("/status", read(h, "", func(ctx context.Context, _ string, q api.Query) (*api.ClusterStatus, api.ReadMeta, error) {
+		return h.cluster.ClusterStatus(ctx, q)
+	}))
 	r.Get("/operator/raft/peers", h.fact(func(ctx context.Context) (any, error) {
 		p, err := h.cluster.RaftPeers(ctx)
 		if p == nil {
@@ -115,6 +118,11 @@ func (c *Client) Leader(ctx context.Context) (*api.Leader, error) {
 func (c *Client) Members(ctx context.Context) ([]api.Member, error) {
 	v, _, err := get[[]api.Member](ctx, c, path("members"), api.Query{})
 	return v, err
+}
+
+// ClusterStatus implements api.Operator.
+func (c *Client) ClusterStatus(ctx context.Context, q api.Query) (*api.ClusterStatus, api.ReadMeta, error) {
+	return get[*api.ClusterStatus](ctx, c, path("status"), q)
 }
 
 // RaftPeers implements api.Operator.

@@ -47,6 +47,10 @@ func (e *echo) PlanJobs(_ context.Context, s api.Submission) (*api.Forecast, err
 	return &api.Forecast{CheckIndex: 12, Jobs: []api.JobForecast{{Name: "web", Diff: &api.Diff{Kind: api.DiffAdded, Block: "job"},
 		Tasks: []api.TaskForecast{{Task: "web", Effect: api.EffectCreate, Place: 2, Nodes: []api.NodeCount{{Node: "n1", Count: 2}}}}}}}, e.err
 }
+func (e *echo) ClusterStatus(_ context.Context, q api.Query) (*api.ClusterStatus, api.ReadMeta, error) {
+	return &api.ClusterStatus{Cluster: "c1", Servers: []api.ServerStatus{{Name: "s1", Healthy: true}}, Voters: 1}, e.meta(q), e.err
+}
+
 func (e *echo) Simulate(_ context.Context, r api.SimulationRequest, q api.Query) (*api.Simulation, api.ReadMeta, error) {
 	if e.err != nil {
 		return nil, api.ReadMeta{}, e.err
@@ -244,6 +248,10 @@ func TestEveryMethodArrives(t *testing.T) {
 		},
 		"JobEvaluations": func(c api.Cluster) (any, api.ReadMeta, error) {
 			v, m, err := c.JobEvaluations(ctx, "web", q)
+			return v, m, err
+		},
+		"ClusterStatus": func(c api.Cluster) (any, api.ReadMeta, error) {
+			v, m, err := c.ClusterStatus(ctx, q)
 			return v, m, err
 		},
 		"ListNodes": func(c api.Cluster) (any, api.ReadMeta, error) { v, m, err := c.ListNodes(ctx, q); return v, m, err },

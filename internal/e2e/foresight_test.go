@@ -73,6 +73,64 @@ func TestForesight(t *testing.T) {
 	})
 }
 
+// TestClusterStatus looks at a cluster that could lose one of everything, and then has.
+func TestClusterStatus(t *testing.T) {
+	f := newFleet(t)
+	file := write(t, "web.hcl", fmt.Sprintf(`task "web" {
+  count = 3
+  image = "%s"
+  constraint { distinct_hosts = true }
+  resources {
+    cpu    = 0.05
+    memory = 32
+  }
+}
+`, helloimage.Tag))
+	status := func(holds func(*api.ClusterStatus) bool) string {
+		t.Helper()
+		var text string
+		f.eventually("the cluster's status is as it should be", 20*time.Second, func() error {
+			s, _, err := f.up().ClusterStatus(t.Context(), api.Query{})
+			if err != nil || !holds(s) {
+				return fmt.Errorf("%+v, %v", s, err)
+			}
+			var code int
+			if code, text = f.cube("cluster", "status"); code != 0 {
+				return fmt.Errorf("cluster status ends with %d:\n%s", code, text)
+			}
+			return nil
+		})
+		return text
+	}
+	text := status(func(s *api.ClusterStatus) bool {
+		return s.Voters == 3 && s.Healthy == 3 && s.Spare == 1 && s.Nodes.Ready == 3 && s.Survival.Survives == api.SurvivesYes
+	})
+	if !strings.Contains(text, "survives the loss of 1 of 3 servers") || !strings.Contains(text, "any one node: yes") {
+		t.Errorf("cluster status of an idle cluster:\n%s", text)
+	}
+	// With an instance of the task on every node, none could take another one.
+	if code, out := f.cube("task", "run", file); code != 0 {
+		t.Fatalf("task run ends with %d:\n%s", code, out)
+	}
+	text = status(func(s *api.ClusterStatus) bool {
+		return s.Survival.Survives == api.SurvivesNo && s.Survival.Failing == 3
+	})
+	if !strings.Contains(text, "would not fit: constraint distinct_hosts") || !strings.Contains(text, "3 of 3 nodes cannot be spared") {
+		t.Errorf("cluster status with a task on distinct hosts:\n%s", text)
+	}
+	leader := f.leader().name
+	for _, s := range f.servers {
+		if s.name != leader {
+			s.end(t, syscall.SIGKILL)
+			break
+		}
+	}
+	text = status(func(s *api.ClusterStatus) bool { return s.Healthy == 2 && s.Spare == 0 })
+	if !strings.Contains(text, "2 of 3 voters healthy; none of them can be lost") || !strings.Contains(text, "unhealthy") {
+		t.Errorf("cluster status without one server:\n%s", text)
+	}
+}
+
 // placed is how many instances run on each node, by name.
 type placed map[string]int
 

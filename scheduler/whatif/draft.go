@@ -20,8 +20,6 @@ type State interface {
 	Ports(allocation api.ID) []api.PortBinding
 	Claims(allocation api.ID) []api.DeviceClaim
 	NextVersion(job string) uint64
-	// NodeRows yields the node's allocations that changed after the index; since 0, all that are not terminal.
-	NodeRows(node string, since uint64) iter.Seq[api.AllocationRow]
 	// Rows yields every allocation.
 	Rows() iter.Seq[api.AllocationRow]
 	// Waiting returns the evaluations with an open status, at most limit: by priority, then by ID.

@@ -28,11 +28,8 @@ func (w world) NextVersion(job string) uint64 {
 	return 1
 }
 
-// NodeRows, Rows and Waiting are what a plan does not ask for.
-func (w world) NodeRows(string, uint64) iter.Seq[api.AllocationRow] {
-	return slices.Values([]api.AllocationRow(nil))
-}
-func (w world) Rows() iter.Seq[api.AllocationRow]                   { return w.NodeRows("", 0) }
+// Rows and Waiting are what a plan does not ask for.
+func (w world) Rows() iter.Seq[api.AllocationRow]                   { return slices.Values([]api.AllocationRow(nil)) }
 func (w world) Waiting(api.EvaluationStatus, int) []*api.Evaluation { return nil }
 
 // newWorld has nodes n1, n2 ... with that much memory and 4 cores each.
