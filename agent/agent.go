@@ -20,6 +20,7 @@ import (
 	"cube/api/rest"
 	"cube/client"
 	"cube/client/device"
+	"cube/client/volume"
 	"cube/internal/version"
 )
 
@@ -194,10 +195,17 @@ func (a *Agent) newClient() error {
 	if err != nil {
 		return err
 	}
+	volumes, err := volume.Static(a.cfg.Client.Volumes)
+	if err != nil {
+		return err
+	}
 	a.client, err = client.New(client.Config{
 		Name: a.cfg.Name, Datacenter: a.cfg.Datacenter, Address: a.cfg.Advertise, HTTPAddr: a.http.Addr().String(),
 		Version: version.Number, DataDir: dir, Meta: a.cfg.Client.Meta, Reserved: a.cfg.Client.Reserved,
-		Devices:     (&device.Finder{Root: "/", Static: static}).Find,
+		Finders: client.Finders{
+			Devices: (&device.Finder{Root: "/", Static: static}).Find,
+			Volumes: func() ([]api.NodeVolume, error) { return volume.Find(volumes) },
+		},
 		NewIdentity: a.cfg.Client.NewIdentity, Dev: a.cfg.Dev, NewDrivers: drivers,
 		Connect: Connector(a.cfg.Network, &a.served, func() http.Handler { return rest.NewWorkerHandler(a.client) }),
 		Servers: a.servers, ServersChanged: a.news.changed, DecodeJob: rest.DecodeJob, Logger: a.logger.Named("client"),

@@ -11,6 +11,7 @@ import (
 	"cube/agent/server"
 	"cube/api"
 	"cube/client/device"
+	"cube/client/volume"
 )
 
 // Default ports. People's API first, then what machines use.
@@ -59,6 +60,7 @@ type ClientConfig struct {
 	Meta        map[string]string
 	Reserved    api.Resources  // of the machine, kept from instances
 	Devices     []device.Block // that the machine does not tell of by itself
+	Volumes     []volume.Block // directories that tasks may be given
 	NewIdentity bool           // become a new node: the way out when a data directory was copied
 	RawExec     bool           // allow the raw_exec driver: instances without isolation
 	Drivers     DriverFactory  // nil: docker, and raw_exec where allowed

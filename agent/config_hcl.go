@@ -15,6 +15,7 @@ import (
 
 	"cube/api"
 	"cube/client/device"
+	"cube/client/volume"
 )
 
 // maxConfigBytes bounds a configuration file: ours are a page long.
@@ -54,6 +55,7 @@ type clientFile struct {
 	RawExec  *bool             `hcl:"raw_exec"`
 	Reserved *reservedFile     `hcl:"reserved,block"`
 	Devices  []deviceFile      `hcl:"device,block"`
+	Volumes  []volumeFile      `hcl:"volume,block"`
 }
 
 // deviceFile is a device.Block as a file writes it.
@@ -63,6 +65,13 @@ type deviceFile struct {
 	IDs        []string          `hcl:"ids,optional"`
 	Count      int               `hcl:"count,optional"`
 	Attributes map[string]string `hcl:"attributes,optional"`
+}
+
+// volumeFile is a volume.Block as a file writes it.
+type volumeFile struct {
+	Name     string `hcl:"name,label"`
+	Path     string `hcl:"path"`
+	ReadOnly bool   `hcl:"read_only,optional"`
 }
 
 type reservedFile struct {
@@ -198,6 +207,12 @@ func (c *Config) merge(path string, f *configFile) error {
 			c.Client.Devices = append(c.Client.Devices, device.Block(d))
 		}
 		if _, err := device.Static(c.Client.Devices); err != nil { // with those of earlier files: no two have one ID
+			return fmt.Errorf("%s: client: %w", path, err)
+		}
+		for _, v := range s.Volumes {
+			c.Client.Volumes = append(c.Client.Volumes, volume.Block(v))
+		}
+		if _, err := volume.Static(c.Client.Volumes); err != nil {
 			return fmt.Errorf("%s: client: %w", path, err)
 		}
 		c.Client.Enabled = s.Enabled == nil || *s.Enabled

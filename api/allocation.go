@@ -155,12 +155,13 @@ type Allocation struct {
 	Phase         Phase
 	Health        HealthStatus // unknown unless it runs
 	Restarts      int
-	ExitCode      *int          `json:",omitempty"` // of the latest end
-	Signal        int           `json:",omitempty"`
-	OOM           bool          `json:",omitempty"`
-	Message       string        `json:",omitempty"`
-	Ports         []PortBinding `json:",omitempty"`
-	Devices       []DeviceClaim `json:",omitempty"`
+	ExitCode      *int            `json:",omitempty"` // of the latest end
+	Signal        int             `json:",omitempty"`
+	OOM           bool            `json:",omitempty"`
+	Message       string          `json:",omitempty"`
+	Ports         []PortBinding   `json:",omitempty"`
+	Devices       []DeviceClaim   `json:",omitempty"`
+	Volumes       []VolumeRequest `json:",omitempty"`
 	Resources     Resources
 	Evaluation    string
 	Replaces      string `json:",omitempty"`

@@ -41,6 +41,7 @@ func (t *Task) canonicalize() {
 	if t.KillSignal != "" && !strings.HasPrefix(t.KillSignal, "SIG") {
 		t.KillSignal = "SIG" + t.KillSignal
 	}
+	t.canonicalizeVolumes()
 	slices.SortFunc(t.Devices, func(a, b DeviceRequest) int { return cmp.Compare(a.Type, b.Type) })
 	for i := range t.Devices {
 		d := &t.Devices[i]

@@ -84,6 +84,11 @@ func (e *Explanation) reason(i int) string {
 			return fmt.Sprintf("%s free %s (%s)", verb("lacks", "lack"), kind, amounts)
 		}
 		return fmt.Sprintf("%s no suitable %s (%s wanted, seen: %s)", verb("has", "have"), what, f.Wanted, f.Seen)
+	case "volume":
+		if name, free := strings.CutSuffix(what, " free"); free {
+			return fmt.Sprintf("%s volume %s in use (%s)", verb("has", "have"), name, f.Seen)
+		}
+		return fmt.Sprintf("%s %s", verb("has", "have"), f.Seen)
 	case "cpu", "memory", "disk":
 		return fmt.Sprintf("%s %s (%s)", verb("lacks", "lack"), f.Filter, amounts)
 	}

@@ -28,6 +28,7 @@ type Node struct {
 	Resources  Resources         // what instances may use: the machine less what is reserved
 	Drivers    map[string]DriverInfo
 	Devices    []DeviceGroup `json:",omitempty"` // sorted by type and model
+	Volumes    []NodeVolume  `json:",omitempty"` // sorted by name
 	// Incarnation tells two lives of one node apart: it differs each time the agent starts.
 	Incarnation uint64
 
@@ -89,11 +90,12 @@ type NodeLoad struct {
 // NodeView is a node as people see it: the replicated row with what the leader knows beside it.
 type NodeView struct {
 	Node
-	Held        Resources   // reserved by its allocations
-	Running     int         // instances running
-	Allocations int         // allocations that are not terminal
-	DeviceUse   []DeviceUse `json:",omitempty"` // what is held of each of its Devices, in their order, then of those that are gone
-	Load        *NodeLoad   `json:",omitempty"`
-	LastContact time.Time   // zero: not heard of since this leader took over
-	Connected   bool        // it has a session with some server
+	Held        Resources             // reserved by its allocations
+	Running     int                   // instances running
+	Allocations int                   // allocations that are not terminal
+	DeviceUse   []DeviceUse           `json:",omitempty"` // what is held of each of its Devices, in their order, then of those that are gone
+	VolumeUse   map[string]VolumeHold `json:",omitempty"` // who holds each of its Volumes, by name, also of those that are gone
+	Load        *NodeLoad             `json:",omitempty"`
+	LastContact time.Time             // zero: not heard of since this leader took over
+	Connected   bool                  // it has a session with some server
 }

@@ -21,6 +21,7 @@ type Task struct {
 	Ports       []Port            `json:",omitempty"` // sorted by label
 	Resources   Resources
 	Devices     []DeviceRequest `json:",omitempty"` // sorted by type
+	Volumes     []VolumeRequest `json:",omitempty"` // sorted by name
 	Restart     Restart
 	Checks      []Check           `json:",omitempty"` // sorted by name
 	Update      Update            `json:",omitzero"`  // left out where it is the default

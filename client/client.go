@@ -43,7 +43,7 @@ type Client struct {
 	drivers []driver.Driver
 	made    int // times that drivers were made
 	infos   map[string]api.DriverInfo
-	devices devices
+	offers  offers
 }
 
 var _ api.Worker = (*Client)(nil)
@@ -209,6 +209,7 @@ func (c *Client) Run(ctx context.Context) (err error) {
 		return err
 	}
 	c.fingerprintDevices(true)
+	c.fingerprintVolumes()
 	c.fingerprintDrivers(ctx, func(api.DriverInfo) bool { return true })
 	c.runner.restore(c.left, c.cfg.DecodeJob)
 	c.left = nil
@@ -320,6 +321,14 @@ func (c *Client) CurrentChanged() <-chan struct{} {
 	return c.link.changed
 }
 
+// Finders find what a node has for tasks besides its resources. One that is nil finds nothing. They are asked at the start and
+// as often as drivers are, see Tuning.Fingerprint, by one goroutine at a time. An error says in one line what is not offered,
+// beside what is.
+type Finders struct {
+	Devices func() ([]api.DeviceGroup, error) // in the order of api.SortDevices
+	Volumes func() ([]api.NodeVolume, error)  // by name
+}
+
 // Config is what a Client is made of. What the outside world is to it comes in as functions, so that a test or a
 // simulation can be that world.
 type Config struct {
@@ -335,9 +344,7 @@ type Config struct {
 
 	Meta     map[string]string
 	Reserved api.Resources // held back from what the machine has
-	// Devices finds what devices there are now, in the order of api.SortDevices; nil: the node has none. It is asked
-	// as often as drivers are, see Tuning.Fingerprint, by one goroutine at a time. An error says in one line what is not offered, beside what is.
-	Devices func() ([]api.DeviceGroup, error)
+	Finders
 
 	// NewIdentity makes the node a new one: the way out when a data directory was copied from a machine that still runs.
 	NewIdentity bool

@@ -71,17 +71,48 @@ func (c *Client) fingerprintDrivers(ctx context.Context, due func(api.DriverInfo
 	c.refresh()
 }
 
+// offers are what a node has for tasks besides its resources.
+type offers struct {
+	devices devices
+	volumes volumes
+}
+
 // devices are what was found of them at the latest look.
 type devices struct {
 	groups  []api.DeviceGroup
 	trouble string // what is not offered, and why
 }
 
+// volumes are what was found of them at the latest look.
+type volumes struct {
+	list    []api.NodeVolume
+	trouble string // what is not offered, and why
+}
+
+// fingerprintVolumes looks what volumes there are. The next refresh makes the node say so.
+func (c *Client) fingerprintVolumes() {
+	if c.cfg.Volumes == nil {
+		return
+	}
+	var found volumes
+	var err error
+	if found.list, err = c.cfg.Volumes(); err != nil {
+		found.trouble = err.Error()
+	}
+	c.mu.Lock()
+	before := c.offers.volumes.trouble
+	c.offers.volumes = found
+	c.mu.Unlock()
+	if found.trouble != "" && found.trouble != before {
+		c.log.Warn("a volume is not offered to tasks", "reason", found.trouble)
+	}
+}
+
 // fingerprintDevices looks what devices there are, if all or something was amiss with them. The next refresh makes the node
 // say so.
 func (c *Client) fingerprintDevices(all bool) {
 	c.mu.Lock()
-	before := c.devices.trouble
+	before := c.offers.devices.trouble
 	c.mu.Unlock()
 	if c.cfg.Devices == nil || !all && before == "" {
 		return
@@ -92,7 +123,7 @@ func (c *Client) fingerprintDevices(all bool) {
 		found.trouble = err.Error()
 	}
 	c.mu.Lock()
-	c.devices = found
+	c.offers.devices = found
 	c.mu.Unlock()
 	if found.trouble != "" && found.trouble != before {
 		c.log.Warn("a device is not offered to tasks", "reason", found.trouble)
@@ -102,7 +133,7 @@ func (c *Client) fingerprintDevices(all bool) {
 // refresh makes the node say what is known now.
 func (c *Client) refresh() {
 	c.mu.Lock()
-	infos, devices := c.infos, c.devices
+	infos, devices, volumes := c.infos, c.offers.devices, c.offers.volumes
 	c.mu.Unlock()
 	attributes := maps.Clone(c.attributes)
 	if attributes == nil {
@@ -128,10 +159,13 @@ func (c *Client) refresh() {
 	if devices.trouble != "" {
 		attributes["device.trouble"] = devices.trouble
 	}
+	if volumes.trouble != "" {
+		attributes["volume.trouble"] = volumes.trouble
+	}
 	node := &api.Node{
 		ID: c.id, Name: c.cfg.Name, Datacenter: c.cfg.Datacenter, Address: c.cfg.Address, HTTPAddr: c.cfg.HTTPAddr,
 		Version: c.cfg.Version, Attributes: attributes, Meta: c.cfg.Meta, Resources: c.total, Drivers: infos,
-		Devices: devices.groups, Incarnation: c.incarnation,
+		Devices: devices.groups, Volumes: volumes.list, Incarnation: c.incarnation,
 	}
 	if old := c.node.Load(); old == nil || !reflect.DeepEqual(old, node) {
 		c.node.Store(node)
@@ -141,8 +175,8 @@ func (c *Client) refresh() {
 // describe returns what the node says of itself. It is shared: callers do not change it.
 func (c *Client) describe() *api.Node { return c.node.Load() }
 
-// watchDrivers asks the drivers for their fingerprint from time to time, and looks at the devices, until ctx is done, and has the node registered
-// anew when something has changed.
+// watchDrivers asks the drivers for their fingerprint from time to time, and looks at the devices and volumes, until ctx is
+// done, and has the node registered anew when something has changed.
 func (c *Client) watchDrivers(ctx context.Context) {
 	tick := time.NewTicker(max(c.cfg.Tuning.Fingerprint/unhealthyOften, time.Millisecond))
 	defer tick.Stop()
@@ -154,6 +188,7 @@ func (c *Client) watchDrivers(ctx context.Context) {
 		}
 		all := n%unhealthyOften == 0
 		c.fingerprintDevices(all)
+		c.fingerprintVolumes()
 		c.fingerprintDrivers(ctx, func(i api.DriverInfo) bool { return all || !i.Healthy })
 		if ctx.Err() == nil {
 			c.link.outOfDate(c.describe())

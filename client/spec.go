@@ -82,6 +82,13 @@ func environment(a *allocation, t *api.Task, n *api.Node, id string) map[string]
 		ids[key] = strings.TrimPrefix(ids[key]+","+d.ID, ",")
 		env[key+"_SHARE"] = api.FormatShare(d.Share)
 	}
+	for i := range t.Volumes {
+		where := t.Volumes[i].Destination
+		if v := n.Volume(t.Volumes[i].Source); v != nil && onHost(t.Driver) {
+			where = v.Path
+		}
+		env["CUBE_VOLUME_"+api.VolumeKey(t.Volumes[i].Name)] = where
+	}
 	maps.Copy(env, ids) // last: a type may be called after another's share
 	return env
 }
@@ -96,6 +103,20 @@ func heldDevices(a *allocation, n *api.Node) ([]driver.Device, error) {
 		}
 		g := &n.Devices[i]
 		out = append(out, driver.Device{DeviceClaim: claim, Vendor: device.Vendor(g), Path: device.Path(g, claim.ID)})
+	}
+	return out, nil
+}
+
+// heldVolumes are the directories of the node that the task's instances are given. It fails when one is not there any more, or
+// is not to be written to any more.
+func heldVolumes(t *api.Task, n *api.Node) ([]driver.Volume, error) {
+	var out []driver.Volume
+	for i := range t.Volumes {
+		v := &t.Volumes[i]
+		if reason := n.LacksVolume(v); reason != "" {
+			return nil, fmt.Errorf("on node %s: %s", n.Name, reason)
+		}
+		out = append(out, driver.Volume{Name: v.Name, Path: n.Volume(v.Source).Path, Destination: v.Destination, ReadOnly: v.Reads()})
 	}
 	return out, nil
 }
@@ -166,10 +187,14 @@ func configure(a *allocation, t *api.Task, n *api.Node, o driver.Owner, id, dir 
 	if err != nil {
 		return nil, err
 	}
+	volumes, err := heldVolumes(t, n)
+	if err != nil {
+		return nil, err
+	}
 	c := &driver.Config{
 		Owner: o, Key: a.key(), Text: id, Job: a.Job, Task: a.Task, Slot: a.Slot, Version: a.Version,
 		Image: f.text(t.Image), Command: f.text(t.Command), Args: f.list(t.Args), User: f.text(t.User), WorkDir: f.text(t.WorkDir),
-		Address: n.Address, Ports: a.Ports, Devices: held, Held: t.Resources, Dir: dir,
+		Address: n.Address, Ports: a.Ports, Devices: held, Volumes: volumes, Held: t.Resources, Dir: dir,
 		Env: make(map[string]string, len(env)+len(t.Env)),
 	}
 	for k, v := range t.Env {

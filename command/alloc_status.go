@@ -150,6 +150,7 @@ func printHeld(s *session, f moments, a *api.Allocation) {
 		}
 		s.printTable(f, t)
 	}
+	printAllocVolumes(s, f, a)
 }
 
 // printChecks shows how the checks of an instance stand.

@@ -64,5 +64,8 @@ func troubles(n *api.NodeView) []string {
 	if reason := n.Attributes["device.trouble"]; reason != "" {
 		out = append(out, "not offered: "+reason)
 	}
+	if reason := n.Attributes["volume.trouble"]; reason != "" {
+		out = append(out, "not offered: "+reason)
+	}
 	return out
 }

@@ -154,6 +154,7 @@ func printNode(s *session, f moments, n *api.NodeView) {
 	}
 
 	printDevices(s, f, n)
+	printNodeVolumes(s, f, n)
 	s.section("Drivers")
 	t = newTable("Driver", "Detected", "Healthy", "Reason")
 	for _, name := range sortedKeys(n.Drivers) {

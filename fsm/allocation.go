@@ -409,7 +409,7 @@ func (s *Snapshot) Allocation(id api.ID) (*api.Allocation, bool) {
 		ID: s.text.Format(id), Name: api.InstanceName(job, task, a.slot), Job: job, Task: task, Slot: int(a.slot),
 		JobVersion: uint64(a.version), NodeID: s.names[a.node], Desired: a.desired, DesiredReason: text.reason, Phase: a.phase, Health: a.health,
 		Restarts: int(a.restarts), Signal: int(a.signal), OOM: a.failure == api.FailureOOM, Message: text.message,
-		Ports: s.Ports(id), Devices: s.Claims(id), Resources: a.held, CreatedAt: time.Unix(0, a.createdAt).UTC(),
+		Ports: s.Ports(id), Devices: s.Claims(id), Volumes: s.volumesOf(&a), Resources: a.held, CreatedAt: time.Unix(0, a.createdAt).UTC(),
 		ModifiedAt: time.Unix(0, a.modifiedAt).UTC(), StartedAt: milliseconds(a.started), FinishedAt: milliseconds(a.finished),
 		CreateIndex: a.create, ModifyIndex: a.modify,
 	}

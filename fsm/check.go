@@ -17,6 +17,7 @@ func Check(s *Snapshot) []error {
 	c.nodeRows()
 	c.ports()
 	c.devices()
+	c.volumes()
 	c.jobRows()
 	c.evaluations()
 	c.requests()

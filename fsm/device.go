@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"iter"
 	"slices"
 
@@ -298,4 +299,83 @@ func (s *state) restoreClaims(r *reader) {
 			s.claims.Load(c)
 		}
 	}
+}
+
+// Volumes need no rows of their own: which ones an allocation holds, its task says, and on which node, its row. A version of a
+// job is kept as long as something lives in it.
+
+// noVolumes says why the node's volumes cannot be given to an instance of the task beside those that hold them, "" if they can.
+func (t *tables) noVolumes(n *api.Node, node uint32, task *api.Task) string {
+	if len(task.Volumes) == 0 {
+		return ""
+	}
+	held := t.volumeHolds(node)
+	for i := range task.Volumes {
+		v := &task.Volumes[i]
+		if reason := n.LacksVolume(v); reason != "" {
+			return "its node has " + reason
+		}
+		if hold := held[v.Source]; !hold.Admits(v.Access) {
+			return fmt.Sprintf("volume %s of its node is held by %s", v.Source, hold)
+		}
+	}
+	return ""
+}
+
+// volumeHolds is what stands on each of a node's volumes, by their names; looked up, never ranged over. It looks at what lives
+// on the node.
+func (t *tables) volumeHolds(node uint32) map[string]api.VolumeHold {
+	held := map[string]api.VolumeHold{}
+	t.eachOfNode(node, 0, func(a allocation) bool {
+		if !a.live() {
+			return true
+		}
+		for _, v := range t.volumesOf(&a) {
+			hold := held[v.Source]
+			hold.Add(v.Access)
+			held[v.Source] = hold
+		}
+		return true
+	})
+	return held
+}
+
+// taskOf returns an allocation's task in the version that it is of.
+func (t *tables) taskOf(a *allocation) *api.Task {
+	if v := t.jobs.get(t.names[a.job]).version(uint64(a.version)); v != nil {
+		return v.job.Task(t.names[a.task])
+	}
+	return nil
+}
+
+// volumesOf returns what an allocation wants of its node's volumes, and so holds of them while it lives.
+func (t *tables) volumesOf(a *allocation) []api.VolumeRequest {
+	if task := t.taskOf(a); task != nil {
+		return task.Volumes
+	}
+	return nil
+}
+
+// VolumesHeld returns what stands on each volume of the node with that ordinal, by their names. It looks at what lives there:
+// who asks for no volume had better not call it.
+func (s *Snapshot) VolumesHeld(node int) map[string]api.VolumeHold {
+	return s.volumeHolds(s.nodes.order.handle(&s.nodes, node))
+}
+
+// NodeVolumes is VolumesHeld by the node's ID.
+func (s *Snapshot) NodeVolumes(id string) map[string]api.VolumeHold {
+	if n, ok := s.nodes.get(id); ok {
+		return s.volumeHolds(n.handle)
+	}
+	return nil
+}
+
+// volumes checks that who writes to a volume alone is alone.
+func (c *checker) volumes() {
+	c.s.nodes.rows.Scan(func(n nodeRow) bool {
+		for name, hold := range c.s.volumeHolds(n.handle) {
+			c.that(!hold.Single || hold.Writers == 1, "volume %s of node %s is held by %s, one of which is to be the only one", name, n.id, hold)
+		}
+		return true
+	})
 }

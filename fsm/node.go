@@ -148,6 +148,9 @@ func (s *state) registerNode(b *RegisterNode) Result {
 	if err := api.CheckDevices(b.Node.Devices); err != nil {
 		return refused(s.index, api.Errorf(api.CodeInvalid, "register node %s: %w", b.Node.ID, err))
 	}
+	if err := api.CheckVolumes(b.Node.Volumes); err != nil {
+		return refused(s.index, api.Errorf(api.CodeInvalid, "register node %s: %w", b.Node.ID, err))
+	}
 	node := *b.Node
 	node.CreateIndex = s.index
 	node.Status, node.StatusReason, node.StatusAt, node.Ineligible = "", "", time.Time{}, false

@@ -223,6 +223,9 @@ func (s *state) noRoom(p *api.Placement, task *api.Task) string {
 			}
 		}
 	}
+	if reason := s.noVolumes(n.node, n.handle, task); reason != "" {
+		return reason
+	}
 	return s.noDevices(n.node, n.devices, task, p)
 }
 

@@ -18,13 +18,14 @@ func nestedKeys() map[string]string {
 		"attempts": "restart", "interval": "restart", "delay": "restart", "max_delay": "restart", "mode": "restart",
 		"share": "device \"type\"", "min_healthy_time": "update", "max_parallel": "update", "order": "update",
 		"healthy_deadline": "update", "progress_deadline": "update", "canary": "update", "auto_promote": "update", "auto_revert": "update", "condition": "depends_on \"task\"",
+		"source": "volume \"name\"", "destination": "volume \"name\"", "access": "volume \"name\"",
 	}
 }
 
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
 	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "driver", "env", "image", "kill_signal", "kill_timeout", "max_run_duration",
-		"port", "resources", "restart", "shutdown_delay", "spread", "update", "user", "work_dir"}
+		"port", "resources", "restart", "shutdown_delay", "spread", "update", "user", "volume", "work_dir"}
 }
 
 // readTask reads what a task says, checked; nil if something is wrong. It finishes the body.
@@ -75,6 +76,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 			t.Restart.MaxDelay = max(t.Restart.MaxDelay, t.Restart.Delay)
 		}
 	})
+	p.readVolumes(b, t)
 	p.readChecks(b, t)
 	b.block1("update", func(r *body) { readUpdate(r, &t.Update) })
 	p.readPlacement(b, t)
@@ -95,6 +97,7 @@ func checkTask(t *api.Task, kind api.JobType) error {
 	c := *t
 	j := &api.Job{Name: "x", Type: kind, Priority: api.DefaultPriority, Tasks: []*api.Task{&c}}
 	c.Ports, c.Sensitive, c.Devices = slices.Clone(t.Ports), slices.Clone(t.Sensitive), slices.Clone(t.Devices)
+	c.Volumes = slices.Clone(t.Volumes)
 	c.Checks, c.DependsOn = slices.Clone(t.Checks), nil
 	c.Constraints, c.Affinities, c.Spreads = slices.Clone(t.Constraints), slices.Clone(t.Affinities), slices.Clone(t.Spreads)
 	if !kind.Completes() && !kind.EveryNode() {

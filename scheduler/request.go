@@ -79,6 +79,9 @@ func newRequest(v *view, job *api.Job, t *api.Task) *request {
 	for i := range t.Devices {
 		r.askDevice(&t.Devices[i])
 	}
+	for i := range t.Volumes {
+		r.askVolume(t.Volumes[i])
+	}
 	return r
 }
 
@@ -183,6 +186,20 @@ func (r *request) askPort(port int) {
 	})
 }
 
+// askVolume adds that a node has the volume, and that those who hold it leave room for one more.
+func (r *request) askVolume(wanted api.VolumeRequest) {
+	r.fix(fmt.Sprintf("volume %s reads %t", wanted.Source, wanted.Reads()), "volume "+wanted.Source, "there",
+		func(n *api.Node) bool { return n.LacksVolume(&wanted) == "" },
+		func(n *api.Node) string { return n.LacksVolume(&wanted) })
+	r.others = append(r.others, filter{
+		name:   "volume " + wanted.Source + " free",
+		wanted: "free for a " + wanted.Access,
+		given:  func(node int) bool { return r.view.nodes[node].LacksVolume(&wanted) == "" },
+		passes: func(node int) bool { return r.view.volumes(node)[wanted.Source].Admits(wanted.Access) },
+		seen:   func(node int) string { return "held by " + r.view.volumes(node)[wanted.Source].String() },
+	})
+}
+
 // fits reports whether a node that passes the fixed filters can take one more instance, dynamic ports apart.
 func (r *request) fits(node int) bool {
 	if !r.task.Resources.Fits(r.view.free[node]) {
@@ -240,6 +257,12 @@ func (r *request) count(rows []api.AllocationRow, placed []api.Placement) {
 func (r *request) give(node int, g grant) {
 	v := r.view
 	v.give(node, r.task.Resources, g)
+	for i := range r.task.Volumes {
+		held := v.volumes(node)
+		hold := held[r.task.Volumes[i].Source]
+		hold.Add(r.task.Volumes[i].Access)
+		held[r.task.Volumes[i].Source] = hold
+	}
 	v.counts.note(node)
 	v.counts.task[node]++
 	v.counts.job[node]++

@@ -43,6 +43,9 @@ type State interface {
 	// DevicesHeld yields the ordinal of every node that has devices, with what is held of each, in thousandths and in the
 	// order of the node's groups and their IDs. The slice is good until the next one.
 	DevicesHeld() iter.Seq2[int, []int16]
+	// VolumesHeld returns what stands on each volume of the node with that ordinal, by their names. It is asked only for tasks
+	// that want volumes.
+	VolumesHeld(node int) map[string]api.VolumeHold
 	// JobRows yields the job's allocations that matter to a plan: all that are not terminal, and the newest one of each
 	// slot whatever its phase; by task, slot, ID.
 	JobRows(job string) iter.Seq[api.AllocationRow]

@@ -131,6 +131,8 @@ func (s *story) node(words []string) error {
 			n.Meta[sub] = value
 		case "device":
 			addDevices(n, sub, value)
+		case "volume":
+			n.Volumes = append(n.Volumes, api.NodeVolume{Name: sub, Path: "/srv/" + sub, ReadOnly: value == "ro"})
 		case "driver":
 			info := api.DriverInfo{Detected: true, Healthy: value == "ok"}
 			if value != "ok" {

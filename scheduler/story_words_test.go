@@ -74,6 +74,12 @@ func taskLine(t *api.Task, words []string) error {
 		t.Ports = append(t.Ports, p)
 	case "depends":
 		t.DependsOn = append(t.DependsOn, api.Dependency{Task: at(1), Condition: at(2)})
+	case "volume":
+		v := api.VolumeRequest{Name: at(1), Source: at(1), Access: api.AccessSingleWriter}
+		if at(2) != "" {
+			v.Access = at(2)
+		}
+		t.Volumes = append(t.Volumes, v)
 	case "device":
 		d := api.DeviceRequest{Type: at(1), Count: 1, Share: api.WholeDevice}
 		for _, w := range words[2:] {

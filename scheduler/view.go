@@ -22,12 +22,13 @@ type view struct {
 	changes     []int32         // nodes that are not as they were, in the order in which they changed
 	ratings     shelf[*ratings]
 
-	taken       map[nodePort]bool // ports this plan gives away
-	portCursor  []int32           // where the search for dynamic ports goes on; 0: not begun
-	counts      counts            // of the task being placed
-	devices     *devices          // nil if no node has any
-	scratch     []candidate       // room for a ranking
-	lastRotated int               // the node roundrobin used last in this batch, -1 for none
+	taken       map[nodePort]bool                 // ports this plan gives away
+	portCursor  []int32                           // where the search for dynamic ports goes on; 0: not begun
+	counts      counts                            // of the task being placed
+	devices     *devices                          // nil if no node has any
+	held        map[int]map[string]api.VolumeHold // volumes by node, of nodes that were asked in this batch
+	scratch     []candidate                       // room for a ranking
+	lastRotated int                               // the node roundrobin used last in this batch, -1 for none
 
 	loadOf      func(nodeID string) (api.NodeLoad, bool)
 	measured    *measured    // nil until an algorithm asks for it
@@ -120,6 +121,7 @@ func (v *view) begin(s State, o Options) {
 	v.lastRotated = -1
 	v.measured, v.opportunity = nil, nil
 	clear(v.taken)
+	v.held = nil
 	clear(v.given)
 	clear(v.portCursor)
 	v.counts.clear()
@@ -197,6 +199,18 @@ func (v *view) give(node int, held api.Resources, g grant) {
 		v.devices.outlook.changed(node)
 	}
 	v.changes = append(v.changes, int32(node))
+}
+
+// volumes is what stands on a node's volumes, what this batch gives away included.
+func (v *view) volumes(node int) map[string]api.VolumeHold {
+	held, known := v.held[node]
+	if !known {
+		if held = v.state.VolumesHeld(node); held == nil {
+			held = map[string]api.VolumeHold{}
+		}
+		set(&v.held, node, held)
+	}
+	return held
 }
 
 // ordinal finds a node by ID. The state yields nodes in the order of their IDs.

@@ -269,6 +269,26 @@ func (w *World) DevicesHeld() iter.Seq2[int, []int16] {
 	}
 }
 
+// VolumesHeld implements State.
+func (w *World) VolumesHeld(node int) map[string]api.VolumeHold {
+	held := map[string]api.VolumeHold{}
+	for _, rows := range w.rows {
+		for i := range rows {
+			if rows[i].Node != w.nodes[node].ID || !rows[i].Live() {
+				continue
+			}
+			if j := w.JobVersion(rows[i].Job, rows[i].Version); j != nil && j.Task(rows[i].Task) != nil {
+				for _, v := range j.Task(rows[i].Task).Volumes {
+					hold := held[v.Source]
+					hold.Add(v.Access)
+					held[v.Source] = hold
+				}
+			}
+		}
+	}
+	return held
+}
+
 // JobRows implements State.
 func (w *World) JobRows(job string) iter.Seq[api.AllocationRow] {
 	return func(yield func(api.AllocationRow) bool) {

@@ -33,6 +33,9 @@ func (s *Server) nodeView(snapshot *fsm.Snapshot, n *api.Node) *api.NodeView {
 	v := &api.NodeView{Node: *n}
 	v.Held, v.Allocations, v.Running = snapshot.NodeHeld(n.ID)
 	v.DeviceUse = snapshot.NodeDevices(n.ID)
+	if len(n.Volumes) > 0 {
+		v.VolumeUse = snapshot.NodeVolumes(n.ID)
+	}
 	if t := s.tenure.Load(); t != nil {
 		c := t.directory.Contact(n.ID, time.Now())
 		v.Load, v.LastContact, v.Connected = t.directory.Load(n.ID), c.Heard, c.Connected

@@ -40,6 +40,7 @@ type Config struct {
 	Address string // of the node: ports are published on it
 	Ports   []api.PortBinding
 	Devices []Device
+	Volumes []Volume
 	Held    api.Resources
 	Options map[string]any // the task's config block, already checked by CheckOptions
 	Dir     string         // a directory on the node that is this allocation's own; it exists
@@ -50,6 +51,14 @@ type Device struct {
 	api.DeviceClaim
 	Vendor string // "nvidia": its toolkit hands the device to containers, by ID
 	Path   string // the file on the node that it is, such as /dev/kvm; "": it is none
+}
+
+// Volume is a directory of the node that an instance is given.
+type Volume struct {
+	Name        string
+	Path        string // on the node
+	Destination string // inside a container
+	ReadOnly    bool
 }
 
 // Handle is how a driver finds an instance again after the agent has started anew. It is kept in the client's state file

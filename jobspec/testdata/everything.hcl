@@ -48,6 +48,16 @@ task "web" {
     }
   }
 
+  volume "data" {
+    source      = "web-data"
+    destination = "/var/lib/web"
+    access      = "multi-writer"
+  }
+  volume "assets" {
+    destination = "/assets"
+    read_only   = true
+  }
+
   restart {
     attempts  = 3
     interval  = "1m"

@@ -134,6 +134,21 @@ func (d *draft) DevicesHeld() iter.Seq2[int, []int16] {
 	}
 }
 
+// VolumesHeld implements scheduler.State.
+func (d *draft) VolumesHeld(node int) map[string]api.VolumeHold {
+	held := map[string]api.VolumeHold{}
+	for row := range d.NodeRows(d.nodes[node].ID, 0) {
+		if j := d.JobVersion(row.Job, row.Version); row.Live() && j != nil && j.Task(row.Task) != nil {
+			for _, v := range j.Task(row.Task).Volumes {
+				hold := held[v.Source]
+				hold.Add(v.Access)
+				held[v.Source] = hold
+			}
+		}
+	}
+	return held
+}
+
 // JobRows implements scheduler.State.
 func (d *draft) JobRows(job string) iter.Seq[api.AllocationRow] {
 	return d.drawn(d.State.JobRows(job))

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/go-connections/nat"
 
 	"cube/client/driver"
@@ -91,7 +92,7 @@ func (d *Driver) containerConfig(c *driver.Config, o *options) *container.Config
 }
 
 // hostConfig is what the container gets of the machine. It sets what a task may have and nothing else: no privileges, no
-// namespaces of the host, no directories of the host, no devices but those that were placed with it.
+// namespaces of the host, no directories of the host but volumes, no devices but those that were placed with it.
 func hostConfig(c *driver.Config, o *options) *container.HostConfig {
 	memory, pids := c.Held.Memory*mib, int64(pidsLimit)
 	return &container.HostConfig{
@@ -103,6 +104,7 @@ func hostConfig(c *driver.Config, o *options) *container.HostConfig {
 		ReadonlyRootfs: o.readOnly,
 		ExtraHosts:     o.extraHosts,
 		Tmpfs:          o.tmpfs,
+		Mounts:         mounts(c),
 		Resources: container.Resources{
 			CPUShares:  max(minShares, c.Held.CPU*sharesOfCore/1000),
 			Memory:     memory,
@@ -113,6 +115,17 @@ func hostConfig(c *driver.Config, o *options) *container.HostConfig {
 			DeviceRequests: deviceRequests(c),
 		},
 	}
+}
+
+// mounts are the volumes. What is mounted in them, on the node or in the container, stays on its side. A directory that is not
+// there fails the start: the engine must not make one.
+func mounts(c *driver.Config) []mount.Mount {
+	var out []mount.Mount
+	for _, v := range c.Volumes {
+		out = append(out, mount.Mount{Type: mount.TypeBind, Source: v.Path, Target: v.Destination, ReadOnly: v.ReadOnly,
+			BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate}})
+	}
+	return out
 }
 
 func portBindings(c *driver.Config) nat.PortMap {

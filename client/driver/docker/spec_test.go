@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 
 	"cube/api"
 	"cube/client/driver"
@@ -29,6 +30,7 @@ func everything() *driver.Config {
 			{DeviceClaim: api.DeviceClaim{Type: "kvm", ID: "kvm-03", Share: 1000}, Path: "/dev/kvm"},
 			{DeviceClaim: api.DeviceClaim{Type: "licence", ID: "l1", Share: 1000}},
 		},
+		Volumes: []driver.Volume{{Name: "data", Path: "/srv/data", Destination: "/var/lib/data"}, {Name: "x", Path: "/srv/x", Destination: "/x", ReadOnly: true}},
 		Options: map[string]any{
 			"cap_drop": []any{"CHOWN"}, "entrypoint": []any{"/hello"}, "extra_hosts": []any{"db:10.0.0.1"}, "force_pull": true,
 			"hostname": "web1", "labels": map[string]any{"team": "shop"}, "log_max_files": float64(3), "log_max_size": "1MiB",
@@ -44,7 +46,7 @@ func TestHostConfigIsAllowed(t *testing.T) {
 		"LogConfig": true, "PortBindings": true, "RestartPolicy": true, "CapDrop": true, "ExtraHosts": true,
 		"ReadonlyRootfs": true, "SecurityOpt": true, "Tmpfs": true,
 		"Resources.CPUShares": true, "Resources.Memory": true, "Resources.MemorySwap": true, "Resources.PidsLimit": true,
-		"Resources.Devices": true, "Resources.DeviceRequests": true,
+		"Mounts": true, "Resources.Devices": true, "Resources.DeviceRequests": true,
 	}
 	c := everything()
 	o, err := parseOptions(c.Options)
@@ -102,6 +104,10 @@ func TestContainer(t *testing.T) {
 		{"device requests", host.DeviceRequests, []container.DeviceRequest{{Driver: "nvidia", DeviceIDs: []string{"GPU-2", "GPU-1"}, Capabilities: [][]string{{"gpu"}}}}},
 		{"device files", host.Devices, []container.DeviceMapping{
 			{PathOnHost: "/dev/fuse", PathInContainer: "/dev/fuse", CgroupPermissions: "rw"}, {PathOnHost: "/dev/kvm", PathInContainer: "/dev/kvm", CgroupPermissions: "rw"},
+		}},
+		{"volumes", host.Mounts, []mount.Mount{
+			{Type: "bind", Source: "/srv/data", Target: "/var/lib/data", BindOptions: &mount.BindOptions{Propagation: "rprivate"}},
+			{Type: "bind", Source: "/srv/x", Target: "/x", ReadOnly: true, BindOptions: &mount.BindOptions{Propagation: "rprivate"}},
 		}},
 		{"host name", in.Hostname, "web1"},
 		{"user", in.User, "1000"},

@@ -1,0 +1,43 @@
+package volume
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestWhatIsThereIsOffered(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"srv/a", "srv/b"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "srv/file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	static, err := Static([]Block{
+		{Name: "gone", Path: root + "/srv/gone"}, {Name: "b", Path: root + "/srv/b"}, {Name: "a", Path: root + "/srv/a", ReadOnly: true}, {Name: "file", Path: root + "/srv/file"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := Find(static)
+	want := fmt.Sprintf("[{a %[1]s/srv/a true} {b %[1]s/srv/b false}]", root)
+	if fmt.Sprint(found) != want {
+		t.Errorf("found %v, want %s", found, want)
+	}
+	for _, said := range []string{"volume gone: ", "srv/file is no directory"} {
+		if err == nil || !strings.Contains(err.Error(), said) {
+			t.Errorf("%v does not say %q", err, said)
+		}
+	}
+	if found, err := Find(nil); len(found) != 0 || err != nil {
+		t.Errorf("of nothing: %v, %v", found, err)
+	}
+	if _, err := Static([]Block{{Name: "a", Path: "/x"}, {Name: "a", Path: "/y"}}); err == nil {
+		t.Error("two volumes of one name are taken")
+	}
+}
