@@ -134,6 +134,11 @@ func TestCanariesAreForWhatIsReplaced(t *testing.T) {
 	equal(t, "of a version that was never promoted", c.deploy("v2", canary, autoRevert).Tasks[0].Canaries, 1)
 	c.ok(&StopJob{Name: "web"})
 	equal(t, "a job that was stopped", c.deploy("v4", canary).Tasks[0].Canaries, 0)
+	c.judge(api.MoveSucceed, "")
+	c.deploy("v5", canary, autoRevert)
+	c.judge(api.MoveFail, "web[0] failed")
+	equal(t, "an automatic revert", c.m.Snapshot().Deployment("web").Automatic, true)
+	equal(t, "its canaries", c.m.Snapshot().Deployment("web").Tasks[0].Canaries, 0)
 }
 
 func TestTheLastStableVersionIsKept(t *testing.T) {

@@ -251,6 +251,11 @@ func (s *state) beginDeployment(j, before *api.Job, r registration) {
 	if r.deploy && j.Type == api.JobService {
 		d = deployment.Begin(s.mint(), j, before, last, r.who, time.Unix(0, s.now).UTC())
 		d.CreateIndex, d.Automatic = s.index, r.automatic
+		for i := range d.Tasks {
+			if r.automatic { // what was stable is not tried again: it is wanted now
+				d.Tasks[i].Canaries = 0
+			}
+		}
 	}
 	s.cancelDeployment(j.Name, fmt.Sprintf("version %d took its place", j.Version), r.who)
 	if d != nil {
