@@ -22,6 +22,9 @@ func (j *Job) Canonicalize() {
 	for _, t := range j.Tasks {
 		if t != nil {
 			t.canonicalize()
+			if t.Reschedule == DefaultReschedule(j.Type) {
+				t.Reschedule = Reschedule{}
+			}
 		}
 	}
 }

@@ -8,13 +8,16 @@ type EvaluationStatus string
 const (
 	EvalPending    EvaluationStatus = "pending"    // to be looked at
 	EvalBlocked    EvaluationStatus = "blocked"    // looked at, not everything fits; wakes when capacity is freed
+	EvalWaiting    EvaluationStatus = "waiting"    // looked at, and looked at again at a time: when an instance that failed is placed again
 	EvalComplete   EvaluationStatus = "complete"   // everything it asked for is placed
 	EvalSuperseded EvaluationStatus = "superseded" // a newer evaluation of the job took its place
 	EvalFailed     EvaluationStatus = "failed"     // the scheduler failed on it; Message says how
 )
 
 // Open reports whether the evaluation still waits for something. A job has at most one open evaluation.
-func (s EvaluationStatus) Open() bool { return s == EvalPending || s == EvalBlocked }
+func (s EvaluationStatus) Open() bool {
+	return s == EvalPending || s == EvalBlocked || s == EvalWaiting
+}
 
 // Causes of evaluations: why a job is looked at.
 const (
@@ -52,6 +55,7 @@ type Evaluation struct {
 	Promises     []Promise     `json:",omitempty"` // room that others gave way for; only of a blocked one
 	SeenIndex    uint64        // the base index of the plan that last looked at it
 	Rejections   int           // plans in a row of which the commit kept nothing
+	WakeAt       time.Time     `json:",omitzero"` // when it is looked at again without anything having happened
 	// RejectedIndex is the index at which a commit last rejected a part of a plan for it: a plan made before that cannot close it.
 	RejectedIndex uint64    `json:",omitempty"`
 	At            time.Time // created, the leader's clock
@@ -75,6 +79,7 @@ type EvaluationView struct {
 	Placed       int
 	Stopped      int
 	Explanations []Explanation `json:",omitempty"`
+	WakeAt       time.Time     `json:",omitzero"` // when it is looked at again without anything having happened
 	At           time.Time
 	ModifiedAt   time.Time
 	CreateIndex  uint64
@@ -85,7 +90,7 @@ type EvaluationView struct {
 func (e *Evaluation) View(text IDText) *EvaluationView {
 	return &EvaluationView{
 		ID: text.Format(e.ID), Job: e.Job, Type: e.Type, Priority: e.Priority, Cause: e.Cause, Node: e.Node, By: e.By, Status: e.Status,
-		Message: e.Message, JobVersion: e.JobVersion, Placed: e.Placed, Stopped: e.Stopped, Explanations: e.Explanations,
+		Message: e.Message, JobVersion: e.JobVersion, Placed: e.Placed, Stopped: e.Stopped, Explanations: e.Explanations, WakeAt: e.WakeAt,
 		At: e.At, ModifiedAt: e.ModifiedAt, CreateIndex: e.CreateIndex, ModifyIndex: e.ModifyIndex,
 	}
 }
@@ -99,7 +104,17 @@ type Explanation struct {
 	Nodes   int           // nodes looked at
 	Filters []FilterCount `json:",omitempty"` // most nodes first
 	Nearest *NearestMiss  `json:",omitempty"`
+	Retry   *Retry        `json:",omitempty"` // instances that failed and are placed again later
 	Note    string        `json:",omitempty"` // what is not a matter of nodes: "no client has joined the cluster", "web[2] failed and its restart policy is used up"
+}
+
+// Retry is an instance that failed for good and is placed again: the first to be, where there are several.
+type Retry struct {
+	Instance string // web[2]
+	At       time.Time
+	Attempt  int // from 1 up
+	Attempts int `json:",omitempty"` // allowed within the policy's interval; 0: no limit
+	More     int `json:",omitempty"` // instances that wait besides
 }
 
 // FilterCount is how many nodes one filter turned away.

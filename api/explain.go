@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Lines says what the explanation means as one would say it to a colleague, such as
@@ -10,9 +11,15 @@ import (
 //	web: 2 of 6 not placed: 3 of 5 nodes lack memory (512 MiB wanted, 96 MiB to 128 MiB free, nearest n2); 2 are not ready (down)
 //
 // and, if there is a note besides, a second line with it. There are no lines if there is nothing to explain.
-func (e *Explanation) Lines() []string {
-	missing := e.Wanted - e.Placed
-	if missing <= 0 && e.Note == "" {
+func (e *Explanation) Lines() []string { return e.LinesAt(time.Time{}) }
+
+// LinesAt is Lines for somebody who reads them now: what is to come is told as from now.
+func (e *Explanation) LinesAt(now time.Time) []string {
+	missing, note := e.Wanted-e.Placed, e.Note
+	if e.Retry != nil {
+		note = strings.TrimSuffix(e.Retry.Text(now)+"; "+note, "; ")
+	}
+	if missing <= 0 && note == "" {
 		return nil
 	}
 	head := e.Task
@@ -20,8 +27,8 @@ func (e *Explanation) Lines() []string {
 		head = fmt.Sprintf("%s: %d of %d not placed", e.Task, missing, e.Wanted)
 	}
 	if len(e.Filters) == 0 {
-		if e.Note != "" {
-			head += ": " + e.Note
+		if note != "" {
+			head += ": " + note
 		}
 		return []string{head}
 	}
@@ -30,10 +37,31 @@ func (e *Explanation) Lines() []string {
 		reasons[i] = e.reason(i)
 	}
 	lines := []string{head + ": " + strings.Join(reasons, "; ")}
-	if e.Note != "" {
-		lines = append(lines, e.Task+": "+e.Note)
+	if note != "" {
+		lines = append(lines, e.Task+": "+note)
 	}
 	return lines
+}
+
+// Text says what becomes of the instance: "web[2] failed: rescheduled in 28s (attempt 2 of 3)". Without now it says at which
+// time.
+func (r *Retry) Text(now time.Time) string {
+	when := "at " + r.At.UTC().Format(time.TimeOnly) + " UTC"
+	if left := r.At.Sub(now).Round(time.Second); !now.IsZero() {
+		when = "now"
+		if left > 0 {
+			when = "in " + left.String()
+		}
+	}
+	text := fmt.Sprintf("%s failed: rescheduled %s (attempt %d", r.Instance, when, r.Attempt)
+	if r.Attempts > 0 {
+		text += fmt.Sprintf(" of %d", r.Attempts)
+	}
+	text += ")"
+	if r.More > 0 {
+		text += fmt.Sprintf(", and %d more later", r.More)
+	}
+	return text
 }
 
 // reason says how many nodes a filter turned away, and why. The first one names the whole.

@@ -27,7 +27,8 @@ type JobPlan struct {
 	Explanations   []Explanation
 	Placements     []Placement
 	Stops          []Stop
-	InPlace        []ID // allocations that take the job's current version as they are
+	WakeAt         int64 // Unix nanoseconds: when the evaluation, if it stays open, is to be looked at again; 0: when something happens
+	InPlace        []ID  // allocations that take the job's current version as they are
 	Preemptions    []Preemption
 	Promises       []Promise // kept for the job until it is looked at again
 }
@@ -54,6 +55,7 @@ type Placement struct {
 	Node     string // node ID
 	Replaces ID     // the allocation it succeeds; 0 for none. If that allocation is live, its Stop is in the same JobPlan and both stand or fall together
 	Beside   bool   // what it succeeds runs on beside it, and is told to stop by a later plan
+	Trial    Trial  // how often its slot was placed again because its instance failed
 	Held     Resources
 	Ports    []PortBinding
 	Devices  []DeviceClaim // what it holds of the node's devices, in the order of the task's requests

@@ -31,6 +31,7 @@ func SameLine(a, b *Task) bool { return SameInstance(a, b) && sameJSON(a.Meta, b
 func (t *Task) instance() *Task {
 	c := *t
 	c.Count, c.Constraints, c.Affinities, c.Spreads, c.Restart = 0, nil, nil, nil, Restart{}
+	c.Reschedule = Reschedule{}
 	c.Checks, c.Update, c.DependsOn, c.Meta = nil, Update{}, nil, nil
 	c.ShutdownDelay, c.MaxRunDuration = 0, 0
 	return &c

@@ -23,6 +23,7 @@ type Task struct {
 	Devices     []DeviceRequest `json:",omitempty"` // sorted by type
 	Volumes     []VolumeRequest `json:",omitempty"` // sorted by name
 	Restart     Restart
+	Reschedule  Reschedule        `json:",omitzero"`  // zero: the job type's, see Rescheduling
 	Checks      []Check           `json:",omitempty"` // sorted by name
 	Update      Update            `json:",omitzero"`  // left out where it is the default
 	Constraints []Constraint      `json:",omitempty"`

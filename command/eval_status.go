@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"cube/api"
 )
@@ -70,10 +71,13 @@ func evaluationDetail(ctx context.Context, s *session, cluster api.Cluster, read
 	b.addIf("Message", e.Message)
 	b.add("Placed", "%d", e.Placed)
 	b.add("Stopped", "%d", e.Stopped)
+	if !e.WakeAt.IsZero() {
+		b.add("Waits Until", "%s", e.WakeAt.UTC().Format(time.DateTime+" UTC"))
+	}
 	b.add("Created", "%s", f.ago(e.At))
 	b.add("Modified", "%s", f.ago(e.ModifiedAt))
 	s.print(b.render(s.style))
-	if lines := explainAll(e.Explanations); len(lines) > 0 {
+	if lines := explainAt(e.Explanations, f.now); len(lines) > 0 {
 		s.section("Not placed")
 		for _, line := range lines {
 			s.print(line + "\n")

@@ -95,6 +95,13 @@ func printDiagnosis(s *session, f moments, d *api.JobDiagnosis, oneNode bool) {
 	if e := d.Evaluation; e != nil && e.Message != "" {
 		s.print(printable(fmt.Sprintf("The scheduler, %s (%s): %s", f.ago(e.ModifiedAt), e.Cause, e.Message)) + "\n")
 	}
+	if e := d.Evaluation; e != nil && !d.Summary.Stopped {
+		for i := range e.Explanations {
+			if retry := e.Explanations[i].Retry; retry != nil {
+				s.print(printable(retry.Text(f.now)) + "\n")
+			}
+		}
+	}
 	if d.Summary.Stopped {
 		s.print("It is stopped: nothing is to be placed\n")
 		return

@@ -113,7 +113,7 @@ func printJob(s *session, f moments, status *api.JobStatus, used usage) {
 	s.print(b.render(s.style))
 
 	if e := status.Evaluation; e != nil && !j.Stopped {
-		lines := explainAll(e.Explanations)
+		lines := explainAt(e.Explanations, f.now)
 		if e.Status == api.EvalFailed {
 			lines = append(lines, "The scheduler failed on it: "+printable(e.Message))
 		}

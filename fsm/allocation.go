@@ -74,22 +74,22 @@ type allocationTables struct {
 	bySlot  *btree.BTreeG[slotKey]
 	byNode  *btree.BTreeG[nodeKey]
 	remarks *btree.BTreeG[remark]
+	trials  *btree.BTreeG[trial]   // see retention.go
 	surplus *btree.BTreeG[slotKey] // slots with more ended allocations than are kept; id 0
 }
 
 func newAllocationTables() allocationTables {
 	return allocationTables{
-		rows:    newTree(func(a, b allocation) bool { return a.id < b.id }),
-		bySlot:  newTree(slotLess),
-		byNode:  newTree(nodeLess),
+		rows:   newTree(func(a, b allocation) bool { return a.id < b.id }),
+		bySlot: newTree(slotLess), byNode: newTree(nodeLess),
 		remarks: newTree(func(a, b remark) bool { return a.id < b.id }),
-		surplus: newTree(slotLess),
+		trials:  newTrials(), surplus: newTree(slotLess),
 	}
 }
 
 func (t *allocationTables) copy() allocationTables {
 	return allocationTables{rows: t.rows.Copy(), bySlot: t.bySlot.Copy(), byNode: t.byNode.Copy(), remarks: t.remarks.Copy(),
-		surplus: t.surplus.Copy()}
+		trials: t.trials.Copy(), surplus: t.surplus.Copy()}
 }
 
 func slotLess(a, b slotKey) bool {
@@ -236,6 +236,7 @@ func (s *state) deleteAllocation(a allocation) {
 	s.allocations.bySlot.Delete(a.slotKey())
 	s.allocations.byNode.Delete(a.nodeKey())
 	s.allocations.remarks.Delete(remark{id: a.id})
+	s.allocations.trials.Delete(trial{id: a.id})
 	s.unbindPorts(a.id)
 	s.forgetClaims(a.id)
 	t.tallySlot(j, s.allocations.speakerOf(a.position), 1)

@@ -59,6 +59,11 @@ func (c *checker) allocations() {
 		c.allocation(&a)
 		return true
 	})
+	t.trials.Scan(func(row trial) bool {
+		_, ok := t.get(row.id)
+		c.that(ok && row.Trial != (api.Trial{}), "there is a past of allocation %d, which does not exist or has none", row.id)
+		return true
+	})
 	t.remarks.Scan(func(r remark) bool {
 		_, ok := t.get(r.id)
 		c.that(ok, "there is text for allocation %d, which does not exist", r.id)
@@ -236,7 +241,7 @@ func (c *checker) jobRows() {
 func (c *checker) evaluations() {
 	t := &c.s.evaluations
 	kept, open := map[string]int32{}, map[string]api.ID{}
-	pending, blocked, stirred, owed := 0, 0, 0, 0
+	pending, blocked, stirred, owed, alarms := 0, 0, 0, 0, 0
 	t.rows.Scan(func(r evaluationRow) bool {
 		e := r.e
 		j := c.s.jobs.get(e.Job)
@@ -259,6 +264,10 @@ func (c *checker) evaluations() {
 		case api.EvalBlocked:
 			blocked++
 			c.that(inLane(t.blocked, lane{rank(e), e.SeenIndex, e.ID}), "evaluation %d is blocked and not in its lane", e.ID)
+		case api.EvalWaiting:
+			c.that(!e.WakeAt.IsZero(), "evaluation %d waits for no time", e.ID)
+		}
+		if e.Status == api.EvalBlocked || e.Status == api.EvalWaiting {
 			moved := e.SeenIndex < c.s.tally(j.handle).progress
 			if moved {
 				stirred++
@@ -269,9 +278,15 @@ func (c *checker) evaluations() {
 			}
 			c.that(inLane(t.stirred, lane{rank(e), 0, e.ID}) == moved, "evaluation %d waits for its job, which has moved on, or the reverse", e.ID)
 		}
+		if a := alarmOf(e); a.id != 0 {
+			alarms++
+			_, set := t.alarms.Get(a)
+			c.that(set, "evaluation %d has a time and no alarm", e.ID)
+		}
 		return true
 	})
 	c.that(t.byJob.Len() == t.rows.Len(), "the job index has %d entries for %d evaluations", t.byJob.Len(), t.rows.Len())
+	c.that(t.alarms.Len() == alarms, "there are %d alarms for %d evaluations that have a time", t.alarms.Len(), alarms)
 	c.that(t.pending.Len() == pending && t.blocked.Len() == blocked && t.stirred.Len() == stirred && t.owed.Len() == owed,
 		"the lanes hold %d, %d, %d and %d evaluations, not %d, %d, %d and %d",
 		t.pending.Len(), t.blocked.Len(), t.stirred.Len(), t.owed.Len(), pending, blocked, stirred, owed)

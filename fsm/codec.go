@@ -190,54 +190,12 @@ func (d *dictionary[T]) place(v T) uint64 {
 	return p
 }
 
-// evaluationStatuses are numbered by their place, in log and snapshots alike: append only.
-func evaluationStatuses() []api.EvaluationStatus {
-	return []api.EvaluationStatus{api.EvalPending, api.EvalBlocked, api.EvalComplete, api.EvalSuperseded, api.EvalFailed}
-}
-
 // planWriter lays a plan out: its names and sizes once, in dictionaries of the entry's own, then columns of numbers.
 type planWriter struct {
 	writer
 	names dictionary[string]
 	sizes dictionary[api.Resources]
 	planLayout
-}
-
-// planLayout is which columns a plan has besides those that all have. A plan has no more than it needs, so that it costs no byte
-// more than before there were devices and successors that run beside, and is read by servers of that time.
-type planLayout struct {
-	devices bool // placements claim devices; from envelope version 2 on
-	beside  bool // some run beside what they succeed; from envelope version 5 on, which has the other too
-	preempt bool // others give way; from envelope version 9 on, which has both others too
-}
-
-func layoutOf(p *api.Plan) (l planLayout) {
-	if p == nil {
-		return l
-	}
-	for i := range p.Jobs {
-		l.preempt = l.preempt || len(p.Jobs[i].Preemptions)+len(p.Jobs[i].Promises) > 0
-		for k := range p.Jobs[i].Placements {
-			placement := &p.Jobs[i].Placements[k]
-			l.devices = l.devices || len(placement.Devices) > 0
-			l.beside = l.beside || placement.Beside
-		}
-	}
-	l.beside = l.beside || l.preempt
-	l.devices = l.devices || l.beside
-	return l
-}
-
-func (l planLayout) envelope() uint8 {
-	switch {
-	case l.preempt:
-		return 9
-	case l.beside:
-		return 5
-	case l.devices:
-		return 2
-	}
-	return 1
 }
 
 func encodePlan(p *api.Plan) ([]byte, error) {
@@ -289,6 +247,9 @@ func (w *planWriter) jobPlan(p *api.JobPlan) error {
 			return err
 		}
 		w.bytes(explanations)
+	}
+	if w.timed {
+		w.varint(p.WakeAt)
 	}
 	w.placements(p.Placements)
 	w.uvarint(uint64(len(p.Stops)))
@@ -356,6 +317,9 @@ func (w *planWriter) placements(placements []api.Placement) {
 		if w.beside {
 			w.bool(placements[i].Beside)
 		}
+	}
+	if w.timed {
+		w.trials(placements)
 	}
 }
 
@@ -428,6 +392,9 @@ func (r *planReader) jobPlan(p *api.JobPlan) {
 	if r.bool() {
 		r.json(&p.Explanations)
 	}
+	if r.timed {
+		p.WakeAt = r.varint()
+	}
 	p.Placements = r.placements()
 	p.Stops = makeSlice[api.Stop](r.count(stopSize))
 	last := api.ID(0)
@@ -489,6 +456,9 @@ func (r *planReader) placements() []api.Placement {
 		if r.beside {
 			out[i].Beside = r.bool()
 		}
+	}
+	if r.timed {
+		r.trials(out)
 	}
 	return out
 }

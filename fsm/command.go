@@ -69,7 +69,8 @@ const RulesVersion uint16 = 2
 //	7  registrations of jobs that want an instance on every node
 //	8  registrations whose versions are rolled out by deployments
 //	9  plans that have others give way
-const envelopeVersion = 9
+//	10 plans that place again what failed, or wait for the time to do so
+const envelopeVersion = 10
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
@@ -395,7 +396,7 @@ func encodeBody(b Body) ([]byte, error) {
 func decodeBody(raw []byte, b Body, version uint8) (err error) {
 	switch b := b.(type) {
 	case *CommitPlan:
-		b.Plan, err = decodePlan(raw, planLayout{devices: version >= 2, beside: version >= 5, preempt: version >= 9})
+		b.Plan, err = decodePlan(raw, planLayout{devices: version >= 2, beside: version >= 5, preempt: version >= 9, timed: version >= 10})
 		return err
 	case *UpdateStatuses:
 		b.Reports, err = decodeReports(raw, version >= 4)

@@ -37,6 +37,9 @@ func everyCommand() []*Command {
 	preempt := &api.Plan{BaseIndex: 1, Jobs: []api.JobPlan{{Job: "web", Status: api.EvalBlocked, Preemptions: []api.Preemption{
 		{Allocation: 7, Job: "sum", Reason: "gives way"}, {Allocation: 3, Job: "web", Reason: "gives way"}},
 		Promises: []api.Promise{{Node: "n1", Room: oneSize}}}, {Job: "db", Status: api.EvalComplete}}}
+	retried := &api.Plan{BaseIndex: 1, Jobs: []api.JobPlan{{Job: "web", Status: api.EvalWaiting, WakeAt: 1_700_000_000_000_000_000, Placements: []api.Placement{
+		{Task: "web", Node: "n1", Replaces: 3, Trial: api.Trial{Since: -1, Used: 3, Streak: 1<<32 - 1}}, {Task: "web", Slot: 1, Node: "n1"}}},
+		{Job: "sum", Status: api.EvalBlocked, WakeAt: 1}, {Job: "gone", Status: api.EvalComplete}}}
 	reports := []NodeReport{{Node: "n1", Statuses: []api.AllocationStatus{
 		{ID: 9, Seq: 4, Restarts: 2, Phase: api.PhaseFailed, Failure: api.FailureOOM, ExitCode: -1, Signal: 9, Port: 65535, Message: "killed", StartedAt: 1_700_000_000_000, FinishedAt: 1_700_000_000_500},
 		{ID: 3, Seq: 1 << 60, Phase: api.PhaseRunning, StartedAt: 5}}}, {Node: "n2"}}
@@ -46,7 +49,7 @@ func everyCommand() []*Command {
 	for _, body := range []Body{&InitCluster{ClusterID: "c1"}, &RegisterJobs{Jobs: []*api.Job{job, testJob("sum", api.JobBatch, 0)}}, &StopJob{Name: "web"},
 		&StopAllocation{ID: 7}, &StopAllocation{ID: 7, NoShutdownDelay: true}, &StopJob{Name: "web", NoShutdownDelay: true}, &RegisterNode{Node: testNode("n1"), Ready: true}, &NodeReady{Node: "n1", Incarnation: 1<<64 - 1},
 		&NodesDown{Nodes: []string{"n1", "n2"}, Reason: "silent"}, &SetEligibility{Node: "n1", Ineligible: true}, &CommitPlan{Plan: plan},
-		&CommitPlan{Plan: &api.Plan{}}, &CommitPlan{Plan: devices}, &CommitPlan{Plan: beside}, &CommitPlan{Plan: preempt}, &UpdateStatuses{Reports: reports}, &UpdateStatuses{},
+		&CommitPlan{Plan: &api.Plan{}}, &CommitPlan{Plan: devices}, &CommitPlan{Plan: beside}, &CommitPlan{Plan: preempt}, &CommitPlan{Plan: retried}, &UpdateStatuses{Reports: reports}, &UpdateStatuses{},
 		&Reap{Allocations: []api.ID{1}, Evaluations: []api.ID{2}, Jobs: []string{"web"}, Nodes: []string{"n1"}}, &RaiseRules{Version: 1}, &RaiseEpoch{Above: 1},
 		&RegisterJobs{Jobs: []*api.Job{signed}, CheckIndex: &nine}, &TagVersion{Name: "web", Version: "3", Tag: "stable"}, &TagVersion{Name: "web", Tag: "stable", Remove: true},
 		&RevertJob{Name: "web", To: "stable", CheckIndex: &nine}, &RevertJob{Name: "web", To: "1", Deploy: true},

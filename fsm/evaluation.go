@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"time"
 
@@ -30,15 +31,36 @@ type lane struct {
 	id   api.ID
 }
 
-// evaluationTables keep three lanes, so that finding what can be worked on costs what is found: pending evaluations,
-// blocked ones by how far they have seen, and of the blocked ones those whose own job has moved on since.
+// evaluationStatuses are numbered by their place, in log and snapshots alike: append only.
+func evaluationStatuses() []api.EvaluationStatus {
+	return []api.EvaluationStatus{api.EvalPending, api.EvalBlocked, api.EvalComplete, api.EvalSuperseded, api.EvalFailed, api.EvalWaiting}
+}
+
+// alarm orders the open evaluations that are to be looked at at a time, whatever happens before.
+type alarm struct {
+	at int64 // Unix nanoseconds
+	id api.ID
+}
+
+// alarmOf returns the evaluation's alarm, one without an ID if it has none.
+func alarmOf(e *api.Evaluation) (a alarm) {
+	if e.Status.Open() && !e.WakeAt.IsZero() {
+		a = alarm{e.WakeAt.UnixNano(), e.ID}
+	}
+	return a
+}
+
+// evaluationTables keep lanes, so that finding what can be worked on costs what is found: pending evaluations,
+// blocked ones by how far they have seen, of the blocked and waiting ones those whose own job has moved on since, and those that
+// have a time.
 type evaluationTables struct {
 	rows    *btree.BTreeG[evaluationRow]
 	byJob   *btree.BTreeG[evaluationKey]
 	pending *btree.BTreeG[lane]
 	blocked *btree.BTreeG[lane]
 	stirred *btree.BTreeG[lane]
-	owed    *btree.BTreeG[lane]   // blocked ones to which room is promised
+	owed    *btree.BTreeG[lane] // blocked ones to which room is promised
+	alarms  *btree.BTreeG[alarm]
 	crowded *btree.BTreeG[uint32] // jobs with more evaluations than are kept
 }
 
@@ -47,13 +69,14 @@ func newEvaluationTables() evaluationTables {
 		rows:    newTree(func(a, b evaluationRow) bool { return a.id < b.id }),
 		byJob:   newTree(func(a, b evaluationKey) bool { return a.job < b.job || a.job == b.job && a.id < b.id }),
 		pending: newTree(laneLess), blocked: newTree(laneLess), stirred: newTree(laneLess), owed: newTree(laneLess),
+		alarms:  newTree(func(a, b alarm) bool { return a.at < b.at || a.at == b.at && a.id < b.id }),
 		crowded: newTree(func(a, b uint32) bool { return a < b }),
 	}
 }
 
 func (t *evaluationTables) copy() evaluationTables {
 	return evaluationTables{rows: t.rows.Copy(), byJob: t.byJob.Copy(), pending: t.pending.Copy(), blocked: t.blocked.Copy(), owed: t.owed.Copy(),
-		stirred: t.stirred.Copy(), crowded: t.crowded.Copy()}
+		stirred: t.stirred.Copy(), alarms: t.alarms.Copy(), crowded: t.crowded.Copy()}
 }
 
 func laneLess(a, b lane) bool {
@@ -173,6 +196,7 @@ func (s *state) leaveLanes(e *api.Evaluation) {
 	s.evaluations.blocked.Delete(lane{rank(e), e.SeenIndex, e.ID})
 	s.evaluations.stirred.Delete(lane{rank(e), 0, e.ID})
 	s.evaluations.owed.Delete(lane{rank(e), 0, e.ID})
+	s.evaluations.alarms.Delete(alarmOf(e))
 }
 
 // enterLane puts an open evaluation into the lanes it belongs to, given how far its job has moved on.
@@ -185,18 +209,21 @@ func (s *state) enterLane(e *api.Evaluation, progress uint64) {
 		if len(e.Promises) > 0 {
 			s.evaluations.owed.Set(lane{rank(e), 0, e.ID})
 		}
-		if e.SeenIndex < progress {
-			s.evaluations.stirred.Set(lane{rank(e), 0, e.ID})
-		}
+	}
+	if e.Status.Open() && e.Status != api.EvalPending && e.SeenIndex < progress {
+		s.evaluations.stirred.Set(lane{rank(e), 0, e.ID})
+	}
+	if a := alarmOf(e); a.id != 0 {
+		s.evaluations.alarms.Set(a)
 	}
 }
 
-// stir notes that the job of an open evaluation has moved on: if it is blocked, it may go on.
+// stir notes that the job of an open evaluation has moved on: if it is blocked or waits, it may go on.
 func (s *state) stir(open api.ID) {
 	if open == 0 {
 		return
 	}
-	if e := s.evaluations.get(open); e != nil && e.Status == api.EvalBlocked {
+	if e := s.evaluations.get(open); e != nil && e.Status != api.EvalPending {
 		s.evaluations.stirred.Set(lane{rank(e), 0, e.ID})
 		s.touch(WatchKey{Table: TableRunnable})
 	}
@@ -320,10 +347,13 @@ func (s *Snapshot) Waiting(status api.EvaluationStatus, limit int) []*api.Evalua
 	return out
 }
 
-// Runnable returns what there is for the scheduler, at most limit evaluations (all for limit <= 0): by priority, pending
-// before blocked, then by ID. Blocked ones are among them only if room was freed, or their own job has moved on, since
-// they were last looked at. Its cost is that of its answer.
-func (s *Snapshot) Runnable(limit int) []*api.Evaluation {
+// Runnable returns what there is for the scheduler when nothing has come due: see RunnableAt.
+func (s *Snapshot) Runnable(limit int) []*api.Evaluation { return s.RunnableAt(math.MinInt64, limit) }
+
+// RunnableAt returns what there is for the scheduler at a time (Unix nanoseconds), at most limit evaluations (all for limit <= 0):
+// by priority, pending before others, then by ID. Blocked ones are among them only if room was freed, or their own job has moved
+// on, since they were last looked at, or their time has come; waiting ones likewise, room apart. Its cost is that of its answer.
+func (s *Snapshot) RunnableAt(now int64, limit int) []*api.Evaluation {
 	if limit <= 0 {
 		limit = s.evaluations.rows.Len()
 	}
@@ -341,6 +371,15 @@ func (s *Snapshot) Runnable(limit int) []*api.Evaluation {
 	take(s.evaluations.pending)
 	take(s.evaluations.stirred)
 	s.takeFreed(limit, &out)
+	n := 0
+	s.evaluations.alarms.Scan(func(a alarm) bool {
+		if a.at > now || n == limit {
+			return false
+		}
+		out = append(out, s.evaluations.get(a.id))
+		n++
+		return true
+	})
 	slices.SortFunc(out, func(a, b *api.Evaluation) int {
 		la, lb := runnableLane(a), runnableLane(b)
 		switch {
@@ -351,13 +390,19 @@ func (s *Snapshot) Runnable(limit int) []*api.Evaluation {
 		}
 		return 0
 	})
-	out = slices.Compact(out) // one can be both stirred and waiting for room
+	out = slices.Compact(out) // one can be here for several reasons
 	return out[:min(limit, len(out))]
+}
+
+// NextAlarm is the first time (Unix nanoseconds) at which an evaluation is to be looked at, whatever happens before; 0 for none.
+func (s *Snapshot) NextAlarm() int64 {
+	first, _ := s.evaluations.alarms.Min()
+	return first.at
 }
 
 func runnableLane(e *api.Evaluation) lane {
 	l := lane{rank: rank(e), id: e.ID}
-	if e.Status == api.EvalBlocked {
+	if e.Status != api.EvalPending {
 		l.seen = 1 // after the pending ones
 	}
 	return l

@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"cube/api"
 )
@@ -27,6 +28,49 @@ type outcome struct {
 	stopped  int
 	inPlace  int
 	rejected int
+}
+
+// planLayout is which columns a plan has besides those that all have. A plan has no more than it needs, so that it costs no byte
+// more than before there were devices and successors that run beside, and is read by servers of that time.
+type planLayout struct {
+	devices bool // placements claim devices; from envelope version 2 on
+	beside  bool // some run beside what they succeed; from envelope version 5 on, which has the other too
+	preempt bool // others give way; from envelope version 9 on, which has both others too
+	timed   bool // something failed and is, or was, to be placed again; from envelope version 10 on, which has all others
+}
+
+func layoutOf(p *api.Plan) (l planLayout) {
+	if p == nil {
+		return l
+	}
+	for i := range p.Jobs {
+		l.preempt = l.preempt || len(p.Jobs[i].Preemptions)+len(p.Jobs[i].Promises) > 0
+		l.timed = l.timed || p.Jobs[i].WakeAt != 0
+		for k := range p.Jobs[i].Placements {
+			placement := &p.Jobs[i].Placements[k]
+			l.devices = l.devices || len(placement.Devices) > 0
+			l.beside = l.beside || placement.Beside
+			l.timed = l.timed || placement.Trial != (api.Trial{})
+		}
+	}
+	l.preempt = l.preempt || l.timed
+	l.beside = l.beside || l.preempt
+	l.devices = l.devices || l.beside
+	return l
+}
+
+func (l planLayout) envelope() uint8 {
+	switch {
+	case l.timed:
+		return 10
+	case l.preempt:
+		return 9
+	case l.beside:
+		return 5
+	case l.devices:
+		return 2
+	}
+	return 1
 }
 
 func (s *state) commitJob(base uint64, p *api.JobPlan, r *Result) {
@@ -230,12 +274,16 @@ func (s *state) noRoom(p *api.Placement, task *api.Task) string {
 }
 
 func (s *state) place(j *job, task uint32, evaluation api.ID, p *api.Placement) {
+	id := s.mint()
 	s.insert(j, allocation{
-		id: s.mint(), replaces: p.Replaces, evaluation: evaluation, create: s.index, modify: s.index,
+		id: id, replaces: p.Replaces, evaluation: evaluation, create: s.index, modify: s.index,
 		createdAt: s.now, modifiedAt: s.now, held: p.Held,
 		position: position{job: j.handle, task: task, slot: p.Slot, node: s.handles[p.Node]},
 		version:  uint32(p.Version), wish: wish{desired: api.DesiredRun}, phase: api.PhasePending,
 	}, p.Ports, p.Devices)
+	if p.Trial != (api.Trial{}) {
+		s.allocations.trials.Set(trial{id, p.Trial})
+	}
 }
 
 // stop asks for an allocation of the job to end, and reports whether that was news.
@@ -314,7 +362,7 @@ func (s *state) noteStopping(e *api.Evaluation, stop api.Stop) {
 // the plan's snapshot that the scheduler would have to look at: no wake-up is missed, whatever the order in the log.
 func (s *state) conclude(j *job, old *api.Evaluation, base uint64, p *api.JobPlan, o outcome) {
 	e := *old
-	e.SeenIndex = base
+	e.SeenIndex, e.WakeAt = base, time.Time{}
 	e.Placed += o.placed
 	e.Stopped += o.stopped
 	e.Message = shorten(p.Message, api.MaxExplanationSize)
@@ -329,8 +377,11 @@ func (s *state) conclude(j *job, old *api.Evaluation, base uint64, p *api.JobPla
 		if e.Rejections++; o.placed+o.stopped+o.inPlace > 0 {
 			e.Rejections = 0
 		}
-	case s.mayClose(j, old, base, p.Status):
+	case s.mayClose(j, old, base, p):
 		e.Status, e.Rejections = p.Status, 0
+		if p.WakeAt != 0 && p.Status.Open() {
+			e.WakeAt = time.Unix(0, p.WakeAt).UTC()
+		}
 	default:
 		e.Status, e.Rejections = api.EvalPending, 0
 	}
@@ -341,13 +392,15 @@ func (s *state) conclude(j *job, old *api.Evaluation, base uint64, p *api.JobPla
 // mayClose reports whether a plan made at base may take its evaluation out of the queue: no later entry rejected another
 // part of the plan, ended an instance that is to be replaced, or, if the evaluation is to wait for room or for its job,
 // brought either.
-func (s *state) mayClose(j *job, e *api.Evaluation, base uint64, to api.EvaluationStatus) bool {
+func (s *state) mayClose(j *job, e *api.Evaluation, base uint64, p *api.JobPlan) bool {
 	t := s.tally(j.handle)
-	switch to {
+	switch p.Status {
 	case api.EvalComplete, api.EvalFailed:
 		return max(e.RejectedIndex, t.ended) <= base
 	case api.EvalBlocked:
 		return max(e.RejectedIndex, s.freed, t.progress) <= base
+	case api.EvalWaiting:
+		return p.WakeAt != 0 && max(e.RejectedIndex, t.progress) <= base
 	}
 	return false
 }

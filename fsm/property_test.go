@@ -278,6 +278,10 @@ func (h *history) someplan() *api.Plan {
 		if e := h.past.Open(job.Name); e != nil {
 			jp.Evaluation = e.ID
 		}
+		if h.n(3, "time") == 0 {
+			jp.WakeAt = h.past.Now() + int64(time.Duration(h.n(5, "wake"))*time.Minute) + 1
+			jp.Status = pick(h, []api.EvaluationStatus{api.EvalWaiting, api.EvalWaiting, jp.Status}, "status")
+		}
 		for range h.n(5, "placements") {
 			jp.Placements = append(jp.Placements, h.placement(job, &jp))
 		}
@@ -298,6 +302,9 @@ func (h *history) placement(job *api.Job, jp *api.JobPlan) api.Placement {
 		Node: h.name("node", 4), Held: api.Resources{CPU: int64(100 * h.n(3, "size")), Memory: 32}}
 	for range h.n(6, "ports") / 3 {
 		p.Ports = append(p.Ports, api.PortBinding{Label: h.name("port", 2), Host: 8000 + h.n(5, "port"), To: 80})
+	}
+	if h.n(4, "again") == 0 {
+		p.Trial = api.Trial{Since: h.past.Now(), Used: uint32(h.n(3, "used")), Streak: uint32(h.n(9, "streak"))}
 	}
 	if n := h.past.Node(p.Node); n != nil {
 		p.Devices = h.claims(task, n)
@@ -367,7 +374,9 @@ func TestRunnableIsWhatACompleteLookWouldFind(t *testing.T) {
 			var want []*api.Evaluation
 			for e := range s.Evaluations() {
 				progress := s.tally(s.jobs.get(e.Job).handle).progress
-				if e.Status == api.EvalPending || e.Status == api.EvalBlocked && e.SeenIndex < max(s.freed, progress) {
+				due := e.Status.Open() && !e.WakeAt.IsZero() && e.WakeAt.UnixNano() <= s.Now()
+				if e.Status == api.EvalPending || e.Status == api.EvalBlocked && e.SeenIndex < max(s.freed, progress) ||
+					e.Status == api.EvalWaiting && e.SeenIndex < progress || due {
 					want = append(want, e)
 				}
 			}
@@ -377,10 +386,10 @@ func TestRunnableIsWhatACompleteLookWouldFind(t *testing.T) {
 				}
 				return 1
 			})
-			if got := s.Runnable(0); !slices.Equal(got, want) {
+			if got := s.RunnableAt(s.Now(), 0); !slices.Equal(got, want) {
 				rt.Fatalf("runnable: %v, want %v", got, want)
 			}
-			if got := s.Runnable(2); !slices.Equal(got, want[:min(2, len(want))]) {
+			if got := s.RunnableAt(s.Now(), 2); !slices.Equal(got, want[:min(2, len(want))]) {
 				rt.Fatalf("the first two: %v, want %v", got, want)
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidwall/btree"
+
 	"cube/api"
 )
 
@@ -318,4 +320,68 @@ func (s *state) note(e api.Event) {
 	e.Index, e.At = s.index, s.now
 	e.Detail = shorten(e.Detail, maxEventDetail)
 	s.events = append(s.events, e)
+}
+
+// trial is how often an allocation's slot was placed again because its instance failed; most allocations have none.
+type trial struct {
+	id api.ID
+	api.Trial
+}
+
+func newTrials() *btree.BTreeG[trial] { return newTree(func(a, b trial) bool { return a.id < b.id }) }
+
+// Past tells of an allocation that ended; of one that is not known, nothing.
+func (s *Snapshot) Past(id api.ID) api.Past {
+	last, ok := s.allocations.get(id)
+	if !ok {
+		return api.Past{}
+	}
+	row, _ := s.allocations.trials.Get(trial{id: id})
+	past := api.Past{Trial: row.Trial, PlacedAt: last.createdAt, EndedAt: last.modifiedAt}
+	for _, a := range slices.Backward(s.allocations.ofSlot(last.job, last.task, last.slot)) {
+		failed := a.phase == api.PhaseFailed && a.failure != api.FailurePortTaken && a.desired == api.DesiredRun
+		if node := s.names[a.node]; failed && a.version == last.version && !slices.Contains(past.Failed, node) {
+			past.Failed = append(past.Failed, node)
+		}
+	}
+	return past
+}
+
+func (w *writer) trial(t api.Trial) {
+	w.varint(t.Since)
+	w.uvarint(uint64(t.Used))
+	w.uvarint(uint64(t.Streak))
+}
+
+func (r *reader) trial() api.Trial {
+	return api.Trial{Since: r.varint(), Used: uint32(r.atMost(1<<32 - 1)), Streak: uint32(r.atMost(1<<32 - 1))}
+}
+
+func (w *planWriter) trials(placements []api.Placement) {
+	for i := range placements {
+		w.trial(placements[i].Trial)
+	}
+}
+
+func (r *planReader) trials(placements []api.Placement) {
+	for i := range placements {
+		placements[i].Trial = r.trial()
+	}
+}
+
+func (t *allocationTables) persistTrials(k *sink) {
+	t.trials.Scan(func(row trial) bool {
+		k.uvarint(uint64(row.id))
+		k.trial(row.Trial)
+		return k.row()
+	})
+}
+
+func (s *state) restoreTrial(r *reader) {
+	row := trial{id: api.ID(r.uvarint()), Trial: r.trial()}
+	if _, ok := s.allocations.get(row.id); !ok || row.Trial == (api.Trial{}) {
+		r.fail("allocation %d has a past that it cannot have", row.id)
+		return
+	}
+	s.allocations.trials.Set(row)
 }

@@ -114,12 +114,13 @@ type Header struct {
 // A state is written in the lowest format that can hold it: 2 has the section of claims, and is used where there are any; 3
 // has versions of jobs that say more of themselves than what they ask for; 4 has the section of health, and is used where
 // something runs and is not healthy; 5 has the section of what is to stop without delay; 6 has jobs that want an instance on every
-// node, which a server that knows format 5 would take for jobs of one instance; 7 has deployments; 8 has the timelines of jobs. So a cluster without devices can
+// node, which a server that knows format 5 would take for jobs of one instance; 7 has deployments; 8 has the timelines of jobs; 9 has the section of what was
+// placed again after a failure, or an evaluation that waits for a time. So a cluster without devices can
 // be joined by a server that knows format 1 only, and
 // equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 8
+	snapshotFormat = 9
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )
@@ -141,6 +142,7 @@ const (
 	sectionHurry       // from format 5 on
 	sectionDeployments // from format 7 on
 	sectionTimeline    // from format 8 on
+	sectionTrials      // from format 9 on
 )
 
 // sink writes a snapshot and adds up its digest. The first error sticks.
@@ -238,6 +240,9 @@ func (t *tables) persist(w io.Writer) (digest [sha256.Size]byte, err error) {
 	if format >= 8 {
 		k.section(sectionTimeline, func() { t.persistTimeline(k) })
 	}
+	if format >= 9 {
+		k.section(sectionTrials, func() { t.allocations.persistTrials(k) })
+	}
 	k.raw([]byte{sectionEnd})
 	k.sum.Sum(digest[:0])
 	if k.err == nil {
@@ -323,11 +328,12 @@ func (src *source) last() uint8 {
 		return sectionHealth
 	case src.format < 7:
 		return sectionHurry
-	}
-	if src.format < 8 {
+	case src.format < 8:
 		return sectionDeployments
+	case src.format < 9:
+		return sectionTimeline
 	}
-	return sectionTimeline
+	return sectionTrials
 }
 
 // take reads n bytes. The buffer grows with what really comes, whatever n claims.
@@ -450,7 +456,7 @@ func restore(r io.Reader) (*state, error) {
 		{sectionAllocations, l.restoreAllocation}, {sectionQuarantines, s.restoreQuarantine},
 		{sectionEvaluations, s.restoreEvaluation}, {sectionClaims, s.restoreClaims}, {sectionHealth, s.restoreHealth},
 		{sectionHurry, s.restoreHurry}, {sectionDeployments, s.restoreDeployment},
-		{sectionTimeline, s.restoreTimeline},
+		{sectionTimeline, s.restoreTimeline}, {sectionTrials, s.restoreTrial},
 	} {
 		if section.tag > src.last() {
 			break

@@ -160,6 +160,15 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		{inTask(`update { auto_promote = true }`), `3:27: auto_promote has nothing to promote: canary is 0`},
 		{inTask(`update { auto_revert = "perhaps" }`), `3:26: auto_revert takes true or false`},
 		{inTask(`update { canaries = 1 }`), `3:12: unknown key "canaries"; update takes auto_promote, auto_revert, canary`},
+		// reschedule
+		{inTask("reschedule {\n unlimited = true\n attempts = 1\n}"), `4:2: unlimited and attempts contradict each other; use one`},
+		{inTask("reschedule {\n unlimited = false\n}"), `4:2: unlimited = false needs attempts`},
+		{inTask("reschedule {\n attempts = -1\n}"), `4:13: attempts -1 is not from 0`},
+		{inTask("restart {\n attempts = 1\n mode = \"fail\"\n}\nreschedule {\n delay = \"-1s\"\n}"), `8:10: delay -1s is not from 0 to 24h0m0s`},
+		{inTask("restart {\n attempts = 1\n mode = \"fail\"\n}\nreschedule {\n delay_function = \"linear\"\n}"), `8:19: delay_function "linear" is none of constant, exponential, fibonacci`},
+		{inTask("restart {\n attempts = 1\n mode = \"fail\"\n}\nreschedule {\n interval = \"1h\"\n}"), `8:13: interval has no meaning without attempts`},
+		{inTask("reschedule {\n delay = \"1m\"\n}"), `3:3: reschedule would never be asked: the restart policy goes on for ever; give restart { attempts = 3, mode = "fail" } too`},
+		{inTask("delay_function = \"constant\""), `3:3: unknown key "delay_function"; it belongs into reschedule { ... }`},
 		{inTask(`update { min_healthy_time = "-1s" }`), `3:31: min_healthy_time -1s is not from 0 to 24h0m0s`},
 		// volumes
 		{inTask("volume \"data\" {}"), `3:3: destination is missing: where the volume is inside the container, such as /var/lib/data`},

@@ -5,6 +5,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/zclconf/go-cty/cty"
 
@@ -16,6 +17,7 @@ func nestedKeys() map[string]string {
 	return map[string]string{
 		"cpu": "resources", "memory": "resources", "disk": "resources", "device": "resources", "static": "port \"name\"", "to": "port \"name\"",
 		"attempts": "restart", "interval": "restart", "delay": "restart", "max_delay": "restart", "mode": "restart",
+		"delay_function": "reschedule", "unlimited": "reschedule",
 		"share": "device \"type\"", "min_healthy_time": "update", "max_parallel": "update", "order": "update",
 		"healthy_deadline": "update", "progress_deadline": "update", "canary": "update", "auto_promote": "update", "auto_revert": "update", "condition": "depends_on \"task\"",
 		"source": "volume \"name\"", "destination": "volume \"name\"", "access": "volume \"name\"",
@@ -25,7 +27,7 @@ func nestedKeys() map[string]string {
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
 	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "driver", "env", "image", "kill_signal", "kill_timeout", "max_run_duration",
-		"port", "resources", "restart", "shutdown_delay", "spread", "update", "user", "volume", "work_dir"}
+		"port", "reschedule", "resources", "restart", "shutdown_delay", "spread", "update", "user", "volume", "work_dir"}
 }
 
 // readTask reads what a task says, checked; nil if something is wrong. It finishes the body.
@@ -77,6 +79,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 		}
 	})
 	p.readVolumes(b, t)
+	p.readReschedule(b, t, j.Type)
 	p.readChecks(b, t)
 	b.block1("update", func(r *body) { readUpdate(r, &t.Update) })
 	p.readPlacement(b, t)
@@ -222,4 +225,39 @@ func readUpdate(r *body, u *api.Update) {
 	if r.attr("progress_deadline") == nil {
 		u.ProgressDeadline = max(u.ProgressDeadline, 2*u.HealthyDeadline)
 	}
+}
+
+// rescheduleInterval is what a limit of attempts counts in where nothing is said.
+const rescheduleInterval = 24 * time.Hour
+
+// readReschedule reads what becomes of an instance that failed for good. What is left out is the job type's.
+func (p *parser) readReschedule(b *body, t *api.Task, kind api.JobType) {
+	b.block1("reschedule", func(r *body) {
+		policy := api.DefaultReschedule(kind)
+		unlimited := policy.Attempts < 0
+		r.flag("unlimited", &unlimited)
+		attempts := r.attr("attempts")
+		if a := r.attr("unlimited"); a != nil && unlimited == (attempts != nil) && !r.faulty() {
+			says := "unlimited = false needs attempts: how often an instance is placed again within interval"
+			if unlimited {
+				says = "unlimited and attempts contradict each other; use one"
+			}
+			p.addf(a.NameRange, "%s", says)
+		}
+		switch {
+		case attempts != nil:
+			policy.Interval = rescheduleInterval
+			r.whole("attempts", &policy.Attempts, 0, api.MaxTaskInstances)
+		case unlimited:
+			policy.Attempts, policy.Interval = -1, 0
+		}
+		r.duration("interval", &policy.Interval)
+		r.duration("delay", &policy.Delay)
+		r.duration("max_delay", &policy.MaxDelay)
+		r.text("delay_function", &policy.DelayFunction)
+		if r.attr("max_delay") == nil {
+			policy.MaxDelay = max(policy.MaxDelay, policy.Delay)
+		}
+		t.Reschedule = policy
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"cube/api"
 )
@@ -63,7 +64,7 @@ func (c *change) slotOfNode(r *request, number uint32, rows []api.AllocationRow)
 	s.node = s.last.NodeOrdinal
 	open := s.node >= 0 && r.open.has(s.node)
 	switch s.state {
-	case slotVacant, slotFailed:
+	case slotVacant, slotFailed, slotLater:
 		if !open {
 			s.state = slotIdle
 		}
@@ -80,7 +81,7 @@ func (c *change) slotOfNode(r *request, number uint32, rows []api.AllocationRow)
 
 // placeOnNodes fills each vacant slot on its node, and explains what it could not do: why the nodes that are to have an
 // instance and have none cannot take it; or, if there is no such node at all, why none is one.
-func (c *change) placeOnNodes(r *request, slots []slot, wanted int, failed []uint32) *api.Explanation {
+func (c *change) placeOnNodes(r *request, slots []slot, wanted, later int, failed []uint32) *api.Explanation {
 	r.count(c.rows, c.answer.Placements)
 	var missing []int // nodes
 	for i := range slots {
@@ -98,14 +99,18 @@ func (c *change) placeOnNodes(r *request, slots []slot, wanted int, failed []uin
 			missing = append(missing, s.node)
 		}
 	}
-	e := &api.Explanation{Task: r.task.Name, Wanted: wanted, Placed: wanted - len(missing)}
+	e := &api.Explanation{Task: r.task.Name, Wanted: wanted, Placed: wanted - len(missing) - later}
 	switch {
 	case len(slots) == 0:
 		e.Note = noteNoNode
 		r.explain(e)
 		return e
-	case len(missing)+len(failed) == 0:
+	case len(missing)+len(failed)+later == 0:
 		return nil
+	}
+	if later > 0 {
+		e.Retry = c.await(r.task, slots)
+		c.messages = append(c.messages, e.Retry.Text(time.Time{}))
 	}
 	if len(failed) > 0 {
 		e.Note = c.failedNote(r.task, failed)

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -208,7 +209,8 @@ func (h *history) schedule(t *rapid.T) {
 		}
 		evals = append(evals, e)
 	}
-	o := scheduler.Options{MaxPlacements: rapid.SampledFrom([]int{0, 0, 3}).Draw(t, "limit")}
+	h.world.Pass(time.Duration(rapid.IntRange(0, 90).Draw(t, "seconds")) * time.Second)
+	o := scheduler.Options{Now: h.world.Now(), MaxPlacements: rapid.SampledFrom([]int{0, 0, 3}).Draw(t, "limit")}
 	p := scheduler.Schedule(h.world, evals, o)
 	backwards := []*api.Evaluation{evals[2], evals[1], evals[0]}
 	if again := scheduler.Schedule(h.world, backwards, o); !reflect.DeepEqual(p, again) {
@@ -226,6 +228,7 @@ func (h *history) schedule(t *rapid.T) {
 		}
 		for _, pl := range j.Placements {
 			h.checkNode(t, j.Job, pl)
+			h.checkRetry(t, j.Job, pl)
 		}
 	}
 	if o.MaxPlacements > 0 && changes > o.MaxPlacements {
@@ -241,6 +244,27 @@ func (h *history) schedule(t *rapid.T) {
 	}
 	if second := scheduler.Schedule(h.world, evals, o); !second.Empty() {
 		t.Fatalf("a second run on an unchanged world is not empty:\n%s\nafter\n%s", text(second), text(p))
+	}
+}
+
+// checkRetry: what failed for good in the version in force comes back when its delay is over and its attempts are not used up,
+// with one more on its count.
+func (h *history) checkRetry(t *rapid.T, name string, p api.Placement) {
+	last, _, ok := h.world.Allocation(p.Replaces)
+	if !ok || last.Version != p.Version || last.Live() {
+		return
+	}
+	job, past := h.world.Job(name), h.world.Past(last.ID)
+	failed := last.Phase == api.PhaseFailed && last.Failure != api.FailurePortTaken && last.Desired == api.DesiredRun
+	switch {
+	case !failed && last.Desired == api.DesiredRun && p.Trial != past.Trial:
+		t.Fatalf("%s[%d] did not fail by itself, and its count goes from %+v to %+v", p.Task, p.Slot, past.Trial, p.Trial)
+	case !failed:
+	case p.Trial.Used == 0 || p.Trial.Streak == 0 || p.Trial.Streak > past.Trial.Streak+1:
+		t.Fatalf("%s[%d] failed, and its count goes from %+v to %+v", p.Task, p.Slot, past.Trial, p.Trial)
+	case job.Type == api.JobBatch && (past.Trial.Used > 0 || h.world.Now()-past.EndedAt < int64(5*time.Second)),
+		job.Type == api.JobService && h.world.Now()-past.EndedAt < int64(30*time.Second):
+		t.Fatalf("%s[%d] of a %s comes back %s after its failure, after %+v", p.Task, p.Slot, job.Type, time.Duration(h.world.Now()-past.EndedAt), past.Trial)
 	}
 }
 
@@ -374,6 +398,9 @@ func (h *history) checkExplained(t *rapid.T, j api.JobPlan) {
 	explained := map[string]api.Explanation{}
 	for _, e := range j.Explanations {
 		explained[e.Task] = e
+		if e.Retry != nil && (j.WakeAt <= h.world.Now() || j.WakeAt > e.Retry.At.UnixNano() || !j.Status.Open()) {
+			t.Fatalf("%s waits for %+v and is looked at at %d", e.Task, e.Retry, j.WakeAt)
+		}
 		total := 0
 		for _, f := range e.Filters {
 			total += f.Nodes
@@ -404,7 +431,7 @@ func (h *history) checkExplained(t *rapid.T, j api.JobPlan) {
 	}
 }
 
-// emptySlots counts the slots that nobody holds; vacant says whether one of them is not down for good.
+// emptySlots counts the slots that nobody holds; vacant says whether one of them could be filled now.
 func (h *history) emptySlots(job *api.Job, task *api.Task) (empty int, vacant bool) {
 	for slot := range task.Count {
 		newest, live := api.AllocationRow{}, false
@@ -417,9 +444,13 @@ func (h *history) emptySlots(job *api.Job, task *api.Task) (empty int, vacant bo
 			continue
 		}
 		empty++
-		usedUp := newest.Phase == api.PhaseFailed && newest.Failure != api.FailurePortTaken && newest.Version == job.Version &&
+		waits := newest.Phase == api.PhaseFailed && newest.Failure != api.FailurePortTaken && newest.Version == job.Version &&
 			newest.Desired == api.DesiredRun
-		vacant = vacant || !usedUp
+		if past := h.world.Past(newest.ID); waits && (job.Type != api.JobBatch || past.Trial.Used == 0) {
+			_, due, _ := api.DefaultReschedule(job.Type).Next(past)
+			waits = h.world.Now() < due
+		}
+		vacant = vacant || !waits
 	}
 	return empty, vacant
 }

@@ -1,6 +1,14 @@
 package scheduler
 
-import "cube/api"
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+
+	"cube/api"
+)
 
 // ranking is the nodes that can take an instance of a task, the best on top. Taking one changes the score of that node
 // only, so the ranking is a heap whose top is put right after each placement.
@@ -156,14 +164,45 @@ func (k *ranking) next() (node int, given grant, ok bool) {
 		}
 		k.looks = 0 // they know nothing of ports; the groups can do without a node
 	}
+	return k.take(nil)
+}
+
+// nextAway is next for an instance that is better off away from some nodes, the worst of them first: one of these is taken
+// only where no other node can take it, and then the last.
+func (k *ranking) nextAway(from []int32) (node int, given grant, ok bool) {
+	if len(from) == 0 {
+		return k.next()
+	}
+	k.looks = 0
+	for {
+		if node, given, ok = k.take(from); ok || len(from) == 0 {
+			return node, given, ok
+		}
+		from = from[:len(from)-1]
+	}
+}
+
+// take takes the best node that is none of some.
+func (k *ranking) take(but []int32) (node int, given grant, ok bool) {
 	if !k.made {
 		k.make()
 	}
 	if k.used {
 		k.mend()
 	}
+	r := k.request
+	var aside []placed
+	if len(but) > 0 {
+		defer func() { k.bringBack(aside) }()
+	}
 	for len(k.order) > 0 {
 		g := &k.groups[k.order[0]]
+		if slices.Contains(but, g.nodes[0].node) {
+			aside = append(aside, placed{k.order[0], g.nodes[0]})
+			g.drop()
+			k.mend()
+			continue
+		}
 		node = int(g.nodes[0].node)
 		if given.ports, ok = r.view.bind(node, r.task.Ports); !ok {
 			g.drop()
@@ -184,6 +223,34 @@ func (k *ranking) next() (node int, given grant, ok bool) {
 		return node, given, true
 	}
 	return 0, grant{}, false
+}
+
+// placed is a node that was taken out of its group.
+type placed struct {
+	group int32
+	candidate
+}
+
+// bringBack puts nodes back to where they were taken from.
+func (k *ranking) bringBack(nodes []placed) {
+	if len(nodes) == 0 {
+		return
+	}
+	if k.used {
+		k.mend()
+	}
+	for _, n := range nodes {
+		g := &k.groups[n.group]
+		if len(g.nodes) == 0 {
+			g.cost = k.cost(g)
+			k.order = append(k.order, n.group)
+		}
+		g.nodes, g.heaped = append(g.nodes, n.candidate), false
+		if last := len(g.nodes) - 1; better(n.candidate, g.nodes[0]) {
+			g.nodes[0], g.nodes[last] = g.nodes[last], g.nodes[0]
+		}
+	}
+	heapify(k.order, k.before)
 }
 
 // drop removes the group's best node; any other takes its place until the group is mended.
@@ -242,4 +309,134 @@ func siftDown[T any](h []T, i int, better func(a, b T) bool) {
 		h[i], h[best] = h[best], h[i]
 		i = best
 	}
+}
+
+const (
+	// maxRatings is how many shapes of requests a view remembers the ratings of, twice over: 8 bytes for each and node.
+	maxRatings = 16
+	// looks is how many instances of a task are placed by looking through all ratings, a few microseconds each. From then on
+	// scoring every node for the request and keeping a heap, a hundred microseconds or more, is cheaper.
+	looks = 16
+)
+
+// ratings are what all requests of one shape (the fixed filters, devices, resources, affinities and the algorithm) think of
+// the nodes: each node's score as long as the request's job has nothing there. So they serve one job after the other, and
+// only the nodes that have changed are scored again.
+type ratings struct {
+	scores  []float64 // by node, of those that are open to the shape; NaN: it cannot take an instance
+	seen    int       // how many of the view's changes they know; -1: they know nothing
+	lasting bool      // they hold beyond the batch: the algorithm looks at nothing but what the view follows
+}
+
+// rank ranks the nodes for a request whose counts are filled in.
+func (c *change) rank(r *request) *ranking {
+	k := newRanking(r, c.algorithm(r), c.rows)
+	algorithm := cmp.Or(c.job.Scheduler, c.options.Algorithm, api.AlgorithmBinpack)
+	if len(r.task.Spreads) > 0 || len(r.task.Ports) > r.dynamic || algorithm == api.AlgorithmRoundRobin {
+		return k // what they think of a node depends on other nodes, on static ports, or on the job
+	}
+	ask := r.task.Resources
+	key := fmt.Appendf(r.shape, "%d %d %d\n%s", ask.CPU, ask.Memory, ask.Disk, algorithm)
+	for _, a := range r.task.Affinities {
+		key = append(append(key, '\n'), conditionKey(a.Attribute, a.Operator, a.Value)...)
+		key = fmt.Appendf(key, " %d", a.Weight)
+	}
+	v := r.view
+	k.looks = looks
+	ok := false
+	if k.ratings, ok = v.ratings.get(string(key)); !ok {
+		lasting := algorithm == api.AlgorithmSpread || algorithm == api.AlgorithmBinpack && v.devices == nil
+		k.ratings = &ratings{scores: make([]float64, len(v.nodes)), seen: -1, lasting: lasting}
+		v.ratings.put(string(key), k.ratings)
+	}
+	return k
+}
+
+// best finds the best node for one more instance, -1 if none can take it. The nodes on which the job has something are
+// scored for it, in place of what others think of them.
+func (k *ranking) best() int {
+	k.follow()
+	scores, some := k.ratings.scores, k.request.view.counts.some
+	others := make([]float64, len(some))
+	for i, node := range some {
+		others[i] = scores[node]
+		if k.request.open.has(int(node)) {
+			scores[node] = k.rate(int(node))
+		}
+	}
+	node := k.top()
+	for i, node := range some {
+		scores[node] = others[i]
+	}
+	return node
+}
+
+// follow brings the ratings up to date.
+func (k *ranking) follow() {
+	r, t := k.request, k.ratings
+	changes := r.view.changes
+	if t.seen < 0 || len(changes)-t.seen > len(t.scores)/2 {
+		r.open.each(func(node int) { t.scores[node] = k.rateAlone(node) })
+	} else {
+		for _, node := range changes[t.seen:] {
+			if r.open.has(int(node)) {
+				t.scores[node] = k.rateAlone(int(node))
+			}
+		}
+	}
+	t.seen = len(changes)
+}
+
+// rate is the node's score for the request as it is.
+func (k *ranking) rate(node int) float64 {
+	if !k.request.fits(node) {
+		return math.NaN()
+	}
+	if score := k.score(node); score == score {
+		return score
+	}
+	return math.Inf(-1)
+}
+
+// rateAlone is the node's score as if the job had nothing there.
+func (k *ranking) rateAlone(node int) float64 {
+	c := &k.request.view.counts
+	task, job, live := c.task[node], c.job[node], c.live[node]
+	if task|job|live == 0 {
+		return k.rate(node)
+	}
+	c.task[node], c.job[node], c.live[node] = 0, 0, 0
+	score := k.rate(node)
+	c.task[node], c.job[node], c.live[node] = task, job, live
+	return score
+}
+
+// top returns the node with the highest score of those that are open, -1 if there is none; ties go as in better.
+func (k *ranking) top() int {
+	scores, open := k.ratings.scores, k.request.open
+	highest := math.Inf(-1)
+	for w, word := range open {
+		if word == ^uint64(0) { // most words are all or nothing
+			for _, score := range scores[w<<6 : w<<6+64] {
+				if score > highest {
+					highest = score
+				}
+			}
+			continue
+		}
+		for ; word != 0; word &= word - 1 {
+			if score := scores[w<<6+bits.TrailingZeros64(word)]; score > highest {
+				highest = score
+			}
+		}
+	}
+	best, least := -1, uint64(0)
+	open.each(func(node int) {
+		if scores[node] == highest {
+			if tie := k.tie(node); best < 0 || tie < least {
+				best, least = node, tie
+			}
+		}
+	})
+	return best
 }

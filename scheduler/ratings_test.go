@@ -118,7 +118,7 @@ func sameChoices(t *rapid.T, job *api.Job, o Options, rows []api.AllocationRow, 
 	scan := newRanking(r, c.algorithm(r), rows)
 	for step := range rapid.IntRange(1, 3).Draw(t, "instances") {
 		node, _, ok := quick.next()
-		want, wantOK := scan.nextByScan()
+		want, wantOK := scan.nextByScan(nil)
 		if ok != wantOK || ok && node != want {
 			t.Fatalf("%s, instance %d: the ratings say node %d (%v), a scan says node %d (%v)", job.Name, step, node, ok, want, wantOK)
 		}

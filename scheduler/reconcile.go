@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"cube/api"
 )
@@ -35,6 +36,7 @@ const (
 	slotOutdated                  // its holder is of an older version and has to be replaced
 	slotStopping                  // its holder was told to stop and is not gone
 	slotFailed                    // its last holder failed for good
+	slotLater                     // likewise, and it is placed again at a time that has not come
 	slotDone                      // it has completed (batch)
 	slotIdle                      // it is left as it is: its node is not one for a (new) instance (system), or it was filled in the version before
 )
@@ -46,6 +48,7 @@ type slot struct {
 	beside *api.AllocationRow // its holder's successor, live or failed for good, or one that was told to stop; nil if there is none
 	next   slotState          // what has become of that one: slotStarting, slotWell, slotFailed or slotStopping
 	node   int                // the only one it may be placed on, by ordinal, where each node has a slot
+	retry  *retry             // if that one failed for good and is placed again; nil otherwise
 }
 
 // change works out the answer to one evaluation: it compares the job with its rows.
@@ -284,7 +287,7 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 	case c.job.Type.Completes() && c.state.Completed(c.job.Name, r.task.Name, c.job.Version, number):
 		return slot{number: number, state: slotDone, last: ended}
 	case ended != nil:
-		return slot{number: number, state: c.endedState(ended), last: ended}
+		return c.endedSlot(r.task, number, ended)
 	}
 	return slot{number: number}
 }
@@ -347,7 +350,7 @@ func (c *change) endedState(row *api.AllocationRow) slotState {
 		return slotVacant
 	case row.Phase == api.PhaseComplete && c.job.Type.Completes() && row.Version == c.job.Version:
 		return slotDone
-	case row.Phase == api.PhaseFailed && row.Failure != api.FailurePortTaken && row.Version == c.job.Version:
+	case failedForGood(row) && row.Version == c.job.Version:
 		return slotFailed
 	}
 	return slotVacant
@@ -356,13 +359,15 @@ func (c *change) endedState(row *api.AllocationRow) slotState {
 // place fills the vacant slots, lowest first, and explains what it could not do; nil if there is nothing to explain. The
 // slots it fills become slotStarting.
 func (c *change) place(r *request, slots []slot) *api.Explanation {
-	wanted, vacant, waiting, failed := len(slots), 0, 0, []uint32(nil)
+	wanted, vacant, waiting, later, failed := len(slots), 0, 0, 0, []uint32(nil)
 	for _, s := range slots {
 		switch s.state {
 		case slotVacant, slotBack:
 			vacant++
 		case slotWaiting:
 			waiting++
+		case slotLater:
+			later++
 		case slotFailed:
 			failed = append(failed, s.number)
 		case slotDone, slotIdle:
@@ -370,7 +375,7 @@ func (c *change) place(r *request, slots []slot) *api.Explanation {
 		}
 	}
 	if c.job.Type.EveryNode() {
-		return c.placeOnNodes(r, slots, wanted, failed)
+		return c.placeOnNodes(r, slots, wanted, later, failed)
 	}
 	if vacant > 0 {
 		vacant -= c.fill(r, slots, slotVacant)
@@ -378,13 +383,17 @@ func (c *change) place(r *request, slots []slot) *api.Explanation {
 			vacant -= c.fill(r.before, slots, slotBack)
 		}
 	}
-	if c.cut || vacant+len(failed) == 0 {
+	if c.cut || vacant+len(failed)+later == 0 {
 		return nil
 	}
-	e := &api.Explanation{Task: r.task.Name, Wanted: wanted, Placed: wanted - vacant - waiting - len(failed)}
+	e := &api.Explanation{Task: r.task.Name, Wanted: wanted, Placed: wanted - vacant - waiting - later - len(failed)}
 	if len(failed) > 0 {
 		e.Note = c.failedNote(r.task, failed)
 		c.messages = append(c.messages, e.Note)
+	}
+	if later > 0 {
+		e.Retry = c.await(r.task, slots)
+		c.messages = append(c.messages, e.Retry.Text(time.Time{}))
 	}
 	if vacant > 0 {
 		c.answer.Status = api.EvalBlocked
@@ -408,7 +417,7 @@ func (c *change) fill(r *request, slots []slot, vacant slotState) (placed int) {
 			c.cut = true
 			break
 		}
-		node, given, ok := ranking.next()
+		node, given, ok := ranking.nextAway(s.retry.away(c.view))
 		if !ok {
 			break
 		}
@@ -426,6 +435,10 @@ func (c *change) put(r *request, s *slot, node int, given grant) *api.Placement 
 	if s.last != nil {
 		p.Replaces = s.last.ID
 	}
+	if s.retry != nil {
+		p.Trial = s.retry.trial
+		c.noteReturn(r.task, s, node)
+	}
 	c.answer.Placements = append(c.answer.Placements, p)
 	if s.state == slotBack {
 		s.state = slotIdle
@@ -442,7 +455,7 @@ func (c *change) failedNote(t *api.Task, failed []uint32) string {
 	}
 	name := api.InstanceName(c.job.Name, t.Name, failed[0])
 	if len(failed) == 1 {
-		return name + " failed and its restart policy is used up"
+		return name + " failed and is not placed again: " + c.usedUp(t)
 	}
-	return fmt.Sprintf("%s and %d more failed and their restart policy is used up", name, len(failed)-1)
+	return fmt.Sprintf("%s and %d more failed and are not placed again: %s", name, len(failed)-1, c.usedUp(t))
 }

@@ -107,7 +107,7 @@ func stageOf(s slotState) rollout.Stage {
 		return rollout.Starting
 	case slotWell:
 		return rollout.Well
-	case slotFailed:
+	case slotFailed, slotLater:
 		return rollout.Failed
 	case slotStopping:
 		return rollout.Stopping
@@ -174,7 +174,7 @@ func (c *change) waitsFor(t *api.Task, s *slot) string {
 		return "waits for " + name + " to be healthy"
 	case state == slotStarting:
 		return "waits for " + name + " to run"
-	case state == slotFailed:
+	case state == slotFailed, state == slotLater:
 		return "held up by " + name + ", which failed"
 	case state == slotOutdated:
 		return fmt.Sprintf("waits for room for the new %s", name)

@@ -49,6 +49,8 @@ type State interface {
 	// JobRows yields the job's allocations that matter to a plan: all that are not terminal, and the newest one of each
 	// slot whatever its phase; by task, slot, ID.
 	JobRows(job string) iter.Seq[api.AllocationRow]
+	// Past tells of an instance that ended.
+	Past(id api.ID) api.Past
 	// Completed reports whether a batch slot has completed in this version of the job: it is never run again.
 	Completed(job, task string, version uint64, slot uint32) bool
 	// Deployment returns the deployment of the version in force, nil if it has none.
@@ -71,6 +73,8 @@ type Options struct {
 	// Load tells what a node measures of itself, false if nothing is known. It ranks nodes and never decides whether one
 	// can take an instance. It must answer the same throughout a call. nil: nothing is known of any node.
 	Load func(nodeID string) (api.NodeLoad, bool)
+	// Now is the time in Unix nanoseconds: an instance that failed is placed again when it has come. 0: it never has.
+	Now int64
 	// MaxPlacements bounds the changes of one plan (placements, stops and in-place changes together), so that it fits a
 	// log entry; 0: no bound. Evaluations that are not reached are left out of the plan; the one that is cut short keeps
 	// the status pending.
@@ -171,6 +175,9 @@ func (b *batch) answer(e *api.Evaluation) api.JobPlan {
 		for _, t := range job.Tasks {
 			c.task(t)
 		}
+	}
+	if c.answer.WakeAt != 0 && c.answer.Status == api.EvalComplete {
+		c.answer.Status = api.EvalWaiting
 	}
 	if c.cut {
 		c.answer.Status = api.EvalPending

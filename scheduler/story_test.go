@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 
@@ -30,6 +31,7 @@ import (
 //	stop, purge         jobs
 //	load                lines: NODE cpu=PART memory=PART, of what the machine has
 //	quarantine          lines: NODE PORT
+//	pass                lets so much time pass
 //	show                who holds what
 //
 // Run with -rewrite to write down what happens now.
@@ -96,6 +98,10 @@ func (s *story) run(d *datadriven.TestData) (string, error) {
 			s.world.Quarantine(w[0], port)
 			return err
 		})
+	case "pass":
+		by, err := time.ParseDuration(d.CmdArgs[0].Key)
+		s.world.Pass(by)
+		return "", err
 	case "show":
 		return s.show(), nil
 	}
@@ -215,7 +221,7 @@ func (s *story) job(d *datadriven.TestData, lines []string) error {
 }
 
 func (s *story) schedule(d *datadriven.TestData) (string, error) {
-	o := scheduler.Options{Load: func(id string) (api.NodeLoad, bool) { l, ok := s.loads[id]; return l, ok }}
+	o := scheduler.Options{Load: func(id string) (api.NodeLoad, bool) { l, ok := s.loads[id]; return l, ok }, Now: s.world.Now()}
 	var names []string
 	var stop []api.ID
 	for _, a := range d.CmdArgs {
@@ -263,6 +269,9 @@ func (s *story) format(p *api.Plan) string {
 			fmt.Fprintf(&b, " (%s)", stackLines.ReplaceAllString(j.Message, ".go:N"))
 		}
 		b.WriteByte('\n')
+		if j.WakeAt != 0 {
+			fmt.Fprintf(&b, "  wakes in %s\n", time.Duration(j.WakeAt-s.world.Now()))
+		}
 		for _, st := range j.Stops {
 			fmt.Fprintf(&b, "  stop %s: %s\n", s.name(st.Allocation), st.Reason)
 		}

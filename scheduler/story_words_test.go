@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"cube/api"
 )
@@ -92,12 +93,37 @@ func taskLine(t *api.Task, words []string) error {
 			}
 		}
 		t.Devices = append(t.Devices, d)
+	case "reschedule":
+		return rescheduleWords(t, words[1:])
 	case "if":
 		d := &t.Devices[len(t.Devices)-1]
 		d.Constraints = append(d.Constraints, api.Constraint{Attribute: at(1), Operator: at(2), Value: at(3)})
 	default:
 		return fmt.Errorf("unknown line %q", words)
 	}
+	return nil
+}
+
+func rescheduleWords(t *api.Task, words []string) (err error) {
+	r := api.DefaultReschedule(api.JobService)
+	for _, w := range words {
+		key, value, _ := strings.Cut(w, "=")
+		switch key {
+		case "attempts":
+			r.Attempts, err = strconv.Atoi(value)
+			r.Interval = max(r.Interval, time.Hour)
+		case "interval":
+			r.Interval, err = time.ParseDuration(value)
+		case "delay":
+			r.Delay, err = time.ParseDuration(value)
+		case "function":
+			r.DelayFunction = value
+		}
+		if err != nil {
+			return err
+		}
+	}
+	t.Reschedule = r
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"time"
 
 	"cube/api"
 )
@@ -28,6 +29,8 @@ type World struct {
 	done    map[worldSlot]bool
 	owed    map[string]*api.Evaluation // by job
 	rolling map[string]*api.Deployment // by job
+	now     int64                      // Unix nanoseconds
+	pasts   map[api.ID]api.Past        // without the nodes that failed
 }
 
 type worldPort struct {
@@ -115,9 +118,40 @@ func (w *World) put(row api.AllocationRow, g grant) api.ID {
 	})
 	set(&w.rows, row.Job, slices.Insert(rows, i, row))
 	set(&w.jobOf, row.ID, row.Job)
+	w.remember(&row)
 	set(&w.grants, row.ID, g)
 	w.hold(&row, 1, true)
 	return row.ID
+}
+
+// Pass lets time pass.
+func (w *World) Pass(d time.Duration) { w.now += int64(d) }
+
+// Now is the time in Unix nanoseconds: what has been passed.
+func (w *World) Now() int64 { return w.now }
+
+// remember notes when an allocation was placed and when it ended.
+func (w *World) remember(row *api.AllocationRow) {
+	past, known := w.pasts[row.ID]
+	if !known {
+		past.PlacedAt = w.now
+	}
+	if past.EndedAt == 0 && !row.Live() {
+		past.EndedAt = w.now
+	}
+	set(&w.pasts, row.ID, past)
+}
+
+// Past implements State.
+func (w *World) Past(id api.ID) api.Past {
+	past := w.pasts[id]
+	last, _, _ := w.Allocation(id)
+	for _, row := range slices.Backward(w.rows[last.Job]) {
+		if row.Task == last.Task && row.Slot == last.Slot && row.Version == last.Version && row.Desired == api.DesiredRun && failedForGood(&row) && !slices.Contains(past.Failed, row.Node) {
+			past.Failed = append(past.Failed, row.Node)
+		}
+	}
+	return past
 }
 
 // hold adds what a live allocation holds to its node and its devices, sign times, and marks its ports.
@@ -201,8 +235,11 @@ func (w *World) Apply(p *api.Plan) {
 			w.change(id, func(row *api.AllocationRow) { row.Version = w.Job(j.Job).Version })
 		}
 		for _, p := range j.Placements {
-			w.put(api.AllocationRow{Job: j.Job, Task: p.Task, Slot: p.Slot, Version: p.Version, Node: p.Node,
+			id := w.put(api.AllocationRow{Job: j.Job, Task: p.Task, Slot: p.Slot, Version: p.Version, Node: p.Node,
 				Replaces: p.Replaces, Evaluation: j.Evaluation, Held: p.Held}, grant{p.Ports, p.Devices})
+			past := w.pasts[id]
+			past.Trial = p.Trial
+			set(&w.pasts, id, past)
 		}
 	}
 }

@@ -39,7 +39,7 @@ func supposed[T any](ctx context.Context, s *Server, loads map[string]api.NodeLo
 		return v, err
 	}
 	defer leave()
-	return answer(s.machine.Snapshot(), options(s.cfg.Policy, loads))
+	return answer(s.machine.Snapshot(), options(s.cfg.Policy, loads, s.door.clock.now()))
 }
 
 // PlanJobs implements api.Foresight.

@@ -259,6 +259,7 @@ func (s *Server) scheduling(t *tenure) *scheduling {
 		commit: func(p *api.Plan) pending {
 			return s.door.begin(&fsm.CommitPlan{Plan: p}, leaderLoop("schedule", "plan"))
 		},
+		now:      s.door.clock.now,
 		loads:    func() map[string]api.NodeLoad { return t.directory.Loads(time.Now()) },
 		policy:   s.cfg.Policy,
 		measured: s.metrics.planned,

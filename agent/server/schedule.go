@@ -34,6 +34,7 @@ const (
 type scheduling struct {
 	machine  *fsm.Machine
 	commit   func(*api.Plan) pending
+	now      func() int64 // Unix nanoseconds, the clock of entries
 	loads    func() map[string]api.NodeLoad
 	policy   Policy
 	measured func(took time.Duration, placed, rejected int)
@@ -48,9 +49,13 @@ func (s *scheduling) run(ctx context.Context) error {
 	for {
 		runnable := s.machine.Watch(fsm.WatchKey{Table: fsm.TableRunnable})
 		snapshot := s.machine.Snapshot()
-		admitted, next := s.pace.admit(snapshot.Runnable(batchEvaluations+len(s.pace.jobs)), time.Now())
+		now := s.now()
+		admitted, next := s.pace.admit(snapshot.RunnableAt(now, batchEvaluations+len(s.pace.jobs)), time.Now())
+		if alarm := snapshot.NextAlarm(); alarm > now {
+			next = signal.Earliest(next, time.Now().Add(time.Duration(alarm-now)))
+		}
 		if len(admitted) > 0 {
-			if err := s.round(snapshot, admitted); err != nil {
+			if err := s.round(snapshot, admitted, now); err != nil {
 				return err
 			}
 			if ctx.Err() != nil {
@@ -82,9 +87,9 @@ func waitFor(ctx context.Context, changed <-chan struct{}, at time.Time) bool {
 }
 
 // round plans one batch and commits it.
-func (s *scheduling) round(snapshot *fsm.Snapshot, evaluations []*api.Evaluation) error {
+func (s *scheduling) round(snapshot *fsm.Snapshot, evaluations []*api.Evaluation, now int64) error {
 	began := time.Now()
-	o := options(s.policy, s.loads())
+	o := options(s.policy, s.loads(), now)
 	o.MaxPlacements = batchChanges
 	o.Memory = &s.memory
 	plan := scheduler.Schedule(snapshot, evaluations, o)
@@ -112,8 +117,8 @@ func (s *scheduling) round(snapshot *fsm.Snapshot, evaluations []*api.Evaluation
 }
 
 // options are what a plan of this server depends on besides the state.
-func options(policy Policy, loads map[string]api.NodeLoad) scheduler.Options {
-	return scheduler.Options{Algorithm: policy.Algorithm, Preempt: policy.Preempt, Load: func(node string) (api.NodeLoad, bool) {
+func options(policy Policy, loads map[string]api.NodeLoad, now int64) scheduler.Options {
+	return scheduler.Options{Algorithm: policy.Algorithm, Preempt: policy.Preempt, Now: now, Load: func(node string) (api.NodeLoad, bool) {
 		load, ok := loads[node]
 		return load, ok
 	}}
@@ -263,12 +268,12 @@ func (s *splitter) job(j *api.JobPlan) {
 		part.Preemptions = append(part.Preemptions, x)
 	}
 	final := current()
-	final.Status, final.Message, final.Explanations = j.Status, j.Message, j.Explanations
+	final.Status, final.WakeAt, final.Message, final.Explanations = j.Status, j.WakeAt, j.Message, j.Explanations
 }
 
 // Sizes are estimates from above of what the encoding takes: it writes each name once an entry and numbers short.
 func placementSize(p *api.Placement) int {
-	n := 64 + 24*len(p.Ports)
+	n := 80 + 24*len(p.Ports)
 	for i := range p.Devices {
 		n += 16 + len(p.Devices[i].ID)
 	}

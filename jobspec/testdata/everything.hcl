@@ -66,6 +66,14 @@ task "web" {
     mode      = "fail"
   }
 
+  reschedule {
+    attempts       = 5
+    interval       = "2h"
+    delay          = "20s"
+    delay_function = "fibonacci"
+    max_delay      = "5m"
+  }
+
   check "ready" {
     type    = "http"
     port    = "http"
