@@ -13,6 +13,7 @@ type Cluster interface {
 	History
 	Foresight
 	Nodes
+	Drains
 	Allocations
 	Evaluations
 	Measures

@@ -26,6 +26,7 @@ const (
 	CauseAllocStop  = "alloc-stop"
 	CauseNodeDown   = "node-down"
 	CauseNodeUp     = "node-up"
+	CauseDrain      = "node-drain"   // a node is to be emptied, or not any more
 	CauseAllocEnded = "alloc-ended"  // an instance ended or was lost
 	CauseUpdate     = "update"       // the next slot of a rolling change
 	CauseRevert     = "job-revert"   // an older version was asked for again

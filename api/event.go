@@ -53,6 +53,8 @@ const (
 	EventIneligible
 	EventForgotten
 	EventRollout
+	EventDraining
+	EventDrained
 	eventTypeCount
 )
 
@@ -92,6 +94,8 @@ var eventTypes = [eventTypeCount]eventType{
 	EventIneligible: {"ineligible", TopicNode, false},
 	EventForgotten:  {"forgotten", TopicNode, false},
 	EventRollout:    {"rollout", TopicDeployment, true}, // a version's deployment began, came to an end, or was moved by a person
+	EventDraining:   {"draining", TopicNode, false},     // a drain begins, changes, or comes to its deadline
+	EventDrained:    {"drained", TopicNode, false},      // nothing is left on it
 }
 
 func (t EventType) String() string {

@@ -108,7 +108,7 @@ func (m *Moment) what(nodes []string) (what, why string) {
 		return "looked at", m.Detail
 	case EventUnplaced:
 		return m.Detail, ""
-	case EventRegistered, EventReady, EventDown, EventEligible, EventIneligible, EventForgotten:
+	case EventRegistered, EventReady, EventDown, EventEligible, EventIneligible, EventForgotten, EventDraining, EventDrained:
 		return "node " + strings.Join(nodes, ", ") + " is " + m.Type.String() + m.by(), m.Detail
 	}
 	return m.ofInstances(nodes)

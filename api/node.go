@@ -36,8 +36,11 @@ type Node struct {
 	StatusReason string `json:",omitempty"`
 	Ineligible   bool   // a person said: place nothing new here
 	StatusAt     time.Time
-	CreateIndex  uint64
-	ModifyIndex  uint64
+	// EligibilityAt is since when Ineligible is what it is; zero: since the node is known.
+	EligibilityAt time.Time `json:",omitzero"`
+	Drain         *Drain    `json:",omitempty"` // that it is being emptied, or was; nil once it is eligible again
+	CreateIndex   uint64
+	ModifyIndex   uint64
 }
 
 // DriverInfo is what a node can say of one of its drivers.

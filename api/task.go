@@ -41,6 +41,8 @@ type Task struct {
 	// stopped and has failed; it is started again only if Restart bounds its attempts and has some left. 0: no bound.
 	MaxRunDuration time.Duration `json:",omitempty"`
 
+	Migrate Migrate `json:",omitzero"` // left out where it is the default
+
 	// Sensitive names the env keys whose values came from a sensitive variable. Their values are never shown: Redacted
 	// replaces them.
 	Sensitive []string `json:",omitempty"`
@@ -64,6 +66,7 @@ func DefaultTask(name string) *Task {
 		Resources:   Resources{CPU: DefaultCPU, Memory: DefaultMemory},
 		Restart:     DefaultRestart(),
 		Update:      DefaultUpdate(),
+		Migrate:     DefaultMigrate(),
 		KillTimeout: DefaultKillTimeout,
 		KillSignal:  DefaultKillSignal,
 	}

@@ -107,6 +107,8 @@ func TestEachFaultHasItsLine(t *testing.T) {
 		"restart never fails": {func(_ *Job, k *Task) { k.Restart.Mode = RestartFail }, "needs attempts"},
 		"relative work_dir":   {func(_ *Job, k *Task) { k.WorkDir = "app" }, "work_dir"},
 		"run-time value":      {func(_ *Job, k *Task) { k.Constraints[0].Value = "${node.name}" }, "${node.name}"},
+		"migrate none":        {func(_ *Job, k *Task) { k.Migrate.MaxParallel = 0 }, "max_parallel"},
+		"migrate order":       {func(_ *Job, k *Task) { k.Migrate.Order = "first" }, "order"},
 		"shutdown delay":      {func(_ *Job, k *Task) { k.ShutdownDelay = -1 }, "shutdown_delay"},
 		"kill timeout":        {func(_ *Job, k *Task) { k.KillTimeout = -1 }, "kill_timeout"},
 		"kill signal":         {func(_ *Job, k *Task) { k.KillSignal = "SIGSEGV" }, "SIGSEGV"},

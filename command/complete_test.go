@@ -14,7 +14,7 @@ func TestNamesAndIDsAreCompletedFromTheCluster(t *testing.T) {
 		web := populated(c)
 		commands := p.meta.commands()
 		for name, want := range map[string]struct{ typed, first string }{
-			"task status": {"w", "web"}, "stop": {"sh", "shop"}, "node status": {"6e31", c.nodes[0].ID}, "node eligibility": {"", "n1"},
+			"task status": {"w", "web"}, "stop": {"sh", "shop"}, "node status": {"6e31", c.nodes[0].ID}, "node eligibility": {"", "n1"}, "node drain": {"", "n1"},
 			"operator raft remove-peer": {"", "s2"}, "alloc logs": {web[:4], web},
 			"eval status": {"", c.text.Format(c.evals[1].ID)},
 		} {

@@ -554,6 +554,57 @@ func (c *fakeCluster) SetNodeEligibility(_ context.Context, id string, eligible 
 	return n, err
 }
 
+func (c *fakeCluster) DrainNode(_ context.Context, id string, r api.DrainRequest, w api.WriteMeta) (*api.NodeView, error) {
+	if err := c.begin("DrainNode", api.Query{}); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[w.RequestID] = w
+	n, err := byPrefix(c.nodes, "node", id, func(n *api.NodeView) string { return n.ID })
+	if err == nil {
+		n.Ineligible = true
+		n.Drain = &api.Drain{Stage: api.DrainMoving, By: w.Who, Message: r.Message, StartedAt: time.Now(), Deadline: time.Now().Add(r.Deadline), Instances: 3}
+	}
+	return n, err
+}
+
+func (c *fakeCluster) CancelDrain(_ context.Context, id string, r api.CancelDrainRequest, _ api.WriteMeta) (*api.NodeView, error) {
+	if err := c.begin("CancelDrain", api.Query{}); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, err := byPrefix(c.nodes, "node", id, func(n *api.NodeView) string { return n.ID })
+	if err == nil {
+		n.Ineligible, n.Drain = r.KeepIneligible, nil
+	}
+	return n, err
+}
+
+// NodeDrain moves an instance with each look.
+func (c *fakeCluster) NodeDrain(_ context.Context, id string, q api.Query) (*api.DrainStatus, api.ReadMeta, error) {
+	if err := c.begin("NodeDrain", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, err := byPrefix(c.nodes, "node", id, func(n *api.NodeView) string { return n.ID })
+	if err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	status := &api.DrainStatus{Node: n.ID, NodeName: n.Name, Drain: n.Drain}
+	for i := int(q.Index); i < 3; i++ {
+		status.Left = append(status.Left, api.DrainingInstance{Allocation: "f00d", Name: fmt.Sprintf("web[%d]", i), Phase: api.PhaseRunning, Waits: fmt.Sprintf("web[%d] waits to be healthy on n2", i)})
+	}
+	if len(status.Left) == 0 {
+		d := *n.Drain
+		d.Stage, d.EndedAt = api.DrainComplete, time.Now().Add(time.Minute)
+		status.Drain = &d
+	}
+	return status, api.ReadMeta{Index: q.Index + 1}, nil
+}
+
 func (c *fakeCluster) ListAllocations(_ context.Context, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
 	if err := c.begin("ListAllocations", q); err != nil {
 		return nil, api.ReadMeta{}, err

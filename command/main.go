@@ -154,7 +154,7 @@ func (m *Meta) leaves() []*command {
 		newTaskScale(m), newTaskConvert(m), newTaskFmt(m), newTaskInit(m), newTaskStatus(m), newTaskStop(m), newTaskLogs(m), newTaskExec(m),
 		newAllocStatus(m), newAllocLogs(m), newAllocStop(m),
 		newSim(m), newTop(m), newClusterStatus(m),
-		newNodeStatus(m), newNodeEligibility(m),
+		newNodeStatus(m), newNodeEligibility(m), newNodeDrain(m),
 		newServerMembers(m), newServerLeave(m),
 		newEvalStatus(m), newEvents(m), newDeploymentList(m), newDeploymentStatus(m),
 		newRaftListPeers(m), newRaftRemovePeer(m), newRaftRecover(m),

@@ -38,7 +38,12 @@ func resolveNode(ctx context.Context, cluster api.Cluster, typed string, q api.Q
 
 // eligibility is the word for whether new instances may be placed on the node.
 func eligibility(n *api.NodeView) string {
-	if n.Ineligible {
+	switch {
+	case n.Drain.Active():
+		return "draining"
+	case n.Drain != nil:
+		return "drained"
+	case n.Ineligible:
 		return "ineligible"
 	}
 	return "eligible"

@@ -100,6 +100,18 @@ func nodeDetail(ctx context.Context, s *session, cluster api.Cluster, read *read
 	}
 	f := read.moments(s)
 	printNode(s, f, node)
+	if node.Drain.Active() {
+		status, err := ask(ctx, s, read, func(ctx context.Context, q api.Query) (*api.DrainStatus, api.ReadMeta, error) {
+			return cluster.NodeDrain(ctx, node.ID, q)
+		})
+		if err != nil {
+			return failed(err, "reading the drain of node %q", typed)
+		}
+		s.section("Drain")
+		for _, line := range status.Lines() {
+			s.print(printable(line) + "\n")
+		}
+	}
 	s.section("Allocations")
 	t := newTable("ID", "Instance", "Version", "Desired", "Status", "CPU", "Memory", "Restarts", "Age", "Address")
 	t.colourColumn(4, s.style.state)
@@ -127,6 +139,12 @@ func printNode(s *session, f moments, n *api.NodeView) {
 	b.addIf("Reason", n.StatusReason)
 	b.add("Since", "%s", f.ago(n.StatusAt))
 	b.add("Eligibility", "%s", eligibility(n))
+	if !n.EligibilityAt.IsZero() {
+		b.add("Eligibility Since", "%s", f.ago(n.EligibilityAt))
+	}
+	if n.Drain != nil {
+		b.add("Drain", "%s", printable(drainText(n.Drain, f.now)))
+	}
 	b.add("Connected", "%v", n.Connected)
 	b.add("Last Contact", "%s", f.ago(n.LastContact))
 	b.add("Version", "%s", n.Version)

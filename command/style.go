@@ -34,7 +34,7 @@ func (s style) state(word string) string {
 		return s.paint(green, word)
 	case "failed", "lost", "down", "degraded", "unhealthy":
 		return s.paint(red, word)
-	case "pending", "preparing", "initializing", "blocked", "ineligible", "left":
+	case "pending", "preparing", "initializing", "blocked", "ineligible", "draining", "drained", "left":
 		return s.paint(yellow, word)
 	}
 	return word

@@ -369,6 +369,12 @@ func TestUnknownAndAmbiguousNames(t *testing.T) {
 		"node status nope":                  `Error reading node "nope": no node has an ID that begins with "nope"`,
 		"node status 6e3":                   "3 nodes have IDs that begin with",
 		"node eligibility n1":               "give one of -enable and -disable",
+		"node drain nope":                   `Error reading node "nope": no node has an ID that begins with "nope"`,
+		"node drain n1 -deadline -5m":       "the deadline -5m0s is negative",
+		"node drain n1 -deadline 0":         "to stop everything at once give -force",
+		"node drain n1 -force -deadline 1m": "-force stops everything at once",
+		"node drain n1 -keep-ineligible":    "-keep-ineligible goes with -cancel",
+		"node drain n1 -cancel -message x":  "-message is for one that begins",
 		"alloc status nope":                 `Error reading allocation "nope"`,
 		"alloc stop nope":                   `Error reading allocation "nope"`,
 		"alloc logs nope":                   `Error reading the output of allocation "nope"`,
@@ -398,6 +404,22 @@ func TestEligibilityByName(t *testing.T) {
 		if !c.nodes[0].Ineligible {
 			t.Error("it is still eligible")
 		}
+	})
+}
+
+func TestNodeDrain(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		populated(c)
+		p.cube(0, "node", "drain", "n1", "-deadline", "30m", "-message", "kernel update")
+		p.shows("Node n1 (6e310000): being drained, 30m left; by ")
+		p.shows(": kernel update")
+		p.shows("0 of 3 instances moved, web[0] waits to be healthy on n2, web[1] waits to be healthy on n2, web[2] waits to be healthy on n2")
+		p.shows("2 of 3 instances moved, web[2] waits to be healthy on n2")
+		p.shows("Node n1 is drained: 3 instances gone in 1m")
+		p.cube(0, "node", "drain", "-detach", "-force", "n1")
+		p.shows("Node n1 (6e310000): being drained, 0s left; by ")
+		p.cube(0, "node", "drain", "-cancel", "n1", "-keep-ineligible")
+		p.shows("Node n1 (6e310000) is not being drained any more; it is ineligible")
 	})
 }
 

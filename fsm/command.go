@@ -37,11 +37,12 @@ const (
 	kindScaleJob       Kind = 16
 	kindSteer          Kind = 17
 	kindJudge          Kind = 18
+	kindDrainNode      Kind = 19
 )
 
 var kindNames = [...]string{"", "init-cluster", "register-jobs", "stop-job", "stop-allocation", "register-node", "node-ready",
 	"nodes-down", "set-eligibility", "commit-plan", "update-statuses", "reap", "raise-rules", "raise-epoch", "tag-version", "revert-job", "scale-job", "steer-deployment",
-	"judge-deployments"}
+	"judge-deployments", "drain-node"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) && k > 0 {
@@ -70,7 +71,8 @@ const RulesVersion uint16 = 2
 //	8  registrations whose versions are rolled out by deployments
 //	9  plans that have others give way
 //	10 plans that place again what failed, or wait for the time to do so
-const envelopeVersion = 10
+//	11 eligibility with its date
+const envelopeVersion = 11
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
@@ -102,6 +104,10 @@ func envelope(b Body) uint8 {
 	case *StopAllocation:
 		if b.NoShutdownDelay {
 			return 6
+		}
+	case *SetEligibility:
+		if b.Dated {
+			return 11
 		}
 	}
 	return 1
@@ -203,10 +209,20 @@ type NodesDown struct {
 	Reason string
 }
 
-// SetEligibility says whether new instances may be placed on a node.
+// SetEligibility says whether new instances may be placed on a node. Dated has the state keep since when; entries of before
+// there was such a date have none.
 type SetEligibility struct {
 	Node       string
 	Ineligible bool
+	Dated      bool `json:",omitempty"`
+}
+
+// DrainNode begins to empty a node, or ends that. With neither it takes the next step of the drain under way, if that has come
+// by the entry's time and what is left on the node.
+type DrainNode struct {
+	Node   string
+	Begin  *api.DrainRequest       `json:",omitempty"`
+	Cancel *api.CancelDrainRequest `json:",omitempty"`
 }
 
 // CommitPlan commits what of a plan still holds.
@@ -258,6 +274,7 @@ func (*RegisterNode) kind() Kind     { return kindRegisterNode }
 func (*NodeReady) kind() Kind        { return kindNodeReady }
 func (*NodesDown) kind() Kind        { return kindNodesDown }
 func (*SetEligibility) kind() Kind   { return kindSetEligibility }
+func (*DrainNode) kind() Kind        { return kindDrainNode }
 func (*CommitPlan) kind() Kind       { return kindCommitPlan }
 func (*UpdateStatuses) kind() Kind   { return kindUpdateStatuses }
 func (*Reap) kind() Kind             { return kindReap }
@@ -288,6 +305,8 @@ func newBody(k Kind) Body {
 		return &NodesDown{}
 	case kindSetEligibility:
 		return &SetEligibility{}
+	case kindDrainNode:
+		return &DrainNode{}
 	case kindCommitPlan:
 		return &CommitPlan{}
 	case kindUpdateStatuses:
@@ -468,33 +487,4 @@ func (s *state) remember(c *Command, body [sha256.Size]byte, r Result) {
 func (s *state) keepRequest(q *request) {
 	s.requests.rows.Set(q)
 	s.replies[q.id] = q
-}
-
-func (t *requestTable) persist(k *sink) {
-	t.rows.Scan(func(q *request) bool {
-		k.uvarint(q.index)
-		k.string(q.id)
-		k.b = append(k.b, q.body[:]...)
-		k.uvarint(uint64(q.evaluation))
-		k.uvarint(uint64(len(q.registered)))
-		for _, j := range q.registered {
-			k.string(j.Name)
-			k.uvarint(j.Version)
-			k.bool(j.Changed)
-			k.uvarint(uint64(j.Evaluation))
-		}
-		return k.row()
-	})
-}
-
-func (s *state) restoreRequest(r *reader) {
-	q := &request{index: r.uvarint(), id: r.string()}
-	copy(q.body[:], r.take(sha256.Size))
-	q.evaluation = api.ID(r.uvarint())
-	const registeredSize = 4
-	q.registered = makeSlice[RegisteredJob](r.count(registeredSize))
-	for i := range q.registered {
-		q.registered[i] = RegisteredJob{Name: r.string(), Version: r.uvarint(), Changed: r.bool(), Evaluation: api.ID(r.uvarint())}
-	}
-	s.keepRequest(q)
 }

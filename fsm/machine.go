@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tidwall/btree"
 
@@ -175,6 +176,8 @@ func (s *state) dispatch(c *Command) Result {
 		return s.nodesDown(b)
 	case *SetEligibility:
 		return s.setEligibility(b)
+	case *DrainNode:
+		return s.drainNode(b, c.Who)
 	case *CommitPlan:
 		return s.commitPlan(b)
 	case *UpdateStatuses:
@@ -318,6 +321,9 @@ func (s *state) touch(k WatchKey) {
 	s.changed[k.Table] = s.index
 	s.changes = append(s.changes, k)
 }
+
+// time is the state's time as rows have it.
+func (s *state) time() time.Time { return time.Unix(0, s.now).UTC() }
 
 func (s *state) done() Result { return Result{Index: s.index} }
 

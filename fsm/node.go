@@ -3,6 +3,8 @@ package fsm
 import (
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/tidwall/btree"
 
 	"cube/api"
+	"cube/fsm/drain"
 )
 
 // nodeRow is a node with what is counted for it.
@@ -80,43 +83,6 @@ func (o *nodeOrder) handle(t *nodeTables, ordinal int) uint32 {
 	return 0
 }
 
-// over returns by how much what is held goes beyond what the node has, part by part.
-func over(n *nodeRow) api.Resources {
-	o := n.held.Sub(n.node.Resources)
-	return api.Resources{CPU: max(0, o.CPU), Memory: max(0, o.Memory), Disk: max(0, o.Disk)}
-}
-
-func least(a, b api.Resources) api.Resources {
-	return api.Resources{CPU: min(a.CPU, b.CPU), Memory: min(a.Memory, b.Memory), Disk: min(a.Disk, b.Disk)}
-}
-
-// hold takes a new allocation's room.
-func (s *state) hold(a allocation) {
-	n, _ := s.nodes.get(s.names[a.node])
-	n.held = n.held.Add(a.held)
-	n.live++
-	n.touched = s.index
-	s.nodes.rows.Set(n)
-}
-
-// rehold follows an allocation's phase, and gives its room back when it has ended.
-func (s *state) rehold(old, a allocation) {
-	n, _ := s.nodes.get(s.names[a.node])
-	if old.phase == api.PhaseRunning {
-		n.running--
-	}
-	if a.phase == api.PhaseRunning {
-		n.running++
-	}
-	if old.live() && !a.live() {
-		n.live--
-		n.held = n.held.Sub(a.held)
-		n.excess = least(n.excess, over(&n))
-	}
-	n.touched = s.index
-	s.nodes.rows.Set(n)
-}
-
 func (s *state) putNode(n nodeRow) {
 	n.node.ModifyIndex = s.index
 	s.nodes.rows.Set(n)
@@ -153,12 +119,14 @@ func (s *state) registerNode(b *RegisterNode) Result {
 	}
 	node := *b.Node
 	node.CreateIndex = s.index
-	node.Status, node.StatusReason, node.StatusAt, node.Ineligible = "", "", time.Time{}, false
+	node.Status, node.StatusReason, node.StatusAt = "", "", time.Time{}
+	node.Ineligible, node.EligibilityAt, node.Drain = false, time.Time{}, nil
 	status := api.NodeInitializing
 	row, known := s.nodes.get(node.ID)
 	if known {
 		old := row.node
-		node.CreateIndex, node.Ineligible = old.CreateIndex, old.Ineligible
+		node.CreateIndex = old.CreateIndex
+		node.Ineligible, node.EligibilityAt, node.Drain = old.Ineligible, old.EligibilityAt, old.Drain
 		node.Status, node.StatusAt = old.Status, old.StatusAt
 		if old.Status == api.NodeReady && old.Incarnation == node.Incarnation {
 			status = api.NodeReady // the same life tells news of itself: nothing is to be put right
@@ -205,10 +173,15 @@ func (s *state) setEligibility(b *SetEligibility) Result {
 	if !ok {
 		return refused(s.index, noNode(b.Node))
 	}
-	if n.node.Ineligible != b.Ineligible {
-		changed := *n.node
-		changed.Ineligible = b.Ineligible
-		n.node = &changed
+	changed, err := drain.Eligible(n.node, !b.Ineligible, s.time())
+	if err != nil {
+		return refused(s.index, err)
+	}
+	if changed != n.node {
+		if !b.Dated {
+			changed.EligibilityAt = n.node.EligibilityAt
+		}
+		n.node = changed
 		s.putNode(n)
 		to := api.EventEligible
 		if b.Ineligible {
@@ -217,6 +190,75 @@ func (s *state) setEligibility(b *SetEligibility) Result {
 		s.note(api.Event{Type: to, Node: b.Node, By: s.by})
 	}
 	return s.done()
+}
+
+// drainNode begins a drain, ends one, or takes the next step of one, if its time has come. Jobs with something on the node
+// are looked at whenever that changes what is to become of it.
+func (s *state) drainNode(b *DrainNode, who string) Result {
+	n, ok := s.nodes.get(b.Node)
+	if !ok {
+		return refused(s.index, noNode(b.Node))
+	}
+	var changed *api.Node
+	var err error
+	switch {
+	case b.Begin != nil:
+		changed, err = drain.Begin(n.node, b.Begin, who, s.leftOn(n.handle), s.time())
+	case b.Cancel != nil:
+		changed, err = drain.Cancel(n.node, b.Cancel, s.time())
+	default:
+		changed = drain.Settle(n.node, s.leftOn(n.handle), s.time())
+	}
+	switch {
+	case err != nil:
+		return refused(s.index, err)
+	case changed == nil:
+		return s.done()
+	}
+	n.node = changed
+	s.putNode(n)
+	s.note(s.drainEvent(changed))
+	hit := map[string]bool{}
+	for _, a := range s.liveOn(n.handle) {
+		hit[s.names[a.job]] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(hit)) {
+		if j := s.jobs.get(name); !s.settled(j) {
+			s.look(j, api.CauseDrain, n.id, nil)
+		}
+	}
+	return s.done()
+}
+
+// drainEvent is what a step of a drain has made of the node.
+func (s *state) drainEvent(n *api.Node) api.Event {
+	e := api.Event{Type: api.EventEligible, Node: n.ID, By: s.by, Detail: "its drain was cancelled"}
+	switch {
+	case n.Drain.Active():
+		e.Type, e.Detail = api.EventDraining, n.Drain.Message
+		if n.Drain.Stage == api.DrainForced {
+			e.Detail = "all that is left stops at once"
+		}
+	case n.Drain != nil:
+		e.Type, e.Detail = api.EventDrained, ""
+	case n.Ineligible:
+		e.Type = api.EventIneligible
+	}
+	return e
+}
+
+// leftOn counts what is on a node and not gone.
+func (t *tables) leftOn(node uint32) (left drain.Left) {
+	for _, a := range t.liveOn(node) {
+		left.Add(t.jobs.get(t.names[a.job]).current().Type)
+	}
+	return left
+}
+
+// DrainDue reports whether the next step of a node's drain has come, at a time in Unix nanoseconds: then DrainNode takes it.
+func (s *Snapshot) DrainDue(n *api.Node, now int64) bool {
+	row, ok := s.nodes.get(n.ID)
+	return ok && drain.Settle(n, s.leftOn(row.handle), time.Unix(0, now)) != nil
 }
 
 // nodesDown loses what was on the nodes and has each job that lost something looked at, in one entry, so that no reader
@@ -401,6 +443,15 @@ func (s *Snapshot) FindNodes(prefix string) []*api.Node {
 		return true
 	})
 	return out
+}
+
+// dated reports whether a node says what formats before 10 do not know: since when it is eligible or not, and that it is drained.
+func (t *nodeTables) dated() (yes bool) {
+	t.rows.Scan(func(n nodeRow) bool {
+		yes = n.node.Drain != nil || !n.node.EligibilityAt.IsZero()
+		return !yes
+	})
+	return yes
 }
 
 func (t *nodeTables) persist(k *sink) {

@@ -235,6 +235,17 @@ func (t *allocationTables) speakerOf(p position) (a allocation) {
 	return a
 }
 
+// Successor returns the live allocation that is to take another's place, or has taken it.
+func (s *Snapshot) Successor(of api.ID) (row api.AllocationRow, ok bool) {
+	a, _ := s.allocations.get(of)
+	for _, other := range s.allocations.ofSlot(a.job, a.task, a.slot) {
+		if other.replaces == of && other.live() {
+			return s.row(&other), true
+		}
+	}
+	return row, false
+}
+
 // noRoom says why the node cannot take the placement, "" if it can.
 func (s *state) noRoom(p *api.Placement, task *api.Task) string {
 	n, ok := s.nodes.get(p.Node)

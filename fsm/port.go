@@ -191,3 +191,40 @@ func (s *state) restoreQuarantine(r *reader) {
 		s.ports.expiry.Set(q)
 	}
 }
+
+// over returns by how much what is held goes beyond what the node has, part by part.
+func over(n *nodeRow) api.Resources {
+	o := n.held.Sub(n.node.Resources)
+	return api.Resources{CPU: max(0, o.CPU), Memory: max(0, o.Memory), Disk: max(0, o.Disk)}
+}
+
+func least(a, b api.Resources) api.Resources {
+	return api.Resources{CPU: min(a.CPU, b.CPU), Memory: min(a.Memory, b.Memory), Disk: min(a.Disk, b.Disk)}
+}
+
+// hold takes a new allocation's room.
+func (s *state) hold(a allocation) {
+	n, _ := s.nodes.get(s.names[a.node])
+	n.held = n.held.Add(a.held)
+	n.live++
+	n.touched = s.index
+	s.nodes.rows.Set(n)
+}
+
+// rehold follows an allocation's phase, and gives its room back when it has ended.
+func (s *state) rehold(old, a allocation) {
+	n, _ := s.nodes.get(s.names[a.node])
+	if old.phase == api.PhaseRunning {
+		n.running--
+	}
+	if a.phase == api.PhaseRunning {
+		n.running++
+	}
+	if old.live() && !a.live() {
+		n.live--
+		n.held = n.held.Sub(a.held)
+		n.excess = least(n.excess, over(&n))
+	}
+	n.touched = s.index
+	s.nodes.rows.Set(n)
+}

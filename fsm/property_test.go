@@ -109,6 +109,21 @@ func pick[T any](h *history, from []T, what string) (v T) {
 	return v
 }
 
+// eligibility has a node take no more, or take some again, in one of the ways there are.
+func (h *history) eligibility() {
+	node := h.name("node", 5)
+	switch h.n(6, "eligibility") {
+	case 0:
+		h.apply(&DrainNode{Node: node, Begin: &api.DrainRequest{Deadline: pick(h, []time.Duration{0, time.Second, time.Minute}, "deadline"), IgnoreSystem: h.n(2, "system") == 0}})
+	case 1, 2:
+		h.apply(&DrainNode{Node: node})
+	case 3:
+		h.apply(&DrainNode{Node: node, Cancel: &api.CancelDrainRequest{KeepIneligible: h.n(4, "keep") == 0}})
+	default:
+		h.apply(&SetEligibility{Node: node, Ineligible: h.n(4, "ineligible") == 0, Dated: h.n(2, "dated") == 0})
+	}
+}
+
 func (h *history) step() {
 	if h.past == nil || h.n(3, "look") > 0 {
 		h.past = h.m.Snapshot()
@@ -145,7 +160,7 @@ func (h *history) step() {
 			h.apply(&NodesDown{Nodes: []string{h.name("node", 5), h.name("node", 5)}, Reason: "gone"})
 		}
 	case 7:
-		h.apply(&SetEligibility{Node: h.name("node", 5), Ineligible: h.n(4, "ineligible") == 0})
+		h.eligibility()
 	case 8, 9, 10, 11:
 		h.apply(&CommitPlan{Plan: h.someplan()})
 	case 12, 13:

@@ -134,12 +134,32 @@ func hurryStory(t failer) *cluster {
 	return c
 }
 
+// drainStory is what the stories lack: nodes that are drained, were drained, or whose eligibility has a date. It may not change
+// either.
+func drainStory(t failer) *cluster {
+	c := newCluster(t)
+	c.nodes("n1", "n2", "n3", "n4")
+	c.register(testJob("web", api.JobService, 2))
+	web := c.run("web", 2, "n1", "n2")
+	c.ok(&DrainNode{Node: "n1", Begin: &api.DrainRequest{Message: "kernel update"}})
+	c.ok(&DrainNode{Node: "n2", Begin: &api.DrainRequest{Deadline: time.Minute, IgnoreSystem: true}})
+	c.ok(&DrainNode{Node: "n3", Begin: &api.DrainRequest{Force: true}})
+	c.ok(&SetEligibility{Node: "n4", Ineligible: true, Dated: true})
+	c.wait(2 * time.Minute)
+	c.ok(&DrainNode{Node: "n2"})
+	c.report(web[0], api.PhaseFailed)
+	c.ok(&DrainNode{Node: "n1"})
+	c.ok(&DrainNode{Node: "n4", Begin: &api.DrainRequest{}})
+	c.ok(&SetEligibility{Node: "n3", Dated: true})
+	return c
+}
+
 // TestGoldenHistory replays the log of each release, and restores the snapshot that the release made of it. What an entry
 // means never changes, so both give the same state. The two are compared as this binary writes them: a field that a later
 // release adds to a job changes a snapshot's bytes, not what it says.
 func TestGoldenHistory(t *testing.T) {
 	stories := map[string]func(failer) *cluster{"0.1": story, "0.1-devices": deviceStory, "0.1-history": historyStory, "0.1-health": healthStory, "0.1-hurry": hurryStory, "0.1-everynode": everyNodeStory,
-		"0.1-rollout": rolloutStory, "0.1-timeline": timelineStory, "0.1-retry": retryStory}
+		"0.1-rollout": rolloutStory, "0.1-timeline": timelineStory, "0.1-retry": retryStory, "0.1-drain": drainStory}
 	for name, story := range stories {
 		if _, err := os.Stat(filepath.Join("testdata", "log-"+name)); *rewrite && os.IsNotExist(err) {
 			writeGolden(t, name, story(t))

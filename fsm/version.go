@@ -451,6 +451,8 @@ func (t *tables) format() uint16 {
 		return !hurried
 	})
 	switch {
+	case t.nodes.dated():
+		return 10
 	case t.allocations.trials.Len() > 0 || t.evaluations.alarms.Len() > 0:
 		return 9
 	case t.timeline.Len() > 0:

@@ -86,6 +86,8 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		{inTask("env { A = 1 }\n  env = { B = 2 }"), `4:3: env is there both as a block and as an attribute`},
 		{inTask(`env = { "A=B" = "x" }`), `3:9: env: "A=B" is not the name of a variable`},
 		{inTask(`kill_signal = "SIGFOO"`), `3:17: kill_signal "SIGFOO" is none of SIGTERM`},
+		{inTask(`migrate { max_parallel = 0 }`), `3:28: max_parallel`},
+		{inTask(`migrate { order = "both" }`), `3:21: order "both" is neither start-first nor stop-first`},
 		{inTask(`shutdown_delay = "-5s"`), `3:20: shutdown_delay -5s is not from 0 to`},
 		{inTask(`kill_timeout = 5`), `3:18: kill_timeout takes a duration in quotes, such as "10s"`},
 		{inTask(`kill_timeout = "soon"`), `3:18: kill_timeout takes a duration such as "10s" or "1m30s", not "soon"`},

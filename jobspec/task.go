@@ -27,7 +27,7 @@ func nestedKeys() map[string]string {
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
 	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "driver", "env", "image", "kill_signal", "kill_timeout", "max_run_duration",
-		"port", "reschedule", "resources", "restart", "shutdown_delay", "spread", "update", "user", "volume", "work_dir"}
+		"migrate", "port", "reschedule", "resources", "restart", "shutdown_delay", "spread", "update", "user", "volume", "work_dir"}
 }
 
 // readTask reads what a task says, checked; nil if something is wrong. It finishes the body.
@@ -81,6 +81,10 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 	p.readVolumes(b, t)
 	p.readReschedule(b, t, j.Type)
 	p.readChecks(b, t)
+	b.block1("migrate", func(r *body) {
+		r.whole("max_parallel", &t.Migrate.MaxParallel, 1, api.MaxTaskInstances)
+		r.text("order", &t.Migrate.Order)
+	})
 	b.block1("update", func(r *body) { readUpdate(r, &t.Update) })
 	p.readPlacement(b, t)
 	readDependencies(b, t)

@@ -114,6 +114,8 @@ func (c *change) stopUnwanted() {
 			c.stop(row, reasonTaskRemoved)
 		} else if int64(row.Slot) >= int64(c.job.Slots(t)) {
 			c.stop(row, c.fewer(t))
+		} else if n := c.evicting(row); n != nil && n.Drain.Stage != api.DrainMoving {
+			c.stop(row, n.Drain.Cause(n.Name))
 		}
 	}
 }
@@ -143,6 +145,7 @@ func (c *change) task(t *api.Task) {
 		return
 	}
 	c.roll(r, slots)
+	c.moveOut(r, slots)
 }
 
 // unmet returns what the task waits for before anything of it begins, "" for nothing.

@@ -100,7 +100,10 @@ func (r *request) fixSet(key, name, wanted string, set bitmap, seen func(*api.No
 
 func (r *request) askReady() {
 	r.fix("ready", "ready", "ready", (*api.Node).Ready, func(n *api.Node) string {
-		if n.Status == api.NodeReady {
+		switch {
+		case n.Status == api.NodeReady && n.Drain.Active():
+			return "being drained"
+		case n.Status == api.NodeReady:
 			return "not eligible"
 		}
 		return string(n.Status)
@@ -226,7 +229,7 @@ func (r *request) kept(node int) {
 }
 
 // count fills the view's counts with what the task and its job have on each node: by the job's rows, and by what this
-// plan has placed of its other tasks.
+// plan has placed.
 func (r *request) count(rows []api.AllocationRow, placed []api.Placement) {
 	c := &r.view.counts
 	c.clear()
@@ -250,6 +253,10 @@ func (r *request) count(rows []api.AllocationRow, placed []api.Placement) {
 		node := r.view.ordinal(placed[i].Node)
 		c.note(node)
 		c.job[node]++
+		if placed[i].Task == r.task.Name {
+			c.task[node]++
+			c.live[node]++
+		}
 	}
 }
 

@@ -2,8 +2,11 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"cube/api"
+	"cube/scheduler/moving"
 	"cube/scheduler/rollout"
 )
 
@@ -58,7 +61,11 @@ func (c *change) roll(r *request, slots []slot) {
 		c.stop(slots[i].beside, reasonUnneeded)
 	}
 	for _, i := range step.Retire {
-		c.stop(slots[i].last, reasonSucceeded)
+		reason := reasonSucceeded
+		if n := c.evicting(slots[i].last); n != nil {
+			reason = n.Drain.Cause(n.Name)
+		}
+		c.stop(slots[i].last, reason)
 	}
 	for _, i := range step.Stop {
 		c.stop(slots[i].last, reasonUpdate)
@@ -180,4 +187,145 @@ func (c *change) waitsFor(t *api.Task, s *slot) string {
 		return fmt.Sprintf("waits for room for the new %s", name)
 	}
 	return "waits for " + name + " to be placed"
+}
+
+// evicting returns the node of an instance if that has to leave it, nil if not.
+func (c *change) evicting(row *api.AllocationRow) *api.Node {
+	if row == nil || row.NodeOrdinal < 0 || !c.view.nodes[row.NodeOrdinal].Evicts(c.job.Type) {
+		return nil
+	}
+	return c.view.nodes[row.NodeOrdinal]
+}
+
+// leaves says where a slot stands in the eyes of a drain, and which of its instances is to leave its node. What a newer version
+// is to replace is no drain's affair: the update takes it off the node.
+func (c *change) leaves(s *slot) (moving.Standing, *api.AllocationRow) {
+	switch s.state {
+	case slotFailed:
+		return moving.Failed, nil
+	case slotVacant, slotBack, slotStopping:
+		if s.last == nil {
+			return moving.Settled, nil
+		}
+		return moving.Out, nil
+	case slotStarting, slotWell:
+		if s.last == nil || !s.last.Live() {
+			return moving.Out, nil // placed by this plan
+		}
+	default:
+		return moving.Settled, nil
+	}
+	leaves, ill := c.evicting(s.last) != nil, s.state == slotStarting
+	two := s.next == slotStarting || s.next == slotWell || s.next == slotStopping // as many as a slot may have
+	switch {
+	case two && s.last.Desired == api.DesiredStop && c.evicting(s.beside) == nil:
+		return moving.Settled, nil // it has just been succeeded
+	case two && leaves:
+		return moving.Moving, s.last
+	case s.next == slotStopping && !ill:
+		return moving.Settled, nil // a former one is on its way out
+	case two && s.next != slotStopping && c.evicting(s.beside) != nil:
+		return moving.Moving, s.beside
+	case leaves && s.next == slotFailed:
+		return moving.Failed, s.last
+	case leaves && ill:
+		return moving.LeavingIll, s.last
+	case leaves:
+		return moving.Leaving, s.last
+	case ill || two:
+		return moving.Out, nil
+	}
+	return moving.Settled, nil
+}
+
+// moveOut takes the next steps in which the task's instances leave nodes that are being drained, as the task's migrate block
+// paces them, and says what the rest waits for.
+func (c *change) moveOut(r *request, slots []slot) {
+	draining := c.view.set("drain", func(n *api.Node) bool { return n.Drain.Active() })
+	if c.cut || c.job.Type.EveryNode() || !slices.ContainsFunc(draining, func(word uint64) bool { return word != 0 }) {
+		return
+	}
+	standings, leaving := make([]moving.Standing, len(slots)), map[int]*api.AllocationRow{}
+	for n := range slots {
+		s, row := c.leaves(&slots[n])
+		if standings[n] = s; row != nil {
+			leaving[n] = row
+		}
+	}
+	if len(leaving) == 0 {
+		return
+	}
+	c.answer.Status = api.EvalBlocked
+	var nodes *ranking
+	for _, n := range moving.Next(standings, r.task.Migrate) {
+		if c.left < 2 {
+			c.cut = true
+			return
+		}
+		if nodes == nil {
+			r.count(c.rows, c.answer.Placements)
+			nodes = c.rank(r)
+		}
+		node, given, ok := nodes.next()
+		if !ok {
+			c.cannotLeave(r, &slots[n], leaving[n], "no other node can take it", true)
+			break
+		}
+		standings[n] = moving.Moving
+		if r.task.Migrate.Order == api.MoveStopFirst {
+			from := c.evicting(leaving[n])
+			c.stop(leaving[n], from.Drain.Cause(from.Name))
+			slots[n].state = slotStopping
+			continue
+		}
+		s := slots[n] // a copy: the slot is still its holder's
+		c.put(r, &s, node, given).Beside = true
+		slots[n].next = slotStarting
+	}
+	for n, s := range standings {
+		if s == moving.Failed && leaving[n] != nil {
+			c.cannotLeave(r, &slots[n], leaving[n], "what was to take its place failed", false)
+			break // one says it for all
+		}
+	}
+	if n := slices.Index(standings, moving.Moving); n >= 0 {
+		c.messages = append(c.messages, "draining "+c.view.nodes[leaving[n].NodeOrdinal].Name+": "+c.arrives(r, &slots[n]))
+	} else if n := slices.Index(standings, moving.Out); n >= 0 {
+		c.messages = append(c.messages, "draining: "+c.waitsFor(r.task, &slots[n]))
+	}
+}
+
+// arrives says what a move waits for: "web[3] waits to be healthy on n2".
+func (c *change) arrives(r *request, s *slot) string {
+	name := api.InstanceName(c.job.Name, r.task.Name, s.number)
+	for i := range c.answer.Placements {
+		if p := &c.answer.Placements[i]; p.Task == r.task.Name && p.Slot == s.number {
+			return name + " waits to run on " + c.view.nodes[c.view.ordinal(p.Node)].Name
+		}
+	}
+	if s.state == slotStopping || s.next == slotStopping || s.beside == nil || s.beside.NodeOrdinal < 0 {
+		return c.waitsFor(r.task, s)
+	}
+	if s.beside.Phase != api.PhaseRunning {
+		return name + " waits to run on " + c.view.nodes[s.beside.NodeOrdinal].Name
+	}
+	return name + " waits to be healthy on " + c.view.nodes[s.beside.NodeOrdinal].Name
+}
+
+// cannotLeave explains that an instance stays on its node for now, and with filters what speaks against all others.
+func (c *change) cannotLeave(r *request, s *slot, row *api.AllocationRow, why string, filters bool) {
+	note := fmt.Sprintf("%s cannot leave %s, which is being drained: %s",
+		api.InstanceName(c.job.Name, r.task.Name, s.number), c.view.nodes[row.NodeOrdinal].Name, why)
+	c.messages = append(c.messages, note)
+	for i := range c.answer.Explanations {
+		if e := &c.answer.Explanations[i]; e.Task == r.task.Name {
+			e.Note = strings.TrimPrefix(e.Note+"; "+note, "; ")
+			return
+		}
+	}
+	e := api.Explanation{Task: r.task.Name, Wanted: r.task.Count, Placed: r.task.Count, Note: note}
+	if filters {
+		r.explain(&e)
+	}
+	c.answer.Explanations = append(c.answer.Explanations, e)
 }

@@ -22,11 +22,12 @@ import (
 //	                    initializing, ineligible
 //	job NAME            type=, priority=, dc=, scheduler=; each call is a new version. Lines: task NAME count= cpu= memory= disk=
 //	                    image= driver=; then for that task: constraint ATTR OP VALUE, affinity ATTR OP VALUE WEIGHT,
-//	                    depends TASK CONDITION, spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=, device TYPE count= share=, and for
+//	                    depends TASK CONDITION, migrate MAX ORDER, spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=, device TYPE count= share=, and for
 //	                    that device: if ATTR OP VALUE
 //	schedule            the jobs named, all by default; limit= algorithm= preempt=TYPE stop=SLOT
 //	report              lines: SLOT PHASE [port | HEALTH], of the slot's live allocation; SLOT may be web[*]. What runs is
 //	                    healthy unless it is said to be unknown or unhealthy
+//	drain NODE          stage=moving (or system, forced), cancel; by=, message=
 //	down, forget        nodes: their allocations are lost
 //	stop, purge         jobs
 //	load                lines: NODE cpu=PART memory=PART, of what the machine has
@@ -85,6 +86,8 @@ func (s *story) run(d *datadriven.TestData) (string, error) {
 			s.nodeDown(a.Key, d.Cmd == "forget")
 		}
 		return "", nil
+	case "drain":
+		return "", s.drain(d)
 	case "stop", "purge":
 		for _, a := range d.CmdArgs {
 			s.stopJob(a.Key, d.Cmd == "purge")
@@ -292,7 +295,10 @@ func (s *story) format(p *api.Plan) string {
 			for _, c := range pl.Devices {
 				b.WriteString(" " + claimText(c))
 			}
-			if pl.Replaces != 0 {
+			switch {
+			case pl.Beside:
+				fmt.Fprintf(&b, ", beside %d", pl.Replaces)
+			case pl.Replaces != 0:
 				fmt.Fprintf(&b, ", replaces %d", pl.Replaces)
 			}
 			b.WriteByte('\n')
@@ -387,6 +393,31 @@ func (s *story) nodeDown(id string, forget bool) {
 	if forget {
 		s.world.RemoveNode(id)
 	}
+}
+
+func (s *story) drain(d *datadriven.TestData) error {
+	drain := &api.Drain{Stage: api.DrainMoving, By: "alice"}
+	for _, a := range d.CmdArgs[1:] {
+		switch a.Key {
+		case "stage":
+			drain.Stage = api.DrainStage(a.Vals[0])
+		case "message":
+			drain.Message = strings.Join(a.Vals, " ")
+		case "cancel":
+			drain = nil
+		default:
+			return fmt.Errorf("unknown word %q", a.Key)
+		}
+	}
+	for n := range s.world.Nodes() {
+		if n.ID == d.CmdArgs[0].Key {
+			changed := *n
+			changed.Drain, changed.Ineligible = drain, drain != nil
+			s.world.PutNode(&changed)
+			return nil
+		}
+	}
+	return fmt.Errorf("there is no node %s", d.CmdArgs[0].Key)
 }
 
 func (s *story) stopJob(name string, purge bool) {

@@ -73,6 +73,11 @@ func taskLine(t *api.Task, words []string) error {
 			}
 		}
 		t.Ports = append(t.Ports, p)
+	case "migrate":
+		t.Migrate.MaxParallel, _ = strconv.Atoi(at(1))
+		if at(2) != "" {
+			t.Migrate.Order = at(2)
+		}
 	case "depends":
 		t.DependsOn = append(t.DependsOn, api.Dependency{Task: at(1), Condition: at(2)})
 	case "volume":

@@ -14,6 +14,7 @@ import (
 
 	"cube/agent/server/contact"
 	"cube/agent/server/deployer"
+	"cube/agent/server/drain"
 	"cube/agent/server/members"
 	"cube/agent/server/signal"
 	"cube/api"
@@ -177,6 +178,7 @@ func (s *Server) lead(ctx context.Context) error {
 	g.Go(func() error { return s.retention().run(ctx) })
 	g.Go(func() error { return s.raiseRules(ctx) })
 	g.Go(func() error { return s.deployer().Run(ctx) })
+	g.Go(func() error { return s.drains().Run(ctx) })
 	g.Go(func() error { return t.reports.run(ctx, s.commitReports) })
 	s.tenure.Store(t)
 	s.leader.changed.Notify()
@@ -287,6 +289,13 @@ func (s *Server) liveness(t *tenure) *contact.Liveness {
 		},
 		Logger: s.logger.Named("liveness"),
 	}
+}
+
+func (s *Server) drains() *drain.Keeper {
+	return &drain.Keeper{Machine: s.machine, Now: s.door.clock.now, Settle: func(node string) error {
+		_, err := s.door.apply(&fsm.DrainNode{Node: node}, leaderLoop("drain", "the next step of a drain"))
+		return err
+	}}
 }
 
 func (s *Server) retention() *retention {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"cube/agent/server/drain"
 	"cube/agent/server/usage"
 	"cube/api"
 	"cube/fsm"
@@ -103,6 +104,13 @@ func (s *Server) NodeAllocations(ctx context.Context, id string, q api.Query) ([
 
 // SetNodeEligibility implements api.Nodes.
 func (s *Server) SetNodeEligibility(_ context.Context, id string, eligible bool, w api.WriteMeta) (*api.NodeView, error) {
+	return s.writeNode(id, w, "eligibility", func(node string) fsm.Body {
+		return &fsm.SetEligibility{Node: node, Ineligible: !eligible, Dated: true}
+	})
+}
+
+// writeNode commits a person's write about one node and returns the node as it is then.
+func (s *Server) writeNode(id string, w api.WriteMeta, why string, body func(node string) fsm.Body) (*api.NodeView, error) {
 	if _, err := s.leading(); err != nil {
 		return nil, err
 	}
@@ -113,7 +121,7 @@ func (s *Server) SetNodeEligibility(_ context.Context, id string, eligible bool,
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.door.apply(&fsm.SetEligibility{Node: n.ID, Ineligible: !eligible}, person(w, "eligibility")); err != nil {
+	if _, err := s.door.apply(body(n.ID), person(w, why)); err != nil {
 		return nil, err
 	}
 	snapshot := s.machine.Snapshot()
@@ -156,6 +164,43 @@ func (s *Server) Usage(ctx context.Context, q api.UsageQuery) (*api.UsageReport,
 		w, err = s.workerOf(id)
 		return name, w, err
 	}), nil
+}
+
+// DrainNode implements api.Drains.
+func (s *Server) DrainNode(_ context.Context, id string, r api.DrainRequest, w api.WriteMeta) (*api.NodeView, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	return s.writeNode(id, w, api.CauseDrain, func(node string) fsm.Body { return &fsm.DrainNode{Node: node, Begin: &r} })
+}
+
+// CancelDrain implements api.Drains.
+func (s *Server) CancelDrain(_ context.Context, id string, r api.CancelDrainRequest, w api.WriteMeta) (*api.NodeView, error) {
+	return s.writeNode(id, w, api.CauseDrain, func(node string) fsm.Body { return &fsm.DrainNode{Node: node, Cancel: &r} })
+}
+
+// NodeDrain implements api.Drains.
+func (s *Server) NodeDrain(ctx context.Context, id string, q api.Query) (*api.DrainStatus, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[*api.DrainStatus]{
+		keys: func(snapshot *fsm.Snapshot) ([]fsm.WatchKey, error) {
+			n, err := findNode(snapshot, id)
+			if err != nil {
+				return nil, err
+			}
+			keys := []fsm.WatchKey{{Table: fsm.TableNodes, Key: n.ID}}
+			if n.Drain.Active() { // what an instance waits for is said in evaluations, and happens on other nodes
+				keys = append(keys, fsm.WatchKey{Table: fsm.TableEvaluations}, fsm.WatchKey{Table: fsm.TableAllocations})
+			}
+			return keys, nil
+		},
+		get: func(snapshot *fsm.Snapshot) (*api.DrainStatus, error) {
+			n, err := findNode(snapshot, id)
+			if err != nil {
+				return nil, err
+			}
+			return drain.Status(snapshot, n), nil
+		},
+	})
 }
 
 // NodeTransport reaches a node over its session with this server; ok is false when it has none here, or only that of a

@@ -18,6 +18,13 @@ func (h *handler) nodeRoutes(r chi.Router) {
 	r.Get("/nodes/{id}", read(h, "id", h.cluster.Node))
 	r.Get("/nodes/{id}/allocations", list(h, "id", h.cluster.NodeAllocations))
 	r.Post("/nodes/{id}/eligibility", h.setEligibility)
+	r.Get("/nodes/{id}/drain", read(h, "id", h.cluster.NodeDrain))
+	r.Post("/nodes/{id}/drain", writeWith(func(ctx context.Context, r *http.Request, how api.DrainRequest, m api.WriteMeta) (*api.NodeView, error) {
+		return h.cluster.DrainNode(ctx, param(r, "id"), how, m)
+	}))
+	r.Post("/nodes/{id}/drain/cancel", writeWith(func(ctx context.Context, r *http.Request, how api.CancelDrainRequest, m api.WriteMeta) (*api.NodeView, error) {
+		return h.cluster.CancelDrain(ctx, param(r, "id"), how, m)
+	}))
 	r.Get("/usage", h.usage)
 }
 
@@ -78,4 +85,19 @@ func (c *Client) NodeAllocations(ctx context.Context, id string, q api.Query) ([
 // SetNodeEligibility implements api.Nodes.
 func (c *Client) SetNodeEligibility(ctx context.Context, id string, eligible bool, w api.WriteMeta) (*api.NodeView, error) {
 	return post[*api.NodeView](ctx, c, path("nodes", id, "eligibility"), eligibility{Eligible: &eligible}, w)
+}
+
+// DrainNode implements api.Drains.
+func (c *Client) DrainNode(ctx context.Context, id string, r api.DrainRequest, w api.WriteMeta) (*api.NodeView, error) {
+	return post[*api.NodeView](ctx, c, path("nodes", id, "drain"), r, w)
+}
+
+// CancelDrain implements api.Drains.
+func (c *Client) CancelDrain(ctx context.Context, id string, r api.CancelDrainRequest, w api.WriteMeta) (*api.NodeView, error) {
+	return post[*api.NodeView](ctx, c, path("nodes", id, "drain", "cancel"), r, w)
+}
+
+// NodeDrain implements api.Drains.
+func (c *Client) NodeDrain(ctx context.Context, id string, q api.Query) (*api.DrainStatus, api.ReadMeta, error) {
+	return get[*api.DrainStatus](ctx, c, path("nodes", id, "drain"), q)
 }

@@ -146,6 +146,17 @@ func (e *echo) SetNodeEligibility(_ context.Context, id string, eligible bool, w
 	e.write = w
 	return &api.NodeView{Node: api.Node{ID: id, Ineligible: !eligible}}, e.err
 }
+func (e *echo) DrainNode(_ context.Context, id string, r api.DrainRequest, w api.WriteMeta) (*api.NodeView, error) {
+	e.sent, e.write = r, w
+	return &api.NodeView{Node: api.Node{ID: id, Drain: &api.Drain{Stage: api.DrainMoving}}}, e.err
+}
+func (e *echo) CancelDrain(_ context.Context, id string, r api.CancelDrainRequest, w api.WriteMeta) (*api.NodeView, error) {
+	e.sent, e.write = r, w
+	return &api.NodeView{Node: api.Node{ID: id}}, e.err
+}
+func (e *echo) NodeDrain(_ context.Context, id string, q api.Query) (*api.DrainStatus, api.ReadMeta, error) {
+	return &api.DrainStatus{Node: id, Left: []api.DrainingInstance{{Name: "web[0]", Stuck: true}}}, e.meta(q), e.err
+}
 func (e *echo) ListAllocations(_ context.Context, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
 	return nil, e.meta(q), e.err
 }
@@ -256,6 +267,7 @@ func TestEveryMethodArrives(t *testing.T) {
 		},
 		"ListNodes": func(c api.Cluster) (any, api.ReadMeta, error) { v, m, err := c.ListNodes(ctx, q); return v, m, err },
 		"Node":      func(c api.Cluster) (any, api.ReadMeta, error) { v, m, err := c.Node(ctx, "n1", q); return v, m, err },
+		"NodeDrain": func(c api.Cluster) (any, api.ReadMeta, error) { return c.NodeDrain(ctx, "n1", q) },
 		"NodeAllocations": func(c api.Cluster) (any, api.ReadMeta, error) {
 			v, m, err := c.NodeAllocations(ctx, "n1", q)
 			return v, m, err
@@ -335,7 +347,13 @@ func TestEveryMethodArrives(t *testing.T) {
 			return c.StopAllocation(ctx, "a1", api.StopRequest{NoShutdownDelay: true}, w)
 		},
 		"SetNodeEligibility": func(c api.Cluster) (any, error) { return c.SetNodeEligibility(ctx, "n1", false, w) },
-		"RemovePeer":         func(c api.Cluster) (any, error) { return nil, c.RemovePeer(ctx, "s1", w) },
+		"DrainNode": func(c api.Cluster) (any, error) {
+			return c.DrainNode(ctx, "n1", api.DrainRequest{Deadline: time.Minute, IgnoreSystem: true, Message: "disk"}, w)
+		},
+		"CancelDrain": func(c api.Cluster) (any, error) {
+			return c.CancelDrain(ctx, "n1", api.CancelDrainRequest{KeepIneligible: true}, w)
+		},
+		"RemovePeer": func(c api.Cluster) (any, error) { return nil, c.RemovePeer(ctx, "s1", w) },
 	}
 	for name, call := range writes {
 		t.Run(name, func(t *testing.T) {

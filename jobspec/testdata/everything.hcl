@@ -157,6 +157,11 @@ task "web" {
     }
   }
 
+  migrate {
+    max_parallel = 2
+    order        = "stop-first"
+  }
+
   max_run_duration = "1h30m"
   shutdown_delay   = "10s"
   kill_timeout     = "30s"
