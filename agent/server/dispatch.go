@@ -27,6 +27,8 @@ const (
 	// spareWait is the time over which a server that has come to lead a large cluster sends its nodes elsewhere, beginning
 	// when what came with its election is over.
 	spareWait = 10 * time.Second
+	// spareKnown is how much later at the latest it knows that it is to: servers tell of their sessions every 2 s.
+	spareKnown = 3 * time.Second
 	// pingWait is how long the other holder of a node's identity may take to prove that it lives.
 	pingWait = 3 * time.Second
 
@@ -260,7 +262,7 @@ func (s *Server) Poll(ctx context.Context, r *api.PollRequest) (*api.PollAnswer,
 		switch {
 		case s.tenure.Load() == nil:
 		case leave.IsZero():
-			leave = now.Add(contact.SpareAfter + rand.N(spareWait))
+			leave = now.Add(contact.SpareAfter + spareKnown + rand.N(spareWait))
 			fallthrough
 		case now.Before(leave):
 			if leave.Before(wake) {
