@@ -28,8 +28,9 @@ var (
 )
 
 const (
-	storm = 3 * time.Minute // how long a history's faults last
-	calm  = 5 * time.Minute // within which everything is right again: the hold on many lost nodes takes two of them
+	storm = 3 * time.Minute  // how long a history's faults last
+	doubt = 30 * time.Second // for which a write that nobody waits for any more may still be on its way from server to server
+	calm  = 5 * time.Minute  // within which everything is right again: the hold on many lost nodes takes two of them
 )
 
 // TestNemesisBubble crashes, cuts off and brings back servers and clients at random while somebody submits, changes and
@@ -70,6 +71,7 @@ func history(t *testing.T, seed uint64) {
 	writing.Wait()
 	t.Logf("%d writes were acknowledged, %d were not; faults:\n%s", w.acknowledged, w.doubtful, strings.Join(n.did, "\n"))
 
+	time.Sleep(doubt)
 	c.Eventually("everything is right", calm, func(ctx context.Context) error { return c.converged(ctx, w.jobs) })
 	c.agree()
 	c.stays(w.jobs)
