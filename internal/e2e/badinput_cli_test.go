@@ -63,7 +63,14 @@ func badFiles() []badFile {
 		{"an option as an image", "task \"web\" {\n  image = \"-v\"\n}\n", `:2:11: image "-v" is not the name of an image`},
 		{"a name in capitals", "task \"web\" {\n  image = \"Hello\"\n}\n", ":2:11: image \"Hello\" is not the name of an image"},
 		{"an impossible digest", "task \"web\" {\n  image = \"a@sha256:zz\"\n}\n", ":2:11: "},
-		{"a type that is not there yet", "job \"j\" {\n  type = \"system\"\n" + task("") + "}\n", ":2:10: "},
+		{"a type that is none", "job \"j\" {\n  type = \"daemon\"\n" + task("") + "}\n", ":2:10: "},
+		{"a count on every node", "job \"j\" {\n  type = \"system\"\n" + task("count = 2") + "}\n", ":5:"},
+		{"a block that is not there yet", task(`sidecar "log" {}`), ":3:3: sidecar is not there yet"},
+		{"a task that waits for itself", task(`depends_on "web" {}`), ":3:3: a task cannot wait for itself"},
+		{"an order that is none", task(`update { order = "any" }`), ":3:20: "},
+		{"no attempts elsewhere", task("restart {\n    attempts = 1\n    mode = \"fail\"\n  }\n  reschedule { attempts = -1 }"), ":7:27: "},
+		{"a volume without a place", task(`volume "data" {}`), ":3:3: "},
+		{"a delay in the past", task(`shutdown_delay = "-1s"`), ":3:20: "},
 	}
 	for _, name := range []string{"../x", "/etc/passwd", "a/b", "..", "a b", "A", "-a", "a.", "tаsk", "a\u202eb", strings.Repeat("a", 64), ""} {
 		files = append(files, badFile{fmt.Sprintf("the name %q", name), fmt.Sprintf("task %q {\n  image = \"cube/hello:1\"\n}\n", name), ":1:6: "})

@@ -76,7 +76,7 @@ func TestTimeline(t *testing.T) {
 			types = append(types, e.Type)
 		}
 	}
-	if got := slices.Compact(types); !strings.HasPrefix(strings.Join(got, " "), "submitted look placed looked started") {
+	if got := slices.Compact(types); !strings.HasPrefix(strings.Join(got, " "), "submitted rollout look placed looked started") {
 		t.Errorf("the events were %v", got)
 	}
 
