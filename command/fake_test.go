@@ -74,9 +74,17 @@ type fakeOutput struct {
 	ended bool
 }
 
+// of returns what was written to a stream; "" is both.
+func (o *fakeOutput) of(stream string) []fakeLine {
+	return slices.DeleteFunc(slices.Clone(o.lines), func(l fakeLine) bool {
+		return stream != "" && stream != cmp.Or(l.stream, "stdout")
+	})
+}
+
 type fakeLine struct {
-	at   time.Time
-	text string
+	at     time.Time
+	text   string
+	stream string // "" is stdout
 }
 
 func newFakeCluster() *fakeCluster {
@@ -175,11 +183,20 @@ func (c *fakeCluster) say(id string, lines ...string) {
 	c.sayAt(time.Now(), id, lines...)
 }
 
+// cry has an instance write lines to stderr.
+func (c *fakeCluster) cry(id string, lines ...string) {
+	c.do(func() {
+		for _, text := range lines {
+			c.output[id].lines = append(c.output[id].lines, fakeLine{time.Now(), text, "stderr"})
+		}
+	})
+}
+
 // sayAt has an instance write lines of which its node says this time.
 func (c *fakeCluster) sayAt(at time.Time, id string, lines ...string) {
 	c.do(func() {
 		for _, text := range lines {
-			c.output[id].lines = append(c.output[id].lines, fakeLine{at, text})
+			c.output[id].lines = append(c.output[id].lines, fakeLine{at, text, ""})
 		}
 	})
 }
@@ -687,12 +704,12 @@ func (c *fakeCluster) Logs(ctx context.Context, id string, r api.LogRequest) (io
 		return nil, api.Errorf(api.CodeUnavailable, "its node does not answer")
 	}
 	out := c.output[a.ID]
-	next := 0
-	for next < len(out.lines) && out.lines[next].at.Before(r.Since) && !out.lines[next].at.IsZero() {
+	next, begun := 0, out.of(r.Stream)
+	for next < len(begun) && begun[next].at.Before(r.Since) && !begun[next].at.IsZero() {
 		next++
 	}
 	if r.Tail >= 0 {
-		next = max(next, len(out.lines)-r.Tail)
+		next = max(next, len(begun)-r.Tail)
 	}
 	cuts := c.cuts
 	c.mu.Unlock()
@@ -700,8 +717,9 @@ func (c *fakeCluster) Logs(ctx context.Context, id string, r api.LogRequest) (io
 	go func() {
 		for {
 			c.mu.Lock()
-			lines, ended, changed, cut := out.lines[next:], out.ended || !r.Follow, c.changed, c.cuts != cuts
-			next = len(out.lines)
+			all := out.of(r.Stream)
+			lines, ended, changed, cut := all[next:], out.ended || !r.Follow, c.changed, c.cuts != cuts
+			next = len(all)
 			c.mu.Unlock()
 			if cut {
 				writer.CloseWithError(io.ErrUnexpectedEOF)

@@ -67,7 +67,7 @@ func printTails(ctx context.Context, s *session, cluster api.Cluster, allocs []*
 		fmt.Fprintf(s.Stdout, "\n%s\n%s", s.style.heading("Last output of "+printable(a.Name)), tails[i])
 	}
 	if more > 0 {
-		fmt.Fprintf(s.Stdout, "\n%s fail too; see 'cube alloc logs'\n", countOf(more, "more instance"))
+		fmt.Fprintf(s.Stdout, "\n%s; see 'cube alloc logs'\n", failToo(more))
 	}
 }
 
@@ -75,22 +75,46 @@ func printTails(ctx context.Context, s *session, cluster api.Cluster, allocs []*
 func readTail(ctx context.Context, cluster api.Cluster, id string) string {
 	ctx, cancel := context.WithTimeout(ctx, tailPatience)
 	defer cancel()
-	body, err := cluster.Logs(ctx, id, api.LogRequest{Tail: tailLines})
-	var text []byte
-	if err == nil {
-		defer body.Close()
-		text, err = io.ReadAll(io.LimitReader(body, tailBytes))
+	lines, err := tailOf(ctx, cluster, id, api.LogRequest{Tail: tailLines})
+	missing := ""
+	if err != nil {
+		missing = err.Error()
 	}
-	if err != nil && len(text) == 0 {
-		return "    (not available: " + printable(err.Error()) + ")\n"
+	return tailText(lines, missing)
+}
+
+// tailOf reads the last r.Tail lines of an instance's output. With an error, they are what could be read before it.
+func tailOf(ctx context.Context, cluster api.Cluster, id string, r api.LogRequest) ([]string, error) {
+	body, err := cluster.Logs(ctx, id, r)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	text, err := io.ReadAll(io.LimitReader(body, tailBytes))
+	if len(text) == 0 {
+		return nil, err
 	}
 	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSuffix(line, "\r")
+	}
 	if len(lines) == 1 && lines[0] == "" {
+		return nil, err
+	}
+	return lines[max(0, len(lines)-r.Tail):], err
+}
+
+// tailText writes lines of output, made safe and set in, or why there are none.
+func tailText(lines []string, missing string) string {
+	switch {
+	case len(lines) == 0 && missing != "":
+		return "    (not available: " + printable(missing) + ")\n"
+	case len(lines) == 0:
 		return "    (it wrote nothing)\n"
 	}
 	var b strings.Builder
-	for _, line := range lines[max(0, len(lines)-tailLines):] {
-		b.WriteString("    " + printable(strings.TrimSuffix(line, "\r")) + "\n")
+	for _, line := range lines {
+		b.WriteString("    " + printable(line) + "\n")
 	}
 	return b.String()
 }

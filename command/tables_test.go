@@ -70,10 +70,18 @@ func populated(c *fakeCluster) (web string) {
 		a.Ports = []api.PortBinding{{Label: "admin", Host: 20001, To: 9000}, {Label: "http", Host: 20000, To: 80}}
 		a.Message = "exited with code 1; restart 7 in 1m4s"
 	})
-	c.say(broken, "starting", "panic: no database")
+	c.say(broken, "starting", "listening")
+	c.cry(broken, "panic: no database")
 	c.place(shop, "cart", 0, n1, func(a *api.Allocation) { a.Phase = api.PhaseComplete })
 	c.place(shop, "pay", 0, n1, func(a *api.Allocation) {
 		a.Phase, a.Devices = api.PhaseRunning, []api.DeviceClaim{{Type: "gpu", ID: gpu, Share: 250}, {Type: "kvm", ID: "kvm-00", Share: api.WholeDevice}}
+	})
+	c.do(func() {
+		c.events = append(c.events, &api.EventView{At: time.Now().Add(-26 * time.Hour), Job: "web", Text: "version 3 submitted by alice@laptop: web.hcl"})
+		for i, text := range []string{"version 4 submitted by bob@laptop: web.hcl", "roll-out of version 4 begins",
+			"web[0] placed on n1: version 4", "web[1] placed on n2: node n3 is down", "web[1] restarted 7 times in 2m: exited with code 1"} {
+			c.events = append(c.events, &api.EventView{At: time.Now().Add(time.Duration(i-5) * time.Hour), Job: "web", Task: "web", Text: text})
+		}
 	})
 	c.members = []api.Member{
 		{Name: "s1", Role: api.RoleServer, Status: api.MemberAlive, GossipAddr: "10.0.0.9:5557", Leader: true, Version: "0.1.0", Datacenter: "dc1"},

@@ -15,7 +15,7 @@ func newTaskStatus(m *Meta) *command {
 	return &command{
 		meta: m, name: "task status", args: "[name]", max: 1, predict: predictJobs,
 		synopsis: "Show the jobs, or one with its instances",
-		prose: `Lists the jobs. With the name of one, or job/task for one task of it, shows each instance: what it is to do, what it does, where, for how long, and how often it was started again; under an instance stands the one it replaced, and with -verbose all that are still known. Below the table stand the reasons for what is not well and the last lines that failing instances wrote.
+		prose: `Lists the jobs. With the name of one, or job/task for one task of it, shows each instance: what it is to do, what it does, where, for how long, and how often it was started again; under an instance stands the one it replaced, and with -verbose all that are still known. Below the table stand the reasons for what is not well, the last events of the job with their causes, and where a task's instances fail the last lines that the newest of them wrote: to stderr, or to stdout where that is empty.
 
 Without a leader, shows what a server last knew and says so.`,
 		example: "$ cube task status\n$ cube task status web",
@@ -69,12 +69,15 @@ func runningOf(j *api.JobSummary) string {
 // jobReport is what -json and -t show of one job.
 type jobReport struct {
 	*api.JobStatus
-	Usage *api.UsageReport `json:",omitempty"`
+	Usage  *api.UsageReport `json:",omitempty"`
+	Events []*api.EventView `json:",omitempty"` // the latest of its timeline, newest last
+	Output []lastWords      `json:",omitempty"` // of instances that fail
 }
 
 func jobDetail(ctx context.Context, s *session, cluster api.Cluster, read *readFlags, name string) error {
 	job, task := splitName(name)
 	measured := askUsage(ctx, cluster, api.UsageQuery{Jobs: []string{job}, Stale: read.stale})
+	happened := askTimeline(ctx, cluster, read, job)
 	status, err := ask(ctx, s, read, func(ctx context.Context, q api.Query) (*api.JobStatus, api.ReadMeta, error) {
 		status, meta, err := cluster.Job(ctx, job, q)
 		if err == nil {
@@ -85,14 +88,18 @@ func jobDetail(ctx context.Context, s *session, cluster api.Cluster, read *readF
 	if err != nil {
 		return failed(err, "reading the status of %q", name)
 	}
-	used := measured()
-	if done, err := read.emit(s, jobReport{status, used.UsageReport}); done {
+	used, events := measured(), recent(ofTask(happened(), task))
+	current, _ := withoutHistory(status)
+	unwell, more := failing(current, s.Now())
+	words := readLastWords(ctx, cluster, unwell)
+	if done, err := read.emit(s, jobReport{status, used.UsageReport, events, words}); done {
 		return err
 	}
 	f := read.moments(s)
 	printJob(s, f, status, used)
-	shown, _ := withoutHistory(status)
-	printTails(ctx, s, cluster, unwellOf(shown, s.Now()))
+	printRecent(s, f, events)
+	printLastWords(s, words, more)
+	seeAlso(s, name, len(words) > 0)
 	return nil
 }
 

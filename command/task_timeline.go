@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"strings"
 
 	"cube/api"
@@ -54,16 +53,21 @@ The servers agree on it, so it survives restarts and changes of leader; they kee
 			}
 			var out strings.Builder
 			for _, e := range moments {
-				fmt.Fprintf(&out, "%s  %s", moment(e.At, s.Now(), read.verbose), printable(e.Text))
-				if read.verbose {
-					out.WriteString(verboseEvent(e))
-				}
-				out.WriteByte('\n')
+				out.WriteString(timelineLine(e, read.moments(s)) + "\n")
 			}
 			s.print(out.String())
 			return nil
 		},
 	}
+}
+
+// timelineLine is a moment of a job's timeline for people: when and what, which has the cause in its words.
+func timelineLine(e *api.EventView, f moments) string {
+	line := moment(e.At, f.now, f.verbose) + "  " + printable(e.Text)
+	if f.verbose {
+		line += verboseEvent(e)
+	}
+	return line
 }
 
 // ofTask leaves out what happened to other tasks; "" is all of them.
