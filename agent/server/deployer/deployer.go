@@ -56,7 +56,7 @@ func (d *Deployer) Run(ctx context.Context) error {
 		deployments := d.Machine.Watch(fsm.WatchKey{Table: fsm.TableDeployments})
 		allocations := d.Machine.Watch(fsm.WatchKey{Table: fsm.TableAllocations})
 		jobs := d.Machine.Watch(fsm.WatchKey{Table: fsm.TableJobs})
-		active, next, err := d.sweep()
+		active, next, err := d.Sweep()
 		if err != nil {
 			return err
 		}
@@ -81,8 +81,9 @@ func (d *Deployer) Run(ctx context.Context) error {
 	}
 }
 
-// sweep judges what there is to judge, and returns how many deployments are active and when to judge again.
-func (d *Deployer) sweep() (active int, next time.Time, err error) {
+// Sweep judges once what there is to judge, and returns how many deployments are active and when to judge again. Run does so whenever
+// something has happened; it is for who has no goroutines.
+func (d *Deployer) Sweep() (active int, next time.Time, err error) {
 	s, now := d.Machine.Snapshot(), time.Unix(0, d.Now())
 	table := s.Deployments()
 	var moves []deployment.Move
@@ -138,10 +139,22 @@ func judge(s *fsm.Snapshot, row *api.Deployment, now time.Time) (look, *deployme
 	_, healthy, ended := s.Standing(row.Job)
 	v := rollout.Judge(row, job, s.JobRows(row.Job), now)
 	l := look{row: row.ModifyIndex, job: job.ModifyIndex, ended: ended, healthy: healthy, at: now, next: v.Next}
+	if row.Status == api.DeploymentRunning { // what is placed after this look has its deadline no sooner
+		l.next = signal.Earliest(l.next, now.Add(shortest(job)))
+	}
 	if v.Move == "" {
 		return l, nil
 	}
 	return l, &deployment.Move{ID: row.ID, Seen: row.ModifyIndex, To: v.Move, Reason: v.Reason, Healthy: v.Healthy, Tasks: v.Tasks}
+}
+
+// shortest is the least time that an instance of the job has to become healthy.
+func shortest(job *api.Job) time.Duration {
+	least := job.Tasks[0].Update.HealthyDeadline
+	for _, t := range job.Tasks {
+		least = min(least, t.Update.HealthyDeadline)
+	}
+	return least
 }
 
 func (d *Deployer) say(row *api.Deployment, m *deployment.Move) {
