@@ -143,6 +143,10 @@ func (s *state) preempt(j *job, list []api.Preemption) (stopped int) {
 		}
 		if s.stop(other, api.Stop{Allocation: x.Allocation, Reason: x.Reason}) {
 			stopped++
+			a, _ := s.allocations.get(x.Allocation)
+			event := s.eventOf(api.EventStopping, &a, x.Reason)
+			event.Cause = api.CausePreempted
+			s.note(event)
 			if !slices.Contains(hit, x.Job) {
 				hit = append(hit, x.Job)
 			}

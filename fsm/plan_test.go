@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -447,6 +448,7 @@ func TestASuccessorRunsBesideItsHolder(t *testing.T) {
 // TestLessImportantOnesGiveWay: they are told to stop with the reason, and their job is looked at; nobody else is touched.
 func TestLessImportantOnesGiveWay(t *testing.T) {
 	c := newCluster(t)
+	c.ok(&RaiseRules{Version: rulesTell})
 	c.nodes("n1")
 	ranked := func(name string, priority int) api.ID {
 		j := testJob(name, api.JobService, 1)
@@ -473,6 +475,9 @@ func TestLessImportantOnesGiveWay(t *testing.T) {
 	}
 	a, _ := c.m.Snapshot().Allocation(low)
 	equal(t, "the reason", a.DesiredReason, "gives way to web")
+	told := c.m.Snapshot().Timeline("low")
+	last := told[len(told)-1]
+	equal(t, "what its timeline tells last", fmt.Sprint(last.Type, ": ", last.Detail), "stopping: gives way to web")
 	equal(t, "the job is looked at", c.m.Snapshot().Open("low").Cause, api.CausePreempted)
 	equal(t, "what waits", c.status("web"), api.EvalBlocked)
 	c.report(low, api.PhaseComplete)
