@@ -56,7 +56,8 @@ func (c *change) roll(r *request, slots []slot) {
 	if c.job.Type.EveryNode() {
 		u.Order = api.OrderStopFirst // a node has room for one, as its ports may have
 	}
-	step := rollout.Decide(u, c.standing(r.task), seen)
+	standing := c.standing(r.task)
+	step := rollout.Decide(u, standing, seen)
 	for _, i := range step.Drop {
 		c.stop(slots[i].beside, reasonUnneeded)
 	}
@@ -75,7 +76,11 @@ func (c *change) roll(r *request, slots []slot) {
 	waits := ""
 	switch step.Wait {
 	case rollout.WaitNothing:
-		return
+		back := filledBack(slots)
+		if standing.Canaries == 0 || back < 0 {
+			return
+		}
+		waits = c.waitsFor(r.task, &slots[back]) // what takes its canaries is on its way
 	case rollout.WaitChange: // it has ended: what comes next has the job looked at again
 		c.messages = append(c.messages, "rolling update: failed; it stays as it is until another version comes, or it is resumed")
 		return
@@ -97,7 +102,7 @@ func (c *change) stages(r *request, slots []slot) []rollout.Slot {
 		s := &slots[i]
 		any = any || s.state == slotOutdated || s.next != slotVacant || s.state == slotStopping && s.last.Version != c.job.Version
 	}
-	if !any {
+	if !any && (c.job.Type.EveryNode() || filledBack(slots) < 0) {
 		return nil
 	}
 	out := make([]rollout.Slot, len(slots))
@@ -105,6 +110,11 @@ func (c *change) stages(r *request, slots []slot) []rollout.Slot {
 		out[i] = rollout.Slot{Holder: c.stage(r, &slots[i]), Successor: stageOf(slots[i].next)}
 	}
 	return out
+}
+
+// filledBack returns the place of a slot that this plan has filled in the version before, -1 if there is none. The slots are not nodes.
+func filledBack(slots []slot) int {
+	return slices.IndexFunc(slots, func(s slot) bool { return s.state == slotIdle })
 }
 
 // stageOf is what a roll-out calls a state that means the same wherever it stands.
@@ -179,7 +189,7 @@ func (c *change) waitsFor(t *api.Task, s *slot) string {
 		return "waits for " + name + " to stop"
 	case state == slotStarting && row != nil && row.Live() && row.Phase == api.PhaseRunning:
 		return "waits for " + name + " to be healthy"
-	case state == slotStarting:
+	case state == slotStarting, state == slotIdle:
 		return "waits for " + name + " to run"
 	case state == slotFailed, state == slotLater:
 		return "held up by " + name + ", which failed"
@@ -201,8 +211,15 @@ func (c *change) evicting(row *api.AllocationRow) *api.Node {
 // is to replace is no drain's affair: the update takes it off the node.
 func (c *change) leaves(s *slot) (moving.Standing, *api.AllocationRow) {
 	switch s.state {
-	case slotFailed:
+	case slotFailed, slotLater:
 		return moving.Failed, nil
+	case slotOutdated, slotWaiting:
+		if s.last == nil || s.state == slotOutdated && s.last.Health == api.HealthHealthy {
+			return moving.Settled, nil
+		}
+		return moving.Failed, nil // when it is well again is the update's affair
+	case slotIdle:
+		return moving.Out, nil // placed by this plan, in the version before
 	case slotVacant, slotBack, slotStopping:
 		if s.last == nil {
 			return moving.Settled, nil

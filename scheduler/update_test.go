@@ -129,3 +129,34 @@ func TestASuccessorTakesOverWhenItIsHealthy(t *testing.T) {
 		})
 	}
 }
+
+// TestACanaryWaitsForWhatItIsPutBeside: where the old instance has ended, one of the old version comes back first. The roll-out goes
+// on from there, so its evaluation stays open.
+func TestACanaryWaitsForWhatItIsPutBeside(t *testing.T) {
+	w := &scheduler.World{}
+	w.PutNode(&api.Node{ID: "n1", Name: "n1", Status: api.NodeReady, Resources: api.Resources{CPU: 4000, Memory: 4000},
+		Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+	version := func(n uint64, image string) {
+		task := api.DefaultTask("web")
+		task.Image, task.Update.Canary = image, 1
+		w.PutJob(&api.Job{Name: "web", Type: api.JobService, Priority: 50, Version: n, ModifyIndex: w.Index() + 1, Tasks: []*api.Task{task}})
+	}
+	schedule := func() api.JobPlan {
+		plan := scheduler.Schedule(w, []*api.Evaluation{{ID: 1, Job: "web", Priority: 50}}, scheduler.Options{})
+		w.Apply(plan)
+		return plan.Jobs[0]
+	}
+	version(1, "v1")
+	schedule()
+	w.Report(1, api.PhaseFailed, api.FailureExit)
+	version(2, "v2")
+	w.PutDeployment(&api.Deployment{Job: "web", Version: 2, Status: api.DeploymentRunning, Tasks: []api.DeploymentTask{{Task: "web", Canaries: 1, Desired: 1}}})
+	p := schedule()
+	if len(p.Placements) != 1 || p.Placements[0].Version != 1 || p.Status != api.EvalBlocked || p.Message != "rolling update: waits for web[0] to run" {
+		t.Fatalf("with nothing there: %+v", p)
+	}
+	w.Report(2, api.PhaseRunning, api.FailureNone)
+	if p = schedule(); len(p.Placements) != 1 || p.Placements[0].Version != 2 || !p.Placements[0].Beside {
+		t.Fatalf("with the old instance back: %+v", p)
+	}
+}

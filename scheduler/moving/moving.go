@@ -15,7 +15,7 @@ const (
 	LeavingIll          // likewise, but it is not healthy (yet): to move it costs nothing
 	Moving              // its instance is to leave, and one that is to take its place is on its way
 	Out                 // it is elsewhere and not healthy, or nowhere
-	Failed              // its instance failed for good: nobody knows when it comes back
+	Failed              // it has no healthy instance, and nobody knows when: the last one failed for good, or it is for an update to replace
 )
 
 // Next returns the slots that are to begin to move now, the lowest first, ill ones before healthy ones. No more than
