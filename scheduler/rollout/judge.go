@@ -23,9 +23,9 @@ type Verdict struct {
 // live and the newest of each slot; now is the state's time.
 //
 // It fails when an instance of the version fails for good or is not healthy within the healthy_deadline of its task, counted
-// from its placement or from when the deployment went on; when no more instances became healthy within the progress_deadline;
-// and when nobody promotes or resumes it within api.MaxHold. It succeeds when each slot is held by one healthy instance of
-// the version and by no other that is to run.
+// from its placement or from when the deployment went on, be it that it falls ill after that time; when no more instances became
+// healthy within the progress_deadline; and when nobody promotes or resumes it within api.MaxHold. It succeeds when each slot is
+// held by one healthy instance of the version and by no other that is to run.
 func Judge(d *api.Deployment, job *api.Job, rows iter.Seq[api.AllocationRow], now time.Time) Verdict {
 	j := judgement{d: d, job: job, now: now, tasks: map[string]*count{}}
 	for _, t := range job.Tasks {
@@ -79,7 +79,7 @@ func (j *judgement) count(c *count, row *api.AllocationRow) {
 		due := j.since(row).Add(c.task.Update.HealthyDeadline)
 		if !due.After(j.now) {
 			c.Unhealthy++
-			j.blame(row, fmt.Sprintf("was not healthy within %s", c.task.Update.HealthyDeadline))
+			j.blame(row, fmt.Sprintf("is not healthy after %s", c.task.Update.HealthyDeadline))
 		} else {
 			j.next = earliest(j.next, due)
 		}

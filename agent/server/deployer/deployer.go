@@ -44,6 +44,7 @@ type look struct {
 	row, job uint64 // modify indexes
 	ended    uint64
 	healthy  int
+	passed   int // as many were healthy when it was last passed over
 	at       time.Time
 	next     time.Time
 }
@@ -98,6 +99,7 @@ func (d *Deployer) Sweep() (active int, next time.Time, err error) {
 				l = look{} // its row is another soon
 			}
 		}
+		_, l.passed, _ = s.Standing(row.Job)
 		seen[row.ID] = l
 		if !l.next.IsZero() {
 			next = signal.Earliest(next, l.next)
@@ -127,6 +129,8 @@ func (d *Deployer) due(s *fsm.Snapshot, row *api.Deployment, l look, now time.Ti
 	switch {
 	case l.row != row.ModifyIndex || l.job != job.ModifyIndex || l.ended != ended || !now.Before(l.next):
 		return true
+	case healthy < l.passed:
+		return true // one fell ill, or is being replaced
 	case healthy >= desired && placed >= desired:
 		return true // it may be done
 	}
@@ -138,11 +142,11 @@ func judge(s *fsm.Snapshot, row *api.Deployment, now time.Time) (look, *deployme
 	job := s.Job(row.Job)
 	_, healthy, ended := s.Standing(row.Job)
 	v := rollout.Judge(row, job, s.JobRows(row.Job), now)
-	l := look{row: row.ModifyIndex, job: job.ModifyIndex, ended: ended, healthy: healthy, at: now, next: v.Next}
-	if row.Status == api.DeploymentRunning { // what is placed after this look has its deadline no sooner
-		l.next = signal.Earliest(l.next, now.Add(shortest(job)))
-	}
+	l := look{row: row.ModifyIndex, job: job.ModifyIndex, ended: ended, healthy: healthy, passed: healthy, at: now, next: v.Next}
 	if v.Move == "" {
+		if row.Status == api.DeploymentRunning { // what is placed after this look has its deadline no sooner
+			l.next = signal.Earliest(l.next, now.Add(shortest(job)))
+		}
 		return l, nil
 	}
 	return l, &deployment.Move{ID: row.ID, Seen: row.ModifyIndex, To: v.Move, Reason: v.Reason, Healthy: v.Healthy, Tasks: v.Tasks}

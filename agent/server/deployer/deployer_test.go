@@ -10,48 +10,97 @@ import (
 	"cube/fsm"
 )
 
+// rig is a deployer over a state, without a goroutine.
+type rig struct {
+	*testing.T
+	*Deployer
+	index uint64
+	at    time.Time
+}
+
+func newRig(t *testing.T, count int) *rig {
+	r := &rig{T: t, at: time.Unix(1_700_000_000, 0)}
+	r.Deployer = &Deployer{Machine: fsm.New(), Now: func() int64 { return r.at.UnixNano() }, Logger: hclog.NewNullLogger(),
+		Commit: func(b *fsm.JudgeDeployments) error { r.apply(b); return nil }}
+	task := api.DefaultTask("web")
+	task.Image, task.Count = "cube/hello:1", count
+	job := &api.Job{Name: "web", Type: api.JobService, Priority: 50, Tasks: []*api.Task{task}}
+	job.Canonicalize()
+	r.apply(&fsm.InitCluster{ClusterID: "c"})
+	r.apply(&fsm.RegisterNode{Ready: true, Node: &api.Node{ID: "n1", Name: "n1", Resources: api.Resources{CPU: 1000, Memory: 1024}}})
+	r.apply(&fsm.RegisterJobs{Jobs: []*api.Job{job}, Deploy: true})
+	return r
+}
+
+func (r *rig) apply(body fsm.Body) {
+	r.Helper()
+	r.index++
+	if result := r.Machine.Apply(r.index, &fsm.Command{At: r.at.UnixNano(), Who: "test", Body: body}); result.Err != nil || len(result.Rejections) > 0 {
+		r.Fatalf("%T: %+v", body, result)
+	}
+}
+
+// sweep has a look taken, and checks what became of the deployment.
+func (r *rig) sweep(want api.DeploymentStatus) (next time.Time) {
+	r.Helper()
+	_, next, err := r.Sweep()
+	if d := r.Machine.Snapshot().Deployment("web"); err != nil || d.Status != want {
+		r.Fatalf("at %s the deployment is %s: %s (%v); want %s", r.at.UTC().Format(time.TimeOnly), d.Status, d.Reason, err, want)
+	}
+	return next
+}
+
+func (r *rig) place(slot uint32) {
+	r.Helper()
+	job := r.Machine.Snapshot().Job("web")
+	r.apply(&fsm.CommitPlan{Plan: &api.Plan{BaseIndex: r.index, Jobs: []api.JobPlan{{Evaluation: r.Machine.Snapshot().Open("web").ID, Job: "web",
+		JobModifyIndex: job.ModifyIndex, Status: api.EvalBlocked,
+		Placements: []api.Placement{{Task: "web", Slot: slot, Version: job.Version, Node: "n1", Held: job.Tasks[0].Resources}}}}}})
+}
+
+func (r *rig) report(slot uint32, health api.HealthStatus) {
+	r.Helper()
+	for row := range r.Machine.Snapshot().JobRows("web") {
+		if row.Slot == slot {
+			r.apply(&fsm.UpdateStatuses{Reports: []fsm.NodeReport{{Node: "n1", Statuses: []api.AllocationStatus{
+				{ID: row.ID, Seq: row.Seq + 1, Phase: api.PhaseRunning, Health: health}}}}})
+		}
+	}
+}
+
 // TestWhatIsPlacedAfterALookHasItsDeadline: the loop does not look at a deployment for every instance that is placed, and
 // misses the time until which one has to be healthy no less for that.
 func TestWhatIsPlacedAfterALookHasItsDeadline(t *testing.T) {
-	m, index, at := fsm.New(), uint64(0), time.Unix(1_700_000_000, 0)
-	apply := func(body fsm.Body) {
-		t.Helper()
-		index++
-		if r := m.Apply(index, &fsm.Command{At: at.UnixNano(), Who: "test", Body: body}); r.Err != nil || len(r.Rejections) > 0 {
-			t.Fatalf("%T: %+v", body, r)
-		}
+	r := newRig(t, 1)
+	r.sweep(api.DeploymentRunning) // nothing is placed yet
+	r.at = r.at.Add(time.Minute)
+	r.place(0)
+	r.sweep(api.DeploymentRunning)
+	r.at = r.at.Add(4 * time.Minute)
+	next := r.sweep(api.DeploymentRunning)
+	if want := r.at.Add(time.Minute); !next.Equal(want) {
+		t.Errorf("the next look is in %s, want it at the instance's deadline in %s", next.Sub(r.at), want.Sub(r.at))
 	}
-	d := &Deployer{Machine: m, Now: func() int64 { return at.UnixNano() }, Logger: hclog.NewNullLogger(),
-		Commit: func(b *fsm.JudgeDeployments) error { apply(b); return nil }}
-	sweep := func(want api.DeploymentStatus) (next time.Time) {
-		t.Helper()
-		_, next, err := d.Sweep()
-		if got := m.Snapshot().Deployment("web").Status; err != nil || got != want {
-			t.Fatalf("after %s the deployment is %s (%v), want %s", at.Sub(time.Unix(1_700_000_000, 0)), got, err, want)
-		}
-		return next
-	}
-	task := api.DefaultTask("web")
-	task.Image = "cube/hello:1"
-	job := &api.Job{Name: "web", Type: api.JobService, Priority: 50, Tasks: []*api.Task{task}}
-	job.Canonicalize()
-	apply(&fsm.InitCluster{ClusterID: "c"})
-	apply(&fsm.RegisterNode{Ready: true, Node: &api.Node{ID: "n1", Name: "n1", Resources: api.Resources{CPU: 1000, Memory: 1024}}})
-	apply(&fsm.RegisterJobs{Jobs: []*api.Job{job}, Deploy: true})
-	sweep(api.DeploymentRunning) // nothing is placed yet
+	r.at = next
+	r.sweep(api.DeploymentFailed)
+}
 
-	at = at.Add(time.Minute)
-	current := m.Snapshot().Job("web")
-	apply(&fsm.CommitPlan{Plan: &api.Plan{BaseIndex: index, Jobs: []api.JobPlan{{Evaluation: m.Snapshot().Open("web").ID, Job: "web",
-		JobModifyIndex: current.ModifyIndex, Status: api.EvalComplete,
-		Placements: []api.Placement{{Task: "web", Version: current.Version, Node: "n1", Held: task.Resources}}}}}})
-	sweep(api.DeploymentRunning)
-
-	at = at.Add(4 * time.Minute)
-	next := sweep(api.DeploymentRunning)
-	if want := at.Add(time.Minute); !next.Equal(want) {
-		t.Errorf("the next look is in %s, want it at the instance's deadline in %s", next.Sub(at), want.Sub(at))
-	}
-	at = next
-	sweep(api.DeploymentFailed)
+// TestOneThatFallsIllIsNoticed, also where it was not counted while it was well: a look that something else brings about
+// would find it, so that it must not be left to chance.
+func TestOneThatFallsIllIsNoticed(t *testing.T) {
+	r := newRig(t, 3)
+	r.place(0)
+	r.place(1)
+	r.sweep(api.DeploymentRunning)
+	r.at = r.at.Add(time.Minute)
+	r.report(0, api.HealthHealthy)
+	r.sweep(api.DeploymentRunning)
+	r.at = r.at.Add(time.Second)
+	r.report(1, api.HealthHealthy)
+	r.sweep(api.DeploymentRunning)
+	r.at = r.at.Add(4*time.Minute - time.Second)
+	r.sweep(api.DeploymentRunning)
+	r.at = r.at.Add(time.Second)
+	r.report(1, api.HealthUnhealthy)
+	r.sweep(api.DeploymentFailed)
 }
