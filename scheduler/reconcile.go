@@ -141,10 +141,7 @@ func (c *change) task(t *api.Task) {
 	if e != nil {
 		c.answer.Explanations = append(c.answer.Explanations, *e)
 	}
-	if held {
-		return
-	}
-	c.roll(r, slots)
+	c.roll(r, slots, held)
 	c.moveOut(r, slots)
 }
 

@@ -46,8 +46,9 @@ func (c *change) holdBack(r *request, slots []slot) {
 	r.before = newRequest(c.view, before, before.Task(r.task.Name))
 }
 
-// roll takes the next step of the task's roll-out, as package rollout decides it, and says what it waits for.
-func (c *change) roll(r *request, slots []slot) {
+// roll takes the next step of the task's roll-out, as package rollout decides it, and says what it waits for. One that waits for other
+// tasks begins with no further instance; those that it has begun with come to their end.
+func (c *change) roll(r *request, slots []slot, held bool) {
 	seen := c.stages(r, slots)
 	if seen == nil {
 		return
@@ -67,6 +68,9 @@ func (c *change) roll(r *request, slots []slot) {
 			reason = n.Drain.Cause(n.Name)
 		}
 		c.stop(slots[i].last, reason)
+	}
+	if held {
+		return
 	}
 	for _, i := range step.Stop {
 		c.stop(slots[i].last, reasonUpdate)

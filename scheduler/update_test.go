@@ -160,3 +160,40 @@ func TestACanaryWaitsForWhatItIsPutBeside(t *testing.T) {
 		t.Fatalf("with the old instance back: %+v", p)
 	}
 }
+
+// TestWhatIsBegunEndsThoughItsTaskWaits: app waits for db, whose new instance failed, and has a successor beside its holder.
+func TestWhatIsBegunEndsThoughItsTaskWaits(t *testing.T) {
+	for _, c := range []struct {
+		status api.DeploymentStatus
+		want   api.ID // that is stopped
+	}{
+		{api.DeploymentRunning, 1}, // the holder: its successor is healthy
+		{api.DeploymentFailed, 3},  // the successor
+	} {
+		w := &scheduler.World{}
+		w.PutNode(&api.Node{ID: "n1", Name: "n1", Status: api.NodeReady, Resources: api.Resources{CPU: 4000, Memory: 4000},
+			Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+		version := func(n uint64, image string) {
+			app, db := api.DefaultTask("app"), api.DefaultTask("db")
+			app.Image, db.Image, app.Update.Order = image, image, api.OrderStartFirst
+			app.DependsOn = []api.Dependency{{Task: "db", Condition: api.DependHealthy}}
+			w.PutJob(&api.Job{Name: "web", Type: api.JobService, Priority: 50, Version: n, ModifyIndex: w.Index() + 1, Tasks: []*api.Task{app, db}})
+		}
+		place := func(task string, version uint64, replaces api.ID) {
+			w.Apply(&api.Plan{Jobs: []api.JobPlan{{Job: "web", Placements: []api.Placement{{Task: task, Version: version, Node: "n1", Replaces: replaces, Beside: replaces != 0}}}}})
+		}
+		version(1, "v1")
+		place("app", 1, 0)
+		place("db", 1, 0)
+		version(2, "v2")
+		w.PutDeployment(&api.Deployment{Job: "web", Version: 2, Status: c.status})
+		place("app", 2, 1)
+		for id := range api.ID(3) {
+			w.Report(id+1, api.PhaseRunning, api.FailureNone)
+		}
+		p := scheduler.Schedule(w, []*api.Evaluation{{ID: 1, Job: "web", Priority: 50}}, scheduler.Options{}).Jobs[0]
+		if !slices.ContainsFunc(p.Stops, func(s api.Stop) bool { return s.Allocation == c.want }) || p.Status != api.EvalBlocked {
+			t.Errorf("while the deployment is %s: %+v", c.status, p)
+		}
+	}
+}
