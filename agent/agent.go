@@ -204,7 +204,7 @@ func (a *Agent) newClient() error {
 		Version: version.Number, DataDir: dir, Meta: a.cfg.Client.Meta, Reserved: a.cfg.Client.Reserved,
 		Finders: client.Finders{
 			Devices: (&device.Finder{Root: "/", Static: static}).Find,
-			Volumes: func() ([]api.NodeVolume, error) { return volume.Find(volumes) },
+			Volumes: volume.New(filepath.Join(dir, "volumes"), volumes),
 		},
 		NewIdentity: a.cfg.Client.NewIdentity, Dev: a.cfg.Dev, NewDrivers: drivers,
 		Connect: Connector(a.cfg.Network, &a.served, func() http.Handler { return rest.NewWorkerHandler(a.client) }),

@@ -14,6 +14,7 @@ type Cluster interface {
 	Foresight
 	Nodes
 	Drains
+	Volumes
 	Allocations
 	Evaluations
 	Measures

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -40,6 +42,41 @@ type TaskDiagnosis struct {
 	Nearest   int              // the place in Nodes of the one that has least against it; -1 if one fits, or there are none
 	Instances []InstanceReason `json:",omitempty"`
 	More      int              `json:",omitempty"` // instances that are not listed
+}
+
+// Pins says which nodes the task is bound to for the data in their volumes, whatever else speaks for or against them: "Pinned to
+// n2 by volume data". It is empty if it asks for no volume, or all nodes have it.
+func (d *TaskDiagnosis) Pins() string {
+	var volumes, left []string
+	for _, filter := range d.Filters {
+		if kind, what, _ := strings.Cut(filter, " "); kind == "volume" && !strings.HasSuffix(what, " free") {
+			volumes = append(volumes, what)
+		}
+	}
+	for i := range d.Nodes {
+		if !slices.ContainsFunc(d.Nodes[i].Failures, func(f FilterFailure) bool {
+			return slices.ContainsFunc(volumes, func(v string) bool { return f.Filter == "volume "+v })
+		}) {
+			left = append(left, d.Nodes[i].Name)
+		}
+	}
+	if len(volumes) == 0 || len(left) == len(d.Nodes) {
+		return ""
+	}
+	const named = 5
+	word := "volume "
+	if len(volumes) > 1 {
+		word = "volumes "
+	}
+	by := " by " + word + strings.Join(volumes, " and ")
+	slices.Sort(left)
+	switch {
+	case len(left) == 0:
+		return "Pinned to no node there is" + by
+	case len(left) > named:
+		return fmt.Sprintf("Pinned to %d of %d nodes%s", len(left), len(d.Nodes), by)
+	}
+	return "Pinned to " + strings.Join(left, ", ") + by
 }
 
 // NodeDiagnosis is whether a node could take one more instance of a task.

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // NodeVolume is a directory of a node that instances can be given. It is known by its name: the volume of that name on
@@ -14,6 +15,35 @@ type NodeVolume struct {
 	Name     string
 	Path     string
 	ReadOnly bool `json:",omitempty"` // no instance may write to it
+	// SingleWriter says that at most one instance may write to it at a time, whatever the tasks would allow.
+	SingleWriter bool          `json:",omitempty"`
+	Made         *VolumeOrigin `json:",omitempty"` // nil: the node's configuration names it
+}
+
+// VolumeOrigin says who had a volume made on a node that runs, and when.
+type VolumeOrigin struct {
+	By string `json:",omitempty"` // "" when nobody said
+	At time.Time
+}
+
+// Same reports whether two volumes of a node are alike in all that a node says of them.
+func (v NodeVolume) Same(o NodeVolume) bool {
+	alike := v.Name == o.Name && v.Path == o.Path && v.ReadOnly == o.ReadOnly && v.SingleWriter == o.SingleWriter
+	if v.Made == nil || o.Made == nil {
+		return alike && v.Made == o.Made
+	}
+	return alike && v.Made.By == o.Made.By && v.Made.At.Equal(o.Made.At)
+}
+
+// Access is the most that a task may ask of the volume.
+func (v *NodeVolume) Access() string {
+	switch {
+	case v.ReadOnly:
+		return AccessMultiReader
+	case v.SingleWriter:
+		return AccessSingleWriter
+	}
+	return AccessMultiWriter
 }
 
 // VolumeRequest is a task's wish for a volume. Its instances are placed on nodes that have it and nowhere else.
@@ -105,6 +135,8 @@ func (n *Node) LacksVolume(r *VolumeRequest) string {
 		return "no volume " + r.Source
 	case v.ReadOnly && !r.Reads():
 		return "volume " + r.Source + " is read-only"
+	case v.SingleWriter && r.Access == AccessMultiWriter:
+		return "volume " + r.Source + " takes one writer"
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestWhoMayHoldAVolume goes over every way to access a volume beside every set of up to two holders.
@@ -47,9 +48,9 @@ func TestVolumesOfNodes(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", c.volumes[:min(2, len(c.volumes))], err, c.fault)
 		}
 	}
-	n := Node{Volumes: []NodeVolume{{Name: "a", Path: "/a"}, {Name: "b", Path: "/b", ReadOnly: true}}}
+	n := Node{Volumes: []NodeVolume{{Name: "a", Path: "/a"}, {Name: "b", Path: "/b", ReadOnly: true}, {Name: "d", Path: "/d", SingleWriter: true}}}
 	for want, r := range map[string]VolumeRequest{
-		"": {Source: "a", Access: AccessSingleWriter}, "no volume c": {Source: "c"}, "volume b is read-only": {Source: "b", Access: AccessMultiWriter},
+		"": {Source: "a", Access: AccessSingleWriter}, "volume d takes one writer": {Source: "d", Access: AccessMultiWriter}, "no volume c": {Source: "c"}, "volume b is read-only": {Source: "b", Access: AccessMultiWriter},
 	} {
 		if got := n.LacksVolume(&r); got != want {
 			t.Errorf("%+v: %q, want %q", r, got, want)
@@ -58,4 +59,68 @@ func TestVolumesOfNodes(t *testing.T) {
 	if n.LacksVolume(&VolumeRequest{Source: "b", Access: AccessMultiReader}) != "" {
 		t.Error("a read-only volume is not there for readers")
 	}
+	for i, want := range []string{AccessMultiWriter, AccessMultiReader, AccessSingleWriter} {
+		if v := n.Volumes[i]; v.Access() != want || n.LacksVolume(&VolumeRequest{Source: v.Name, Access: want}) != "" {
+			t.Errorf("volume %s grants %s at most, want %s, which it must grant", v.Name, v.Access(), want)
+		}
+	}
+}
+
+func TestVolumesThatAreTheSame(t *testing.T) {
+	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	v := NodeVolume{Name: "a", Path: "/a", Made: &VolumeOrigin{By: "ann", At: at}}
+	alike := v
+	alike.Made = &VolumeOrigin{By: "ann", At: at.In(time.FixedZone("there", 3600))}
+	if !v.Same(alike) || !(NodeVolume{}).Same(NodeVolume{}) {
+		t.Error("what is the same is not the same")
+	}
+	for i, change := range []func(*NodeVolume){
+		func(v *NodeVolume) { v.Name = "b" }, func(v *NodeVolume) { v.Path = "/b" }, func(v *NodeVolume) { v.ReadOnly = true },
+		func(v *NodeVolume) { v.SingleWriter = true }, func(v *NodeVolume) { v.Made = nil }, func(v *NodeVolume) { v.Made = &VolumeOrigin{By: "bob", At: at} },
+		func(v *NodeVolume) { v.Made = &VolumeOrigin{By: "ann", At: at.Add(1)} },
+	} {
+		other := v
+		if change(&other); v.Same(other) || other.Same(v) {
+			t.Errorf("change %d makes no difference", i)
+		}
+	}
+}
+
+func TestOrdersForVolumes(t *testing.T) {
+	for want, o := range map[string]VolumeOrder{
+		"":                    {Name: "data", Node: "n1", Access: AccessSingleWriter},
+		"volume name \"\" is": {Node: "n1"},
+		"is not a name":       {Name: "../x", Node: "n1"},
+		"on which node":       {Name: "data"},
+		"is none of single-w": {Name: "data", Node: "n1", Access: "rw"},
+	} {
+		if err := o.Check(); (err == nil) != (want == "") || err != nil && (CodeOf(err) != CodeInvalid || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%+v: %v, want %q", o, err, want)
+		}
+	}
+}
+
+func TestPins(t *testing.T) {
+	lacks := []FilterFailure{{Filter: "volume data", Wanted: "there", Seen: "no volume data"}}
+	full := []FilterFailure{{Filter: "volume data free"}, {Filter: "memory"}}
+	d := TaskDiagnosis{Filters: []string{"ready", "volume data", "memory", "volume data free"}, Nodes: []NodeDiagnosis{{Name: "n1", Failures: lacks}, {Name: "n2", Failures: full}}}
+	check := func(want string) {
+		t.Helper()
+		if got := d.Pins(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	check("Pinned to n2 by volume data")
+	d.Filters = append(d.Filters, "volume logs")
+	check("Pinned to n2 by volumes data and logs")
+	for _, more := range []string{"n7", "n3", "n4", "n5", "n6"} {
+		d.Nodes = append(d.Nodes, NodeDiagnosis{Name: more})
+	}
+	check("Pinned to 6 of 7 nodes by volumes data and logs")
+	d.Nodes = d.Nodes[:1]
+	check("Pinned to no node there is by volumes data and logs")
+	d.Nodes[0].Failures = nil
+	check("")
+	d.Filters, d.Nodes[0].Failures = nil, lacks
+	check("")
 }

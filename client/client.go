@@ -326,7 +326,14 @@ func (c *Client) CurrentChanged() <-chan struct{} {
 // beside what is.
 type Finders struct {
 	Devices func() ([]api.DeviceGroup, error) // in the order of api.SortDevices
-	Volumes func() ([]api.NodeVolume, error)  // by name
+	Volumes Volumes
+}
+
+// Volumes are the node's volumes; package volume has them. Its methods are safe for concurrent use.
+type Volumes interface {
+	Find() ([]api.NodeVolume, error) // by name
+	// Change takes one step of making or removing a volume; see api.VolumeStep.
+	Change(api.VolumeChange) (*api.VolumeDone, error)
 }
 
 // Config is what a Client is made of. What the outside world is to it comes in as functions, so that a test or a

@@ -75,6 +75,8 @@ func (c *Client) fingerprintDrivers(ctx context.Context, due func(api.DriverInfo
 type offers struct {
 	devices devices
 	volumes volumes
+	looking sync.Mutex // held while volumes are looked for, so that what was found later is what is kept
+	telling sync.Mutex // held from reading what is known to saying it, for the same reason
 }
 
 // devices are what was found of them at the latest look.
@@ -94,9 +96,11 @@ func (c *Client) fingerprintVolumes() {
 	if c.cfg.Volumes == nil {
 		return
 	}
+	c.offers.looking.Lock()
+	defer c.offers.looking.Unlock()
 	var found volumes
 	var err error
-	if found.list, err = c.cfg.Volumes(); err != nil {
+	if found.list, err = c.cfg.Volumes.Find(); err != nil {
 		found.trouble = err.Error()
 	}
 	c.mu.Lock()
@@ -132,6 +136,8 @@ func (c *Client) fingerprintDevices(all bool) {
 
 // refresh makes the node say what is known now.
 func (c *Client) refresh() {
+	c.offers.telling.Lock()
+	defer c.offers.telling.Unlock()
 	c.mu.Lock()
 	infos, devices, volumes := c.infos, c.offers.devices, c.offers.volumes
 	c.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"slices"
 	"sync"
 
 	"cube/api"
@@ -292,4 +293,39 @@ func execRequest(r *api.ExecRequest, command *attach.Command) *driver.ExecReques
 		out.Stdin = command.Stdin
 	}
 	return out
+}
+
+// Volume takes one step of making or removing a volume of this node; see api.Worker. What the node offers then is on its way to
+// the servers when it returns.
+func (c *Client) Volume(ctx context.Context, change api.VolumeChange) (*api.VolumeDone, error) {
+	if c.cfg.Volumes == nil {
+		return nil, api.Errorf(api.CodeNotYet, "node %s makes no volumes", c.cfg.Name)
+	}
+	if change.Step == api.VolumeWithdraw || change.Step == api.VolumeRemove {
+		holder := ""
+		err := c.runner.ask(ctx, func() { holder = c.runner.holderOf(change.Name) })
+		switch {
+		case err != nil:
+			return nil, err
+		case holder != "":
+			return nil, api.Errorf(api.CodeConflict, "volume %s is held by %s, which has not ended on node %s", change.Name, holder, c.cfg.Name)
+		}
+	}
+	done, err := c.cfg.Volumes.Change(change)
+	c.fingerprintVolumes() // also after an error: a part may be done
+	c.refresh()
+	c.link.outOfDate(c.describe())
+	return done, err
+}
+
+// holderOf returns an instance that has not ended and holds the volume, "" if there is none. Servers may have given one up that
+// runs on here.
+func (r *runner) holderOf(volume string) string {
+	for _, a := range r.allocs {
+		if t := r.spec(a).task(a.Task); a.Stage != stageDone && t != nil &&
+			slices.ContainsFunc(t.Volumes, func(v api.VolumeRequest) bool { return v.Source == volume }) {
+			return api.InstanceName(a.Job, a.Task, a.Slot)
+		}
+	}
+	return ""
 }

@@ -24,6 +24,8 @@ func (c *command) AutocompleteFlags() complete.Flags {
 			flags["-"+f.Name] = complete.PredictFiles("*")
 		case f.Name == "data-dir":
 			flags["-"+f.Name] = complete.PredictDirs("*")
+		case f.Name == "access":
+			flags["-"+f.Name] = complete.PredictSet(api.Accesses()...)
 		case f.Name == "log-level":
 			flags["-"+f.Name] = complete.PredictSet("trace", "debug", "info", "warn", "error")
 		default:
@@ -108,4 +110,11 @@ func predictEvaluations(m *Meta) complete.Predictor {
 		rows, _, err := c.ListEvaluations(ctx, q)
 		return rows, err
 	}, func(e *api.EvaluationView) string { return e.ID })
+}
+
+func predictVolumes(m *Meta) complete.Predictor {
+	return predictNames(m, func(ctx context.Context, c api.Cluster, q api.Query) ([]*api.VolumeView, error) {
+		rows, _, err := c.ListVolumes(ctx, q)
+		return rows, err
+	}, func(v *api.VolumeView) string { return v.Name })
 }

@@ -622,6 +622,65 @@ func (c *fakeCluster) NodeDrain(_ context.Context, id string, q api.Query) (*api
 	return status, api.ReadMeta{Index: q.Index + 1}, nil
 }
 
+// ListVolumes lists those of its nodes, and who of the allocations asks for them.
+func (c *fakeCluster) ListVolumes(_ context.Context, q api.Query) ([]*api.VolumeView, api.ReadMeta, error) {
+	if err := c.begin("ListVolumes", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := []*api.VolumeView{}
+	for _, n := range c.nodes {
+		for _, v := range n.Volumes {
+			view := &api.VolumeView{NodeVolume: v, NodeID: n.ID, NodeName: n.Name, NodeStatus: n.Status}
+			for _, a := range c.allocs {
+				for _, r := range a.Volumes {
+					if a.NodeID == n.ID && r.Source == v.Name {
+						view.Hold.Add(r.Access)
+						view.Claims = append(view.Claims, api.VolumeClaim{Allocation: a.ID, Name: a.Name, Job: a.Job, Access: r.Access, Phase: a.Phase, Desired: a.Desired})
+					}
+				}
+			}
+			if strings.HasPrefix(v.Name, q.Prefix) {
+				out = append(out, view)
+			}
+		}
+	}
+	return out, c.readMeta(q), nil
+}
+
+func (c *fakeCluster) CreateVolume(_ context.Context, o api.VolumeOrder, w api.WriteMeta) (*api.VolumeView, error) {
+	if err := c.begin("CreateVolume", api.Query{}); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, err := byPrefix(c.nodes, "node", o.Node, func(n *api.NodeView) string { return n.ID })
+	if err != nil {
+		return nil, err
+	}
+	v := api.NodeVolume{Name: o.Name, Path: "/var/lib/cube/client/volumes/" + o.Name, SingleWriter: o.Access == api.AccessSingleWriter, Made: &api.VolumeOrigin{By: w.Who, At: time.Now()}}
+	n.Volumes = append(n.Volumes, v)
+	return &api.VolumeView{NodeVolume: v, NodeID: n.ID, NodeName: n.Name, NodeStatus: n.Status}, nil
+}
+
+func (c *fakeCluster) DeleteVolume(_ context.Context, name string, r api.VolumeRemoval, _ api.WriteMeta) (*api.VolumeView, error) {
+	if err := c.begin("DeleteVolume", api.Query{}); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.nodes {
+		for i, v := range n.Volumes {
+			if v.Name == name && v.Made != nil {
+				n.Volumes = slices.Delete(n.Volumes, i, i+1)
+				return &api.VolumeView{NodeVolume: v, NodeID: n.ID, NodeName: n.Name, Kept: !r.Data}, nil
+			}
+		}
+	}
+	return nil, api.Errorf(api.CodeNotFound, "no node has a volume %q", name)
+}
+
 func (c *fakeCluster) ListAllocations(_ context.Context, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
 	if err := c.begin("ListAllocations", q); err != nil {
 		return nil, api.ReadMeta{}, err

@@ -74,6 +74,15 @@ func (p *terminal) environ() []string {
 	return out
 }
 
+// fresh forgets what was shown so far.
+func (p *terminal) fresh() {
+	for _, b := range []*buffer{&p.stdout, &p.stderr} {
+		b.mu.Lock()
+		b.b.Reset()
+		b.mu.Unlock()
+	}
+}
+
 // cube runs a command and checks its exit code.
 func (p *terminal) cube(wantCode int, args ...string) {
 	p.t.Helper()

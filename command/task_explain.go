@@ -119,6 +119,9 @@ func printDiagnosis(s *session, f moments, d *api.JobDiagnosis, oneNode bool) {
 		default:
 			printCandidates(s, f, t)
 		}
+		if pins := t.Pins(); pins != "" && !oneNode {
+			s.print(printable(pins) + "\n")
+		}
 		if t.Nearest >= 0 && t.Nearest < len(t.Nodes) {
 			n := &t.Nodes[t.Nearest]
 			s.print(printable("Nearest: "+n.Name+" "+n.Remedy()) + "\n")

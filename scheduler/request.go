@@ -191,7 +191,7 @@ func (r *request) askPort(port int) {
 
 // askVolume adds that a node has the volume, and that those who hold it leave room for one more.
 func (r *request) askVolume(wanted api.VolumeRequest) {
-	r.fix(fmt.Sprintf("volume %s reads %t", wanted.Source, wanted.Reads()), "volume "+wanted.Source, "there",
+	r.fix(fmt.Sprintf("volume %s %s", wanted.Source, wanted.Access), "volume "+wanted.Source, "there",
 		func(n *api.Node) bool { return n.LacksVolume(&wanted) == "" },
 		func(n *api.Node) string { return n.LacksVolume(&wanted) })
 	r.others = append(r.others, filter{

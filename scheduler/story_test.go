@@ -141,7 +141,7 @@ func (s *story) node(words []string) error {
 		case "device":
 			addDevices(n, sub, value)
 		case "volume":
-			n.Volumes = append(n.Volumes, api.NodeVolume{Name: sub, Path: "/srv/" + sub, ReadOnly: value == "ro"})
+			n.Volumes = append(n.Volumes, api.NodeVolume{Name: sub, Path: "/srv/" + sub, ReadOnly: value == "ro", SingleWriter: value == "one"})
 		case "driver":
 			info := api.DriverInfo{Detected: true, Healthy: value == "ok"}
 			if value != "ok" {

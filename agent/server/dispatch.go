@@ -195,7 +195,7 @@ func sameNode(known, claimed *api.Node) bool {
 	return known.Incarnation == claimed.Incarnation && known.Name == claimed.Name && known.Datacenter == claimed.Datacenter &&
 		known.Address == claimed.Address && known.HTTPAddr == claimed.HTTPAddr && known.Version == claimed.Version &&
 		known.Resources == claimed.Resources && sameMap(known.Attributes, claimed.Attributes) && sameMap(known.Meta, claimed.Meta) &&
-		sameDrivers(known.Drivers, claimed.Drivers) && slices.EqualFunc(known.Devices, claimed.Devices, sameDevices) && slices.Equal(known.Volumes, claimed.Volumes)
+		sameDrivers(known.Drivers, claimed.Drivers) && slices.EqualFunc(known.Devices, claimed.Devices, sameDevices) && slices.EqualFunc(known.Volumes, claimed.Volumes, api.NodeVolume.Same)
 }
 
 func sameDevices(a, b api.DeviceGroup) bool {

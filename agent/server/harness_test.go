@@ -403,6 +403,10 @@ func (worker) Logs(_ context.Context, id api.ID, _ api.LogRequest) (io.ReadClose
 	return io.NopCloser(strings.NewReader(fmt.Sprintf("log of %d\n", id))), nil
 }
 
+func (worker) Volume(context.Context, api.VolumeChange) (*api.VolumeDone, error) {
+	return nil, api.Errorf(api.CodeNotYet, "it has no disk")
+}
+
 func (worker) Exec(context.Context, api.ID, api.ExecRequest) (io.ReadWriteCloser, error) {
 	return nil, api.Errorf(api.CodeConflict, "nothing runs here")
 }

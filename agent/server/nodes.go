@@ -9,6 +9,7 @@ import (
 
 	"cube/agent/server/drain"
 	"cube/agent/server/usage"
+	"cube/agent/server/volume"
 	"cube/api"
 	"cube/fsm"
 )
@@ -111,10 +112,7 @@ func (s *Server) SetNodeEligibility(_ context.Context, id string, eligible bool,
 
 // writeNode commits a person's write about one node and returns the node as it is then.
 func (s *Server) writeNode(id string, w api.WriteMeta, why string, body func(node string) fsm.Body) (*api.NodeView, error) {
-	if _, err := s.leading(); err != nil {
-		return nil, err
-	}
-	if err := checkWrite(w); err != nil {
+	if err := s.writable(w); err != nil {
 		return nil, err
 	}
 	n, err := findNode(s.machine.Snapshot(), id)
@@ -201,6 +199,71 @@ func (s *Server) NodeDrain(ctx context.Context, id string, q api.Query) (*api.Dr
 			return drain.Status(snapshot, n), nil
 		},
 	})
+}
+
+// volumes is what package volume asks of this server.
+func (s *Server) volumes() *volume.Cluster {
+	return &volume.Cluster{
+		Snapshot: s.machine.Snapshot, Watch: s.machine.Watch, Worker: s.workerOf,
+		Allocations: func(snapshot *fsm.Snapshot, node string) []*api.Allocation {
+			if len(snapshot.NodeVolumes(node)) == 0 {
+				return nil
+			}
+			return slices.DeleteFunc(allocations(snapshot, snapshot.NodeRows(node, 0)), func(a *api.Allocation) bool { return a.Phase.Terminal() })
+		},
+	}
+}
+
+// ListVolumes implements api.Volumes.
+func (s *Server) ListVolumes(ctx context.Context, q api.Query) ([]*api.VolumeView, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[[]*api.VolumeView]{
+		keys: always(fsm.WatchKey{Table: fsm.TableNodes}, fsm.WatchKey{Table: fsm.TableAllocations}),
+		get: func(snapshot *fsm.Snapshot) ([]*api.VolumeView, error) {
+			return s.volumes().List(snapshot, q.Prefix), nil
+		},
+	})
+}
+
+// CreateVolume implements api.Volumes.
+func (s *Server) CreateVolume(ctx context.Context, o api.VolumeOrder, w api.WriteMeta) (*api.VolumeView, error) {
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+	if err := s.writable(w); err != nil {
+		return nil, err
+	}
+	n, err := findNode(s.machine.Snapshot(), o.Node)
+	if err != nil {
+		return nil, err
+	}
+	return s.volumes().Create(ctx, n, o, w)
+}
+
+// DeleteVolume implements api.Volumes.
+func (s *Server) DeleteVolume(ctx context.Context, name string, r api.VolumeRemoval, w api.WriteMeta) (*api.VolumeView, error) {
+	if err := s.writable(w); err != nil {
+		return nil, err
+	}
+	snapshot, node := s.machine.Snapshot(), (*api.Node)(nil)
+	if r.Node != "" {
+		var err error
+		if node, err = findNode(snapshot, r.Node); err != nil {
+			return nil, err
+		}
+	}
+	v, err := s.volumes().Find(snapshot, name, node)
+	if err != nil {
+		return nil, err
+	}
+	return s.volumes().Delete(ctx, v, r.Data)
+}
+
+// writable checks that a person's write is one that this server may do.
+func (s *Server) writable(w api.WriteMeta) error {
+	if _, err := s.leading(); err != nil {
+		return err
+	}
+	return checkWrite(w)
 }
 
 // NodeTransport reaches a node over its session with this server; ok is false when it has none here, or only that of a

@@ -19,6 +19,7 @@ func TestEveryRouteIsDocumented(t *testing.T) {
 		h.historyRoutes(r)
 		h.foresightRoutes(r)
 		h.nodeRoutes(r)
+		h.volumeRoutes(r)
 		h.allocationRoutes(r)
 		h.evaluationRoutes(r)
 		h.eventRoutes(r)

@@ -59,6 +59,7 @@ func NewHandler(c api.Cluster, logger hclog.Logger) http.Handler {
 		h.historyRoutes(r)
 		h.foresightRoutes(r)
 		h.nodeRoutes(r)
+		h.volumeRoutes(r)
 		h.allocationRoutes(r)
 		h.evaluationRoutes(r)
 		h.eventRoutes(r)

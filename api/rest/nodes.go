@@ -101,3 +101,28 @@ func (c *Client) CancelDrain(ctx context.Context, id string, r api.CancelDrainRe
 func (c *Client) NodeDrain(ctx context.Context, id string, q api.Query) (*api.DrainStatus, api.ReadMeta, error) {
 	return get[*api.DrainStatus](ctx, c, path("nodes", id, "drain"), q)
 }
+
+func (h *handler) volumeRoutes(r chi.Router) {
+	r.Get("/volumes", listAll(h, h.cluster.ListVolumes))
+	r.Post("/volumes", writeWith(func(ctx context.Context, _ *http.Request, o api.VolumeOrder, m api.WriteMeta) (*api.VolumeView, error) {
+		return h.cluster.CreateVolume(ctx, o, m)
+	}))
+	r.Post("/volumes/{name}/delete", writeWith(func(ctx context.Context, r *http.Request, how api.VolumeRemoval, m api.WriteMeta) (*api.VolumeView, error) {
+		return h.cluster.DeleteVolume(ctx, param(r, "name"), how, m)
+	}))
+}
+
+// ListVolumes implements api.Volumes.
+func (c *Client) ListVolumes(ctx context.Context, q api.Query) ([]*api.VolumeView, api.ReadMeta, error) {
+	return get[[]*api.VolumeView](ctx, c, path("volumes"), q)
+}
+
+// CreateVolume implements api.Volumes.
+func (c *Client) CreateVolume(ctx context.Context, o api.VolumeOrder, w api.WriteMeta) (*api.VolumeView, error) {
+	return post[*api.VolumeView](ctx, c, path("volumes"), o, w)
+}
+
+// DeleteVolume implements api.Volumes.
+func (c *Client) DeleteVolume(ctx context.Context, name string, r api.VolumeRemoval, w api.WriteMeta) (*api.VolumeView, error) {
+	return post[*api.VolumeView](ctx, c, path("volumes", name, "delete"), r, w)
+}

@@ -157,6 +157,17 @@ func (e *echo) CancelDrain(_ context.Context, id string, r api.CancelDrainReques
 func (e *echo) NodeDrain(_ context.Context, id string, q api.Query) (*api.DrainStatus, api.ReadMeta, error) {
 	return &api.DrainStatus{Node: id, Left: []api.DrainingInstance{{Name: "web[0]", Stuck: true}}}, e.meta(q), e.err
 }
+func (e *echo) ListVolumes(_ context.Context, q api.Query) ([]*api.VolumeView, api.ReadMeta, error) {
+	return []*api.VolumeView{{NodeVolume: api.NodeVolume{Name: "db", Path: "/v", Made: &api.VolumeOrigin{By: "ann", At: time.Unix(9, 0).UTC()}}, NodeID: "n1", Hold: api.VolumeHold{Writers: 1}}}, e.meta(q), e.err
+}
+func (e *echo) CreateVolume(_ context.Context, o api.VolumeOrder, w api.WriteMeta) (*api.VolumeView, error) {
+	e.sent, e.write = o, w
+	return &api.VolumeView{NodeVolume: api.NodeVolume{Name: o.Name}, NodeName: o.Node, Kept: true}, e.err
+}
+func (e *echo) DeleteVolume(_ context.Context, name string, r api.VolumeRemoval, w api.WriteMeta) (*api.VolumeView, error) {
+	e.sent, e.write = r, w
+	return &api.VolumeView{NodeVolume: api.NodeVolume{Name: name}}, e.err
+}
 func (e *echo) ListAllocations(_ context.Context, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
 	return nil, e.meta(q), e.err
 }
@@ -272,6 +283,7 @@ func TestEveryMethodArrives(t *testing.T) {
 			v, m, err := c.NodeAllocations(ctx, "n1", q)
 			return v, m, err
 		},
+		"ListVolumes": func(c api.Cluster) (any, api.ReadMeta, error) { return c.ListVolumes(ctx, q) },
 		"ListAllocations": func(c api.Cluster) (any, api.ReadMeta, error) {
 			v, m, err := c.ListAllocations(ctx, q)
 			return v, m, err
@@ -352,6 +364,12 @@ func TestEveryMethodArrives(t *testing.T) {
 		},
 		"CancelDrain": func(c api.Cluster) (any, error) {
 			return c.CancelDrain(ctx, "n1", api.CancelDrainRequest{KeepIneligible: true}, w)
+		},
+		"CreateVolume": func(c api.Cluster) (any, error) {
+			return c.CreateVolume(ctx, api.VolumeOrder{Name: "db", Node: "n1", Access: api.AccessSingleWriter}, w)
+		},
+		"DeleteVolume": func(c api.Cluster) (any, error) {
+			return c.DeleteVolume(ctx, "db", api.VolumeRemoval{Node: "n1", Data: true}, w)
 		},
 		"RemovePeer": func(c api.Cluster) (any, error) { return nil, c.RemovePeer(ctx, "s1", w) },
 	}
@@ -678,6 +696,11 @@ func TestWorkerAndDispatcherOverHTTP(t *testing.T) {
 	if want, _ := node.Usage(t.Context(), []api.ID{7, 8}); err != nil || !cmp.Equal(measured, want) {
 		t.Errorf("the use of instances arrives as %+v, %v; want %+v", measured, err, want)
 	}
+	change := api.VolumeChange{Step: api.VolumeMake, Name: "db", Access: api.AccessMultiReader, By: "ann", Request: "r", Data: true}
+	done, err := w.Volume(t.Context(), change)
+	if want, _ := node.Volume(t.Context(), change); err != nil || !cmp.Equal(done, want) {
+		t.Errorf("what became of a volume arrives as %+v, %v; want %+v", done, err, want)
+	}
 	r, err := w.Logs(t.Context(), api.MakeID(1, 2), api.LogRequest{Tail: 3})
 	if err != nil {
 		t.Fatal(err)
@@ -704,6 +727,10 @@ func (*node) Usage(_ context.Context, ids []api.ID) (all []api.AllocationUsage, 
 			Checks: []api.CheckStatus{{Name: "up", Type: api.CheckTCP, Every: time.Second, Health: api.HealthUnhealthy, Message: "refused"}}})
 	}
 	return all, nil
+}
+func (*node) Volume(_ context.Context, c api.VolumeChange) (*api.VolumeDone, error) {
+	made := api.VolumeOrigin{By: c.By + c.Request, At: time.Unix(3, 4000).UTC()}
+	return &api.VolumeDone{Volume: api.NodeVolume{Name: c.Name, ReadOnly: c.Access == api.AccessMultiReader, Made: &made}, Kept: c.Data}, nil
 }
 func (*node) Logs(_ context.Context, id api.ID, r api.LogRequest) (io.ReadCloser, error) {
 	if id == 0 {

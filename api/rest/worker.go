@@ -13,11 +13,12 @@ import (
 )
 
 const (
-	pathPing  = "/v1/worker/ping"
-	pathStats = "/v1/worker/stats"
-	pathUsage = "/v1/worker/usage"
-	pathLogs  = "/v1/worker/logs/" // then the allocation's ID as a number
-	pathExec  = "/v1/worker/exec/" // likewise
+	pathPing   = "/v1/worker/ping"
+	pathStats  = "/v1/worker/stats"
+	pathUsage  = "/v1/worker/usage"
+	pathVolume = "/v1/worker/volume"
+	pathLogs   = "/v1/worker/logs/" // then the allocation's ID as a number
+	pathExec   = "/v1/worker/exec/" // likewise
 )
 
 // NewWorkerHandler serves what servers ask of a node, on the node's end of its session.
@@ -32,6 +33,9 @@ func NewWorkerHandler(worker api.Worker) http.Handler {
 	r.Post(pathUsage, exchange(func(ctx context.Context, ids *[]api.ID) (*[]api.AllocationUsage, error) {
 		measured, err := worker.Usage(ctx, *ids)
 		return &measured, err
+	}))
+	r.Post(pathVolume, exchange(func(ctx context.Context, c *api.VolumeChange) (*api.VolumeDone, error) {
+		return worker.Volume(ctx, *c)
 	}))
 	r.Get(pathLogs+"{id}", numbered(func(w http.ResponseWriter, r *http.Request, id api.ID) {
 		serveLogs(w, r, func(ctx context.Context, req api.LogRequest) (io.ReadCloser, error) { return worker.Logs(ctx, id, req) })
@@ -105,4 +109,8 @@ func (w worker) Exec(ctx context.Context, allocation api.ID, r api.ExecRequest) 
 		return nil, api.Errorf(api.CodeUnavailable, "the node does not answer: %w", err)
 	}
 	return switched(resp, "the node")
+}
+
+func (w worker) Volume(ctx context.Context, c api.VolumeChange) (*api.VolumeDone, error) {
+	return call[api.VolumeChange, api.VolumeDone](ctx, w.machine, pathVolume, &c)
 }

@@ -1,4 +1,4 @@
-// Package volume knows a node's volumes: directories that its configuration names.
+// Package volume keeps a node's volumes: directories that its configuration names, and those that were made on it.
 package volume
 
 import (

@@ -1,11 +1,13 @@
 package volume
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"cube/api"
 )
 
 func TestWhatIsThereIsOffered(t *testing.T) {
@@ -25,9 +27,9 @@ func TestWhatIsThereIsOffered(t *testing.T) {
 		t.Fatal(err)
 	}
 	found, err := Find(static)
-	want := fmt.Sprintf("[{a %[1]s/srv/a true} {b %[1]s/srv/b false}]", root)
-	if fmt.Sprint(found) != want {
-		t.Errorf("found %v, want %s", found, want)
+	want := []api.NodeVolume{{Name: "a", Path: root + "/srv/a", ReadOnly: true}, {Name: "b", Path: root + "/srv/b"}}
+	if !slices.EqualFunc(found, want, api.NodeVolume.Same) {
+		t.Errorf("found %v, want %v", found, want)
 	}
 	for _, said := range []string{"volume gone: ", "srv/file is no directory"} {
 		if err == nil || !strings.Contains(err.Error(), said) {
