@@ -262,9 +262,13 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // peopleHandler is the HTTP API of this agent: the server's own, or the way to one.
 func (a *Agent) peopleHandler() http.Handler {
+	node := ""
+	if a.client != nil {
+		node = a.client.NodeID()
+	}
 	if a.server != nil {
 		people, _ := serverHandlers(a.server, a.metrics(), a.logger.Named("http"))
-		return public(withProfiles(a.cfg.Debug, people), a.http.Addr(), a.cfg.Name)
+		return public(withProfiles(a.cfg.Debug, withNode(node, people)), a.http.Addr(), a.cfg.Name)
 	}
 	p := &proxy{changed: a.client.CurrentChanged, servers: a.servers, current: func() (http.RoundTripper, bool) {
 		conn, ok := a.client.Current()
@@ -277,7 +281,7 @@ func (a *Agent) peopleHandler() http.Handler {
 		}
 		return c.session.Transport(), true
 	}}
-	return public(withProfiles(a.cfg.Debug, withMetrics(a.metrics(), p)), a.http.Addr(), a.cfg.Name)
+	return public(withProfiles(a.cfg.Debug, withMetrics(a.metrics(), withNode(node, p))), a.http.Addr(), a.cfg.Name)
 }
 
 // Fact is one line of what an agent says of itself when it starts.

@@ -153,6 +153,17 @@ func withMetrics(metrics, next http.Handler) http.Handler {
 	})
 }
 
+// withNode has answers about this agent's health name the node that it runs; "" is none. Whoever answers, a client's server for
+// one, does not know.
+func withNode(id string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if id != "" && r.URL.Path == "/v1/health" {
+			w.Header().Set(rest.HeaderNode, id)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // sender says who opened the session that something was asked on. Without a session there is no sender, who speaks for
 // nobody.
 func sender(ctx context.Context) (api.Role, string) {

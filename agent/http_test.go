@@ -147,3 +147,18 @@ func TestNoLargeBodyIsHeld(t *testing.T) {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestHealthNamesTheNode: who asks an agent about its health learns which node it runs, whoever answers.
+func TestHealthNamesTheNode(t *testing.T) {
+	for node, want := range map[string]string{"": "", "n1": "n1"} {
+		answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"Leader": "s1"}`) })
+		c, err := rest.NewClient("http://" + peoples(t, withNode(node, answer)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := c.Health(t.Context())
+		if err != nil || h.Node != want || h.Leader != "s1" {
+			t.Errorf("%+v, %v; want node %q", h, err, want)
+		}
+	}
+}

@@ -64,4 +64,5 @@ type Health struct {
 	Index   uint64 // applied
 	Version string
 	Cluster string
+	Node    string `json:",omitempty"` // ID of the node that this agent runs; "" if it runs none
 }

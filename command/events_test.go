@@ -18,8 +18,8 @@ func eventTerminal(t *testing.T, c *fakeCluster) *terminal {
 	at := func(ago time.Duration) time.Time { return now.Add(-ago) }
 	c.events = []*api.EventView{
 		{Index: 4, At: at(26 * time.Hour), Topic: api.TopicJob, Type: "submitted", Job: "web", Version: 1, Text: "version 1 submitted by ada@host: web.hcl", By: "ada@host"},
-		{Index: 6, At: at(time.Hour), Topic: api.TopicAllocation, Type: "placed", Job: "web", Task: "web", Instances: "web[0..2]", Count: 3, Text: "web[0..2] placed on n1, n2: version 1", Evaluation: "3d869af200000000"},
-		{Index: 9, At: at(time.Minute), Topic: api.TopicAllocation, Type: "restarted", Job: "web", Task: "db", Instances: "web/db[1]", Count: 7, Text: "web/db[1] restarted 7 times in 3m: exit code 1\x1b[2J", Allocation: "d2e7b4b900000000"},
+		{Index: 6, At: at(time.Hour), Topic: api.TopicAllocation, Type: "placed", Job: "web", Task: "web", Nodes: []string{"n1", "n2"}, Instances: "web[0..2]", Count: 3, Text: "web[0..2] placed on n1, n2: version 1", Evaluation: "3d869af200000000"},
+		{Index: 9, At: at(time.Minute), Topic: api.TopicAllocation, Type: "restarted", Job: "web", Task: "db", Nodes: []string{"n1"}, Instances: "web/db[1]", Count: 7, Text: "web/db[1] restarted 7 times in 3m: exit code 1\x1b[2J", Allocation: "d2e7b4b900000000"},
 	}
 	return p
 }

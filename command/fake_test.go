@@ -52,6 +52,7 @@ type fakeCluster struct {
 	streams     int                   // how often all streams of events are broken off
 	deployments []*api.DeploymentView // newest first
 	left        bool
+	self        string // ID of the node that the agent which is asked runs
 	snapshot    []byte
 	restored    []byte
 	asked       []string // methods, in order
@@ -302,7 +303,9 @@ func (c *fakeCluster) Events(_ context.Context, r api.EventRequest, take func(ap
 		return err
 	}
 	c.asks = r
-	all := c.events
+	all := slices.DeleteFunc(slices.Clone(c.events), func(e *api.EventView) bool {
+		return r.Node != "" && !slices.Contains(e.NodeIDs, r.Node) && !slices.Contains(e.Nodes, r.Node)
+	})
 	if r.After != nil {
 		all = slices.DeleteFunc(slices.Clone(all), func(e *api.EventView) bool { return e.Index <= *r.After })
 	} else if r.Tail >= 0 {
@@ -321,7 +324,8 @@ func (c *fakeCluster) Events(_ context.Context, r api.EventRequest, take func(ap
 }
 
 func (c *fakeCluster) JobTimeline(_ context.Context, name string, q api.Query) ([]*api.EventView, api.ReadMeta, error) {
-	return c.events, c.readMeta(q), c.begin("JobTimeline", q)
+	kept := slices.DeleteFunc(slices.Clone(c.events), func(e *api.EventView) bool { return e.Topic == api.TopicNode })
+	return kept, c.readMeta(q), c.begin("JobTimeline", q)
 }
 
 func (c *fakeCluster) JobHistory(_ context.Context, name string, q api.Query) ([]*api.Revision, api.ReadMeta, error) {
@@ -867,7 +871,7 @@ func (c *fakeCluster) Evaluation(_ context.Context, id string, q api.Query) (*ap
 	return e, c.readMeta(q), err
 }
 
-func (c *fakeCluster) Health(context.Context) (*api.Health, error) { return &api.Health{}, nil }
+func (c *fakeCluster) Health(context.Context) (*api.Health, error) { return &api.Health{Node: c.self}, nil }
 
 func (c *fakeCluster) Leader(context.Context) (*api.Leader, error) { return &api.Leader{}, nil }
 

@@ -83,6 +83,11 @@ func populated(c *fakeCluster) (web string) {
 			c.events = append(c.events, &api.EventView{At: time.Now().Add(time.Duration(i-5) * time.Hour), Job: "web", Task: "web", Text: text})
 		}
 	})
+	n2.EligibilityAt = time.Now().Add(-30 * time.Minute)
+	c.do(func() {
+		c.events = append(c.events, &api.EventView{At: n2.EligibilityAt, Topic: api.TopicNode, Type: "ineligible", NodeIDs: []string{n2.ID}, By: "alice@laptop", Text: "node n2 is ineligible by alice@laptop"},
+			&api.EventView{At: time.Now().Add(-time.Hour), Topic: api.TopicNode, Type: "ready", NodeIDs: []string{n1.ID}, Text: "node n1 is ready"})
+	})
 	c.members = []api.Member{
 		{Name: "s1", Role: api.RoleServer, Status: api.MemberAlive, GossipAddr: "10.0.0.9:5557", Leader: true, Version: "0.1.0", Datacenter: "dc1"},
 		{Name: "s2", Role: api.RoleServer, Status: api.MemberFailed, GossipAddr: "[fd00::2]:5557", Version: "0.1.0", Datacenter: "dc1"},
@@ -103,6 +108,8 @@ func TestWhatCommandsShow(t *testing.T) {
 		"task_status_verbose": "task status web -verbose",
 		"node_status":         "node status",
 		"node_status_n1":      "node status n1",
+		"node_status_verbose": "node status n1 -verbose",
+		"node_status_n2":      "node status n2",
 		"alloc_status":        "alloc status",
 		"eval_status":         "eval status",
 		"server_members":      "server members",

@@ -28,6 +28,7 @@ const (
 	HeaderRequestID = "X-Cube-Request-ID" // on writes: makes them idempotent
 	HeaderWho       = "X-Cube-Who"        // on writes: for the record
 	HeaderCode      = "X-Cube-Code"       // on errors: the api.Code, for those who forward
+	HeaderNode      = "X-Cube-Node"       // on /v1/health: the ID of the node that the agent runs, if it runs one
 )
 
 const (

@@ -179,5 +179,6 @@ func decodeHealth(resp *http.Response, from string) (*api.Health, error) {
 	if v.Code != "" {
 		return nil, &api.Error{Code: v.Code, Message: v.Message}
 	}
+	v.Health.Node = resp.Header.Get(HeaderNode)
 	return &v.Health, nil
 }

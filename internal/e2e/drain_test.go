@@ -111,7 +111,7 @@ func TestDrain(t *testing.T) {
 	if !stuck {
 		t.Error("nothing was said of the instance that cannot move")
 	}
-	if code, out := f.cube("node", "status", "n1"); code != 0 || !strings.Contains(out, "web/pinned[0] cannot leave n1") {
+	if code, out := f.cube("node", "status", "n1"); code != 0 || !strings.Contains(out, "web/pinned[0] cannot leave n1") || !strings.Contains(out, "node n1 is draining by ") {
 		t.Errorf("node status ends with %d:\n%s", code, out)
 	}
 	if code, out := f.cube("task", "explain", "web/pinned"); !strings.Contains(out, "being drained") {
