@@ -31,6 +31,7 @@ const (
 	CauseUpdate     = "update"       // the next slot of a rolling change
 	CauseRevert     = "job-revert"   // an older version was asked for again
 	CauseScale      = "job-scale"    // a count was changed
+	CauseRestart    = "job-restart"  // instances are to be replaced by ones of the same content
 	CauseDeployment = "deployment"   // its deployment was moved: promoted, paused, resumed, failed
 	CausePreempted  = "preempted"    // instances gave way to a more important job
 	CauseRestore    = "restore"      // after a snapshot restore

@@ -209,6 +209,8 @@ func (m *Moment) because() string {
 		return fmt.Sprintf("version %d", m.Version)
 	case CauseScale:
 		return "scaled" + m.by()
+	case CauseRestart:
+		return "restarted" + m.by()
 	case CauseStop:
 		return "job stopped" + m.by()
 	case CauseAllocStop:

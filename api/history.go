@@ -18,7 +18,7 @@ const (
 // Words that name a version by its place.
 const (
 	VersionCurrent  = "current"  // the one in force
-	VersionPrevious = "previous" // the newest kept one before it
+	VersionPrevious = "previous" // the newest kept one before it that it is no restart of
 )
 
 // Scaling is a change of a count within a version: instances are what they were, so there is no new version.
@@ -91,6 +91,9 @@ type History interface {
 	RevertJob(ctx context.Context, name string, r RevertRequest, w WriteMeta) (*Registered, error)
 	// ScaleJob changes a count in place: nothing that runs is touched but what is too many.
 	ScaleJob(ctx context.Context, name string, r ScaleRequest, w WriteMeta) (*Registered, error)
+	// RestartJob replaces instances by new ones of the same content, as the tasks' update blocks pace it: a new version that
+	// says what the one in force says is rolled out. CodeConflict while another roll-out is under way.
+	RestartJob(ctx context.Context, name string, r RestartRequest, w WriteMeta) (*Registered, error)
 }
 
 // CheckTag says what is wrong with the name of a version, as the end of a sentence that begins with it.

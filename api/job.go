@@ -60,17 +60,18 @@ type Job struct {
 	Scheduler   string            `json:",omitempty"` // algorithm; empty: the servers' default
 	Tasks       []*Task           // sorted by name
 
-	Version     uint64    // grows by one a change, never restarts, not even after a purge
-	Stopped     bool      // asked to stop: every instance is to go
-	Hurry       bool      `json:",omitempty"` // they are to go without their tasks' ShutdownDelay
-	SubmittedAt time.Time // the leader's clock
-	SubmittedBy string    `json:",omitempty"` // who asked for the version; "" if it is not known
-	Origin      string    `json:",omitempty"` // what made it, if that was no submission: "reverted to version 2"
-	StoppedBy   string    `json:",omitempty"` // who asked it to stop; "" if it is not known
-	Scaled      *Scaling  `json:",omitempty"` // the latest change of a count within the version
-	Stable      bool      `json:",omitempty"` // its deployment was successful: an automatic revert may come back to it
-	Tags        []string  `json:",omitempty"` // names people gave the version, sorted; it is kept as long as it has one
-	Source      *Source   `json:",omitempty"` // what it was parsed from; nil when it came as JSON
+	Version     uint64     // grows by one a change, never restarts, not even after a purge
+	Stopped     bool       // asked to stop: every instance is to go
+	Hurry       bool       `json:",omitempty"` // they are to go without their tasks' ShutdownDelay
+	SubmittedAt time.Time  // the leader's clock
+	SubmittedBy string     `json:",omitempty"` // who asked for the version; "" if it is not known
+	Origin      string     `json:",omitempty"` // what made it, if that was no submission: "reverted to version 2"
+	StoppedBy   string     `json:",omitempty"` // who asked it to stop; "" if it is not known
+	Scaled      *Scaling   `json:",omitempty"` // the latest change of a count within the version
+	Restarted   *Restarted `json:",omitempty"` // instances that are to be replaced though nothing about them has changed
+	Stable      bool       `json:",omitempty"` // its deployment was successful: an automatic revert may come back to it
+	Tags        []string   `json:",omitempty"` // names people gave the version, sorted; it is kept as long as it has one
+	Source      *Source    `json:",omitempty"` // what it was parsed from; nil when it came as JSON
 	CreateIndex uint64
 	ModifyIndex uint64 // of the job row: raised by a new version, a count change and a stop, by nothing else
 }

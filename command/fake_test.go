@@ -345,6 +345,10 @@ func (c *fakeCluster) ScaleJob(_ context.Context, name string, r api.ScaleReques
 	return c.changeJob("ScaleJob", name, r)
 }
 
+func (c *fakeCluster) RestartJob(_ context.Context, name string, r api.RestartRequest, w api.WriteMeta) (*api.Registered, error) {
+	return c.changeJob("RestartJob", name, r)
+}
+
 // changeJob keeps what was asked for; the job stays as it is.
 func (c *fakeCluster) changeJob(method, name string, request any) (*api.Registered, error) {
 	if err := c.begin(method, api.Query{}); err != nil {

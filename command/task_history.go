@@ -60,7 +60,10 @@ func oneVersion(history []*api.Revision, text string) ([]*api.Revision, error) {
 	case api.VersionCurrent:
 		at = 0
 	case api.VersionPrevious:
-		at = 1
+		at = slices.IndexFunc(history, func(r *api.Revision) bool {
+			now := history[0].Job
+			return r != history[0] && !(now.IsRestart() && r.Job.Version >= now.Restarted.Of)
+		})
 	default:
 		at = slices.IndexFunc(history, func(r *api.Revision) bool {
 			return strconv.FormatUint(r.Job.Version, 10) == text || slices.Contains(r.Job.Tags, text)
@@ -92,6 +95,8 @@ func printHistory(s *session, f moments, history []*api.Revision, diffs bool) {
 		switch {
 		case r.Job.Version == 1:
 			s.print("the first one\n")
+		case r.Job.IsRestart():
+			s.print(fmt.Sprintf("%s%s; nothing else was changed\n", r.Job.Origin, byWhom(r.Job.SubmittedBy)))
 		case r.Diff == nil:
 			s.print("the version before it is not kept\n")
 		case r.Diff.Kind == api.DiffNone:
@@ -102,15 +107,19 @@ func printHistory(s *session, f moments, history []*api.Revision, diffs bool) {
 	}
 }
 
+// byWhom names who asked for something, if that is known.
+func byWhom(who string) string {
+	if who == "" {
+		return ""
+	}
+	return " by " + who
+}
+
 // madeBy says what made a version, and what became of it since.
 func madeBy(f moments, j *api.Job) string {
 	text := j.MadeFrom()
 	if sc := j.Scaled; sc != nil {
-		by := ""
-		if sc.By != "" {
-			by = " by " + sc.By
-		}
-		text = strings.TrimPrefix(text+"; "+fmt.Sprintf("scaled %s%s, %s", sc.What, by, f.ago(sc.At)), "; ")
+		text = strings.TrimPrefix(text+"; "+fmt.Sprintf("scaled %s%s, %s", sc.What, byWhom(sc.By), f.ago(sc.At)), "; ")
 	}
 	if j.Stable {
 		text = strings.TrimPrefix(text+"; stable", "; ")

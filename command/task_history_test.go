@@ -1,6 +1,7 @@
 package command
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,19 @@ func TestHistory(t *testing.T) {
 	p.complains(`Error reading the history of "web": no version is called "9"; there are 3, 2, 1 good stable`)
 }
 
+func TestHistoryOfRestarts(t *testing.T) {
+	c := newFakeCluster()
+	p := historyTerminal(t, c)
+	again := *c.history[0].Job
+	again.Version, again.Restarted, again.Origin, again.SubmittedBy = 4, &api.Restarted{Of: 3}, "restart of version 3", "ada@host"
+	c.history = append([]*api.Revision{{Job: &again, Diff: &api.Diff{Kind: api.DiffNone}}}, c.history...)
+	p.cube(0, "task", "history", "-version", "current", "web")
+	p.shows("restart of version 3 by ada@host; nothing else was changed")
+	p = newTerminal(t, c)
+	p.cube(0, "task", "history", "-version", "previous", "web")
+	p.shows(`"hello:1" => "hello:2"`) // version 3 is what was restarted
+}
+
 func TestTag(t *testing.T) {
 	c := newFakeCluster()
 	p := newTerminal(t, c)
@@ -99,6 +113,16 @@ func TestRevertAndScaleFollowWhatTheySetInMotion(t *testing.T) {
 			t.Error(d)
 		}
 		p.cube(0, "task", "scale", "-detach", "web", "0")
+		p.cube(0, "task", "restart", "-instance", "2", "-instance", "0", "web/web")
+		if d := cmp.Diff(c.asks, any(api.RestartRequest{Task: "web", Instances: []int{2, 0}})); d != "" {
+			t.Error(d)
+		}
+		p = newTerminal(t, c)
+		p.cube(0, "task", "restart", "-json", "web")
+		var answer api.Registered
+		if err := json.Unmarshal([]byte(p.stdout.String()), &answer); err != nil || answer.Jobs[0].Version != 4 {
+			t.Errorf("-json: %v in %s", err, p.stdout.String())
+		}
 	})
 }
 
@@ -106,6 +130,7 @@ func TestRevertAndScaleOfBadInput(t *testing.T) {
 	for args, want := range map[string]string{
 		"scale web many": `the count "many" is not a whole number from 0 to 100000`, "scale web -- -1": "not a whole number", "scale web -1": "not a whole number", "scale web 100001": "not a whole number",
 		"scale web": "this command takes: <name> <count>", "scale nobody 3": `Error scaling "nobody": there is no job "nobody"`,
+		"restart nobody": `Error restarting "nobody": there is no job "nobody"`, "restart -instance x web": "not the number of an instance", "restart -instance -1 web": "not the number of an instance",
 		"revert web": "this command takes: <name> <version>", "revert nobody 3": `Error reverting "nobody": there is no job "nobody"`, "revert -check-index x web 3": "not a modify index",
 	} {
 		p := newTerminal(t, newFakeCluster())

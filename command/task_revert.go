@@ -34,6 +34,9 @@ func changeJob(ctx context.Context, s *session, o *runFlags, doing, name string,
 	switch {
 	case err != nil:
 		return failed(err, "%s %q", doing, name)
+	case o.json:
+		_, err = (&readFlags{json: true}).emit(s, registered)
+		return err
 	case o.detach:
 		printEvaluations(s, registered)
 		return nil

@@ -15,6 +15,7 @@ import (
 type runFlags struct {
 	variables variableFlags
 	detach    bool
+	json      bool // what was accepted, instead of following
 	verbose   bool
 	timeout   patience
 	check     indexFlag

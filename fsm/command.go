@@ -38,11 +38,12 @@ const (
 	kindSteer          Kind = 17
 	kindJudge          Kind = 18
 	kindDrainNode      Kind = 19
+	kindRestartJob     Kind = 20
 )
 
 var kindNames = [...]string{"", "init-cluster", "register-jobs", "stop-job", "stop-allocation", "register-node", "node-ready",
 	"nodes-down", "set-eligibility", "commit-plan", "update-statuses", "reap", "raise-rules", "raise-epoch", "tag-version", "revert-job", "scale-job", "steer-deployment",
-	"judge-deployments", "drain-node"}
+	"judge-deployments", "drain-node", "restart-job"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) && k > 0 {
@@ -174,6 +175,13 @@ type ScaleJob struct {
 	CheckIndex *uint64 `json:",omitempty"`
 }
 
+// RestartJob has instances replaced by ones of the same content: a version that says what the one in force says is rolled out.
+type RestartJob struct {
+	Name string
+	api.RestartRequest
+	Deploy bool `json:",omitempty"` // as in RegisterJobs
+}
+
 // StopJob asks for every instance of a job to go. NoShutdownDelay has them go without their tasks' ShutdownDelay, those too
 // that were stopped before and wait for it.
 type StopJob struct {
@@ -247,15 +255,6 @@ type SteerDeployment struct {
 // that fails its deployment puts the last stable version in force, where its job asks for that.
 type JudgeDeployments struct{ Moves []deployment.Move }
 
-// Reap forgets what retention no longer asks to keep: see Snapshot.Garbage. What may not be forgotten (any more) is
-// passed over in silence. An empty Reap only moves the state's time on.
-type Reap struct {
-	Allocations []api.ID `json:",omitempty"`
-	Evaluations []api.ID `json:",omitempty"`
-	Jobs        []string `json:",omitempty"` // stopped, with no allocations left; never chosen by Garbage
-	Nodes       []string `json:",omitempty"`
-}
-
 // RaiseRules raises the version of Apply's checks.
 type RaiseRules struct{ Version uint16 }
 
@@ -283,6 +282,7 @@ func (*RaiseEpoch) kind() Kind       { return kindRaiseEpoch }
 func (*TagVersion) kind() Kind       { return kindTagVersion }
 func (*RevertJob) kind() Kind        { return kindRevertJob }
 func (*ScaleJob) kind() Kind         { return kindScaleJob }
+func (*RestartJob) kind() Kind       { return kindRestartJob }
 func (*SteerDeployment) kind() Kind  { return kindSteer }
 func (*JudgeDeployments) kind() Kind { return kindJudge }
 
@@ -323,6 +323,8 @@ func newBody(k Kind) Body {
 		return &RevertJob{}
 	case kindScaleJob:
 		return &ScaleJob{}
+	case kindRestartJob:
+		return &RestartJob{}
 	case kindSteer:
 		return &SteerDeployment{}
 	case kindJudge:

@@ -170,7 +170,7 @@ func (s *state) registerJobs(b *RegisterJobs, who string) Result {
 	}
 	r := s.done()
 	for _, j := range b.Jobs {
-		r.Registered = append(r.Registered, s.registerJob(j, registration{api.CauseRegister, who, b.Deploy, false}))
+		r.Registered = append(r.Registered, s.registerJob(j, registration{cause: api.CauseRegister, who: who, deploy: b.Deploy}))
 	}
 	return r
 }
@@ -197,7 +197,7 @@ func registrable(j *api.Job) error {
 func (s *state) registerJob(spec *api.Job, r registration) RegisteredJob {
 	row := s.jobs.get(spec.Name)
 	old := row.current()
-	if old != nil && !old.Stopped && api.SpecEqual(old, spec) {
+	if old != nil && !old.Stopped && !r.restart && api.SpecEqual(old, spec) {
 		return RegisteredJob{Name: old.Name, Version: old.Version, Evaluation: s.tally(row.handle).open}
 	}
 	next := &job{name: spec.Name, handle: s.intern(spec.Name), next: 1}
@@ -211,6 +211,9 @@ func (s *state) registerJob(spec *api.Job, r registration) RegisteredJob {
 	accepted.Scaled, accepted.Tags, accepted.StoppedBy, accepted.Stable = nil, nil, "", false
 	if old != nil {
 		accepted.CreateIndex = old.CreateIndex
+	}
+	if !r.restart {
+		accepted.Restarted = s.renewals(row)
 	}
 	next.next++
 	next.versions = append([]version{s.newVersion(&accepted, row)}, next.versions...)

@@ -51,7 +51,7 @@ func New() *Machine {
 type Result struct {
 	Index      uint64
 	Err        error           // *api.Error: refused, and nothing changed
-	Registered []RegisteredJob // RegisterJobs; TagVersion, RevertJob, ScaleJob: of the one job
+	Registered []RegisteredJob // RegisterJobs; TagVersion, RevertJob, ScaleJob, RestartJob: of the one job
 	Evaluation api.ID          // StopJob, StopAllocation: the job's open one, 0 for none
 	Rejections []api.Rejection // CommitPlan
 	Accepted   int             // CommitPlan: placements
@@ -194,6 +194,8 @@ func (s *state) dispatch(c *Command) Result {
 		return s.revertJob(b, c.Who)
 	case *ScaleJob:
 		return s.scaleJob(b, c.Who)
+	case *RestartJob:
+		return s.restartJob(b, c.Who)
 	case *SteerDeployment:
 		return s.steerDeployment(b, c.Who)
 	case *JudgeDeployments:

@@ -168,13 +168,16 @@ func (h *history) step() {
 	case 14:
 		h.reapSome()
 	case 15:
-		switch h.n(8, "epoch") {
+		switch h.n(9, "epoch") {
 		case 0, 1:
 			h.apply(&RaiseEpoch{})
 		case 2:
 			h.apply(&TagVersion{Name: h.name("job", 3), Version: h.version(), Tag: h.name("tag", 3), Remove: h.n(3, "remove") == 0})
 		case 3, 4:
 			h.request(pick(h, []string{"", "r3"}, "request"), &RevertJob{Name: h.name("job", 3), To: h.version(), Deploy: h.n(2, "deploy") > 0})
+		case 5:
+			h.apply(&RestartJob{Name: h.name("job", 3), RestartRequest: api.RestartRequest{Task: pick(h, []string{"", "side", "job0"}, "task"),
+				Instances: pick(h, [][]int{nil, {0}, {2, 1}}, "instances")}, Deploy: h.n(2, "deploy") > 0})
 		default:
 			h.apply(&ScaleJob{Name: h.name("job", 3), Task: pick(h, []string{"", "side", "job0"}, "task"), Count: h.n(6, "count"), CheckIndex: h.check()})
 		}

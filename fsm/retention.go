@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/btree"
 
 	"cube/api"
+	"cube/fsm/versions"
 )
 
 // What is kept. Counts, because they bound the state whatever the cluster does.
@@ -22,6 +23,15 @@ const (
 // nodeRetention is how long a node that is down stays known: a machine that is repaired within a day finds its name and
 // its eligibility again.
 const nodeRetention = 24 * time.Hour
+
+// Reap forgets what retention no longer asks to keep: see Snapshot.Garbage. What may not be forgotten (any more) is
+// passed over in silence. An empty Reap only moves the state's time on.
+type Reap struct {
+	Allocations []api.ID `json:",omitempty"`
+	Evaluations []api.ID `json:",omitempty"`
+	Jobs        []string `json:",omitempty"` // stopped, with no allocations left; never chosen by Garbage
+	Nodes       []string `json:",omitempty"`
+}
 
 // noteSurplus keeps the set of slots that have more ended allocations than are kept.
 func (s *state) noteSurplus(a allocation) {
@@ -414,4 +424,31 @@ func (s *state) restoreRequest(r *reader) {
 		q.registered[i] = RegisteredJob{Name: r.string(), Version: r.uvarint(), Changed: r.bool(), Evaluation: api.ID(r.uvarint())}
 	}
 	s.keepRequest(q)
+}
+
+// keptVersions is how many versions of a job are kept whether anything runs in them or not.
+const keptVersions = api.KeptVersions
+
+// dropVersions drops from j, which is not stored yet, the old versions in which nothing lives and that nobody has named, but for
+// the last stable one, and the completed slots that only they knew.
+func (s *state) dropVersions(j *job) {
+	if len(j.versions) <= keptVersions {
+		return
+	}
+	used := map[uint64]bool{}
+	s.eachOfJob(j.handle, func(a allocation) bool {
+		if a.live() {
+			used[uint64(a.version)] = true
+		}
+		return true
+	})
+	keep := versions.Keep(j.jobs(), keptVersions, func(version uint64) bool { return used[version] })
+	kept := make([]version, 0, len(j.versions))
+	for i, v := range j.versions {
+		if keep[i] {
+			kept = append(kept, v)
+		}
+	}
+	j.versions = kept
+	s.dropCompleted(j)
 }

@@ -154,12 +154,32 @@ func drainStory(t failer) *cluster {
 	return c
 }
 
+// restartStory is what the stories lack: restarts of whole jobs and of single instances, through and not, and one that a newer
+// version takes over. It may not change either.
+func restartStory(t failer) *cluster {
+	c := newCluster(t)
+	c.nodes("n1", "n2")
+	c.register(testJob("web", api.JobService, 3))
+	c.register(testJob("sum", api.JobBatch, 2))
+	web, sum := c.run("web", 3, "n1", "n2"), c.run("sum", 2, "n1")
+	c.report(web[0], api.PhaseRunning)
+	c.report(sum[0], api.PhaseComplete)
+	c.request("r1", &RestartJob{Name: "web", RestartRequest: api.RestartRequest{Instances: []int{2, 0}}, Deploy: true})
+	c.refused(api.CodeConflict, &RestartJob{Name: "web", Deploy: true})
+	c.judge(api.MoveFail, "web[0] failed")
+	c.ok(&RestartJob{Name: "web"})
+	c.register(imageJob("web", "v4", 3))
+	c.ok(&RestartJob{Name: "sum", RestartRequest: api.RestartRequest{Task: "sum"}})
+	return c
+}
+
 // TestGoldenHistory replays the log of each release, and restores the snapshot that the release made of it. What an entry
 // means never changes, so both give the same state. The two are compared as this binary writes them: a field that a later
 // release adds to a job changes a snapshot's bytes, not what it says.
 func TestGoldenHistory(t *testing.T) {
 	stories := map[string]func(failer) *cluster{"0.1": story, "0.1-devices": deviceStory, "0.1-history": historyStory, "0.1-health": healthStory, "0.1-hurry": hurryStory, "0.1-everynode": everyNodeStory,
-		"0.1-rollout": rolloutStory, "0.1-timeline": timelineStory, "0.1-retry": retryStory, "0.1-drain": drainStory}
+		"0.1-rollout": rolloutStory, "0.1-timeline": timelineStory, "0.1-retry": retryStory, "0.1-drain": drainStory,
+		"0.1-restart": restartStory}
 	for name, story := range stories {
 		if _, err := os.Stat(filepath.Join("testdata", "log-"+name)); *rewrite && os.IsNotExist(err) {
 			writeGolden(t, name, story(t))

@@ -4,40 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"cube/api"
 	"cube/fsm/deployment"
+	"cube/fsm/versions"
 )
-
-// keptVersions is how many versions of a job are kept whether anything runs in them or not.
-const keptVersions = api.KeptVersions
-
-// dropVersions drops from j, which is not stored yet, the old versions in which nothing lives and that nobody has named, but for
-// the last stable one, and the completed slots that only they knew.
-func (s *state) dropVersions(j *job) {
-	if len(j.versions) <= keptVersions {
-		return
-	}
-	used := map[uint64]bool{}
-	s.eachOfJob(j.handle, func(a allocation) bool {
-		if a.live() {
-			used[uint64(a.version)] = true
-		}
-		return true
-	})
-	kept, stable := make([]version, 0, keptVersions+1), false
-	for i, v := range j.versions {
-		last := v.job.Stable && !stable
-		stable = stable || v.job.Stable
-		if i < keptVersions || used[v.job.Version] || len(v.job.Tags) > 0 || last {
-			kept = append(kept, v)
-		}
-	}
-	j.versions = kept
-	s.dropCompleted(j)
-}
 
 // unchanged refuses a change that was decided on while another state of the jobs was in force. A job that changes gets a
 // modify index above all earlier ones, so the greatest of them stands for all.
@@ -60,44 +32,17 @@ func (s *state) unchanged(check *uint64, jobs ...*api.Job) error {
 	return nil
 }
 
-// find returns the place of the version that a text means: a number, a tag, or a word for a place.
-func (j *job) find(text string) (int, error) {
-	if text == api.VersionPrevious {
-		if len(j.versions) > 1 {
-			return 1, nil
-		}
-		return 0, api.Errorf(api.CodeNotFound, "job %.80q has no version before %d", j.name, j.current().Version)
-	}
-	number, err := strconv.ParseUint(text, 10, 64)
+// jobs are what the kept versions say, newest first.
+func (j *job) jobs() []*api.Job {
+	out := make([]*api.Job, len(j.versions))
 	for i := range j.versions {
-		v := j.versions[i].job
-		if text == api.VersionCurrent || err == nil && v.Version == number || slices.Contains(v.Tags, text) {
-			return i, nil
-		}
+		out[i] = j.versions[i].job
 	}
-	what := "version"
-	if err != nil {
-		what = "tag"
-	}
-	return 0, api.Errorf(api.CodeNotFound, "job %.80q has no %s %.80s; it has %s", j.name, what, text, j.kept())
+	return out
 }
 
-// kept lists the versions there are.
-func (j *job) kept() string {
-	var names []string
-	for i := range j.versions {
-		v := j.versions[i].job
-		name := strconv.FormatUint(v.Version, 10)
-		if len(v.Tags) > 0 {
-			name += " (" + strings.Join(v.Tags, ", ") + ")"
-		}
-		names = append(names, name)
-	}
-	if len(names) == 1 {
-		return "version " + names[0]
-	}
-	return "versions " + strings.Join(names, ", ")
-}
+// find returns the place of the version that a text means: a number, a tag, or a word for a place.
+func (j *job) find(text string) (int, error) { return versions.Find(j.jobs(), text) }
 
 // replaceVersion stores another value of one version.
 func (s *state) replaceVersion(row *job, place int, v *api.Job) *job {
@@ -125,7 +70,7 @@ func (s *state) tagVersion(b *TagVersion) Result {
 			return refused(s.index, err)
 		}
 	} else if had < 0 {
-		return refused(s.index, api.Errorf(api.CodeNotFound, "job %.80q has no tag %s; it has %s", b.Name, b.Tag, row.kept()))
+		return refused(s.index, api.Errorf(api.CodeNotFound, "job %.80q has no tag %s; it has %s", b.Name, b.Tag, versions.Names(row.jobs())))
 	}
 	tags := 0
 	for i := range row.versions {
@@ -175,8 +120,75 @@ func (s *state) revertJob(b *RevertJob, who string) Result {
 		spec.Origin += " (" + b.To + ")"
 	}
 	r := s.done()
-	r.Registered = []RegisteredJob{s.registerJob(&spec, registration{api.CauseRevert, who, b.Deploy, false})}
+	r.Registered = []RegisteredJob{s.registerJob(&spec, registration{cause: api.CauseRevert, who: who, deploy: b.Deploy})}
 	return r
+}
+
+// restartJob puts what the version in force says in force again, as a version whose instances take the place of those there are.
+func (s *state) restartJob(b *RestartJob, who string) Result {
+	row := s.jobs.get(b.Name)
+	old := row.current()
+	if old == nil {
+		return refused(s.index, noJob(b.Name))
+	}
+	if err := s.unchanged(b.CheckIndex, old); err != nil {
+		return refused(s.index, err)
+	}
+	slots, err := old.Restartable(b.RestartRequest)
+	if err == nil {
+		err = s.restartable(row, b.Task, slots)
+	}
+	if err != nil {
+		return refused(s.index, err)
+	}
+	spec, what := *old, ""
+	spec.Restarted, what = old.Restart(b.Task, slots, row.next)
+	spec.SubmittedBy, spec.Origin = who, "restart of "+what
+	r := s.done()
+	r.Registered = []RegisteredJob{s.registerJob(&spec, registration{cause: api.CauseRestart, who: who, deploy: b.Deploy, restart: true})}
+	return r
+}
+
+// restartable says why a job cannot be restarted now.
+func (s *state) restartable(row *job, task string, slots []int) error {
+	if d := s.deployments.Newest(row.name); d != nil && d.Status.Active() {
+		return api.Errorf(api.CodeConflict, "version %d of job %.80q is being rolled out, which replaces its instances; restart it when that is done, or fail the deployment first",
+			d.Version, row.name)
+	}
+	v := &row.versions[0]
+	placed := func(task int) (slots []int) {
+		s.eachOfJob(row.handle, func(a allocation) bool {
+			if a.task == v.handles[task] {
+				slots = append(slots, int(a.slot))
+			}
+			return true
+		})
+		return slots
+	}
+	if !v.job.Type.EveryNode() {
+		placed = func(task int) (slots []int) {
+			for slot := range v.job.Tasks[task].Count {
+				slots = append(slots, slot)
+			}
+			return slots
+		}
+	}
+	return versions.Restartable(v.job, task, slots, placed, func(task, slot int) bool { return s.completed(row, v.job.Version, v.handles[task], uint32(slot)) })
+}
+
+// renewals are what restarts of a job have still to replace, nil for nothing.
+func (s *state) renewals(j *job) *api.Restarted {
+	current := j.current()
+	if current == nil || current.Restarted == nil {
+		return nil
+	}
+	return current.Restarted.Carry(func(r api.Renewal) (needed bool) {
+		s.eachOfJob(j.handle, func(a allocation) bool {
+			needed = a.live() && a.desired == api.DesiredRun && r.Covers(s.names[a.task], a.slot, uint64(a.version))
+			return !needed
+		})
+		return needed
+	})
 }
 
 func (s *state) scaleJob(b *ScaleJob, who string) Result {
@@ -238,6 +250,7 @@ type registration struct {
 	who       string
 	deploy    bool // it is rolled out by a deployment
 	automatic bool // nobody asked for it: a deployment failed
+	restart   bool // it says what the version in force says, and is one all the same
 }
 
 // beginDeployment puts the deployment of a new version, if it is to have one, in the place of that of the version before; nil
@@ -376,6 +389,10 @@ func (s *state) revertFailed(d *api.Deployment) {
 		d.Reason += "; not reverted again, since it was an automatic revert itself"
 		return
 	}
+	if current.IsRestart() {
+		d.Reason += "; not reverted, since it was a restart: the version before it says the same"
+		return
+	}
 	place := slices.IndexFunc(row.versions, func(v version) bool { return v.job.Stable && !api.SpecEqual(v.job, current) })
 	if place < 0 {
 		d.Reason += "; there is no stable version to revert to"
@@ -385,7 +402,7 @@ func (s *state) revertFailed(d *api.Deployment) {
 	d.Status, d.RevertedTo = api.DeploymentReverted, row.next
 	spec.SubmittedBy, spec.Origin = d.By, fmt.Sprintf("reverted to version %d automatically: version %d failed: %s", spec.Version, d.Version, d.Reason)
 	s.putDeployment(d) // before the new version would cancel it
-	s.registerJob(&spec, registration{api.CauseRevert, d.By, true, true})
+	s.registerJob(&spec, registration{cause: api.CauseRevert, who: d.By, deploy: true, automatic: true})
 }
 
 func (t *tables) persistDeployments(k *sink) {
@@ -429,18 +446,18 @@ func (s *Snapshot) Standing(job string) (placed, healthy int, ended uint64) {
 	return 0, 0, 0
 }
 
-// annotated reports whether the version says what format 2 of a snapshot does not know.
-func (v *version) annotated() bool {
-	return v.job.SubmittedBy != "" || v.job.Origin != "" || v.job.Scaled != nil || len(v.job.Tags) > 0 || v.job.Stable
+// annotated reports whether a version says what format 2 of a snapshot does not know.
+func annotated(j *api.Job) bool {
+	return j.SubmittedBy != "" || j.Origin != "" || j.Scaled != nil || len(j.Tags) > 0 || j.Stable
 }
 
-// hasEveryNode reports whether a kept version of a job wants an instance on every node.
-func (t *tables) hasEveryNode() (has bool) {
+// anyVersion reports whether something holds of a kept version of a job.
+func (t *tables) anyVersion(holds func(*api.Job) bool) (found bool) {
 	t.jobs.rows.Scan(func(j *job) bool {
-		has = slices.ContainsFunc(j.versions, func(v version) bool { return v.job.Type.EveryNode() })
-		return !has
+		found = slices.ContainsFunc(j.versions, func(v version) bool { return holds(v.job) })
+		return !found
 	})
-	return has
+	return found
 }
 
 // format is the lowest format of a snapshot that can hold the state.
@@ -451,6 +468,8 @@ func (t *tables) format() uint16 {
 		return !hurried
 	})
 	switch {
+	case t.anyVersion(func(j *api.Job) bool { return j.Restarted != nil }):
+		return 11
 	case t.nodes.dated():
 		return 10
 	case t.allocations.trials.Len() > 0 || t.evaluations.alarms.Len() > 0:
@@ -459,24 +478,18 @@ func (t *tables) format() uint16 {
 		return 8
 	case t.deployments.Len() > 0:
 		return 7
-	case t.hasEveryNode():
+	case t.anyVersion(func(j *api.Job) bool { return j.Type.EveryNode() }):
 		return 6
 	case hurried:
 		return 5
 	case differing:
 		return 4
 	}
-	format := uint16(1)
-	if t.claims.Len() > 0 {
-		format = 2
+	if t.anyVersion(annotated) {
+		return 3
 	}
-	t.jobs.rows.Scan(func(j *job) bool {
-		for i := range j.versions {
-			if j.versions[i].annotated() {
-				format = 3
-			}
-		}
-		return format < 3
-	})
-	return format
+	if t.claims.Len() > 0 {
+		return 2
+	}
+	return 1
 }

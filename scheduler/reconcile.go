@@ -18,6 +18,7 @@ const (
 	reasonCount       = "count reduced"
 	reasonAsked       = "stopped on request, to be replaced"
 	reasonUpdate      = "replaced by a newer version"
+	reasonRestart     = "restarted"
 	reasonDuplicate   = "its slot has a newer holder"
 	reasonSucceeded   = "its successor is healthy"
 	reasonUnneeded    = "it would succeed an instance that stays, or is of an older version itself"
@@ -164,7 +165,7 @@ func (c *change) meeting(t *api.Task, condition string) (n int) {
 			continue
 		}
 		last := &rows[len(rows)-1]
-		current := last.Version == c.job.Version || c.same(r, last.Version)
+		current := last.Version == c.job.Version || c.same(r, last)
 		up := current && last.Phase == api.PhaseRunning && last.Desired == api.DesiredRun
 		switch {
 		case c.job.Type.Completes() && c.state.Completed(c.job.Name, t.Name, c.job.Version, last.Slot),
@@ -183,7 +184,7 @@ func (c *change) hold(r *request, slots []slot) (held bool) {
 		switch {
 		case s.state == slotOutdated:
 			held = true
-		case s.state == slotVacant && (s.last == nil || s.last.Version != c.job.Version && !c.same(r, s.last.Version)):
+		case s.state == slotVacant && (s.last == nil || s.last.Version != c.job.Version && !c.same(r, s.last)):
 			s.state = slotWaiting
 			held = true
 		}
@@ -312,7 +313,7 @@ func (c *change) holderState(r *request, row *api.AllocationRow) slotState {
 		return slotStopping
 	}
 	if row.Version != c.job.Version {
-		if !c.same(r, row.Version) || !r.keeps(row.NodeOrdinal) {
+		if !c.same(r, row) || !r.keeps(row.NodeOrdinal) {
 			return slotOutdated
 		}
 		if c.take() {
@@ -326,21 +327,21 @@ func (c *change) holderState(r *request, row *api.AllocationRow) slotState {
 	return slotStarting
 }
 
-// same reports whether an instance of the older version is just what the version in force asks for. A task's instances
-// share few versions, and comparing two is dear, so each is compared once.
-func (c *change) same(r *request, version uint64) bool {
-	same, known := r.same[version]
+// same reports whether an instance of an older version is just what the version in force asks for, and no restart is to replace it.
+// A task's instances share few versions, and comparing two is dear, so each is compared once.
+func (c *change) same(r *request, row *api.AllocationRow) bool {
+	same, known := r.same[row.Version]
 	if !known {
-		if old := c.state.JobVersion(c.job.Name, version); old != nil {
+		if old := c.state.JobVersion(c.job.Name, row.Version); old != nil {
 			before := old.Task(r.task.Name)
 			same = before != nil && api.SameInstance(before, r.task)
 		}
 		if r.same == nil {
 			r.same = map[uint64]bool{}
 		}
-		r.same[version] = same
+		r.same[row.Version] = same
 	}
-	return same
+	return same && !c.job.Renews(row.Task, row.Slot, row.Version)
 }
 
 // endedState judges a slot by the last holder it had.

@@ -17,7 +17,7 @@ func (c *change) standing(t *api.Task) rollout.Standing {
 
 // outdated reports whether a slot's last instance is of an older version than the one in force, and not what that asks for.
 func (c *change) outdated(r *request, s *slot) bool {
-	return s.last != nil && s.last.Version != c.job.Version && !c.same(r, s.last.Version)
+	return s.last != nil && s.last.Version != c.job.Version && !c.same(r, s.last)
 }
 
 // holdBack has what is missing be placed in the version before while the roll-out is held back: the stable one of those that the
@@ -73,7 +73,11 @@ func (c *change) roll(r *request, slots []slot, held bool) {
 		return
 	}
 	for _, i := range step.Stop {
-		c.stop(slots[i].last, reasonUpdate)
+		reason := reasonUpdate
+		if c.job.IsRestart() {
+			reason = asked(reasonRestart, c.job.SubmittedBy)
+		}
+		c.stop(slots[i].last, reason)
 		slots[i].state = slotStopping
 	}
 	c.begin(r, slots, step.Start)

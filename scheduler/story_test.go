@@ -28,6 +28,7 @@ import (
 //	report              lines: SLOT PHASE [port | HEALTH], of the slot's live allocation; SLOT may be web[*]. What runs is
 //	                    healthy unless it is said to be unknown or unhealthy
 //	drain NODE          stage=moving (or system, forced), cancel; by=, message=
+//	restart NAME        slots=0,2: a version that says the same, with a restart of all or of some slots
 //	down, forget        nodes: their allocations are lost
 //	stop, purge         jobs
 //	load                lines: NODE cpu=PART memory=PART, of what the machine has
@@ -81,6 +82,8 @@ func (s *story) run(d *datadriven.TestData) (string, error) {
 		return s.schedule(d)
 	case "report":
 		return each(s.report)
+	case "restart":
+		return "", s.restart(d)
 	case "down", "forget":
 		for _, a := range d.CmdArgs {
 			s.nodeDown(a.Key, d.Cmd == "forget")
@@ -220,6 +223,24 @@ func (s *story) job(d *datadriven.TestData, lines []string) error {
 	}
 	j.ModifyIndex = s.world.Index() + 1
 	s.world.PutJob(j)
+	return nil
+}
+
+func (s *story) restart(d *datadriven.TestData) error {
+	j := *s.world.Job(d.CmdArgs[0].Key)
+	var slots []int
+	for _, a := range d.CmdArgs[1:] {
+		for _, v := range a.Vals {
+			n, err := strconv.Atoi(v)
+			if err != nil {
+				return err
+			}
+			slots = append(slots, n)
+		}
+	}
+	j.Restarted, _ = j.Restart("", slots, j.Version+1)
+	j.Version, j.ModifyIndex, j.SubmittedBy = j.Version+1, s.world.Index()+1, "alice"
+	s.world.PutJob(&j)
 	return nil
 }
 

@@ -366,9 +366,14 @@ func (w *World) Promised() iter.Seq[*api.Evaluation] {
 	}))
 }
 
-// Completed implements State.
+// Completed implements State. What completed stays so through restarts; any other version begins anew.
 func (w *World) Completed(job, task string, version uint64, slot uint32) bool {
-	return w.done[worldSlot{job, task, version, slot}]
+	for ; !w.done[worldSlot{job, task, version, slot}]; version-- {
+		if j := w.JobVersion(job, version); j == nil || !j.IsRestart() {
+			return false
+		}
+	}
+	return true
 }
 
 // PutDeployment sets the deployment of a job's version in force.

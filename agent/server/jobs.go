@@ -369,6 +369,11 @@ func (s *Server) ScaleJob(_ context.Context, name string, r api.ScaleRequest, w 
 	return s.change(&fsm.ScaleJob{Name: name, Task: r.Task, Count: r.Count, CheckIndex: r.CheckIndex}, w, api.CauseScale)
 }
 
+// RestartJob implements api.History.
+func (s *Server) RestartJob(_ context.Context, name string, r api.RestartRequest, w api.WriteMeta) (*api.Registered, error) {
+	return s.change(&fsm.RestartJob{Name: name, RestartRequest: r, Deploy: true}, w, api.CauseRestart)
+}
+
 // namesVersion refuses what cannot name a version before it becomes an entry.
 func namesVersion(field, text string, optional bool) error {
 	if text == "" && !optional || len(text) > api.MaxNameLength {

@@ -14,6 +14,7 @@ func (h *handler) historyRoutes(r chi.Router) {
 	r.Post("/jobs/{name}/tag", writeAbout(h.cluster.TagVersion))
 	r.Post("/jobs/{name}/revert", writeAbout(h.cluster.RevertJob))
 	r.Post("/jobs/{name}/scale", writeAbout(h.cluster.ScaleJob))
+	r.Post("/jobs/{name}/restart", writeAbout(h.cluster.RestartJob))
 }
 
 // writeAbout makes a handler of a write about one job, with a body that says what.
@@ -53,6 +54,11 @@ func (c *Client) RevertJob(ctx context.Context, name string, r api.RevertRequest
 // ScaleJob implements api.History.
 func (c *Client) ScaleJob(ctx context.Context, name string, r api.ScaleRequest, w api.WriteMeta) (*api.Registered, error) {
 	return post[*api.Registered](ctx, c, path("jobs", name, "scale"), r, w)
+}
+
+// RestartJob implements api.History.
+func (c *Client) RestartJob(ctx context.Context, name string, r api.RestartRequest, w api.WriteMeta) (*api.Registered, error) {
+	return post[*api.Registered](ctx, c, path("jobs", name, "restart"), r, w)
 }
 
 func (h *handler) deploymentRoutes(r chi.Router) {

@@ -106,6 +106,10 @@ func (e *echo) ScaleJob(_ context.Context, name string, r api.ScaleRequest, w ap
 	e.sent, e.write = r, w
 	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name}}}, e.err
 }
+func (e *echo) RestartJob(_ context.Context, name string, r api.RestartRequest, w api.WriteMeta) (*api.Registered, error) {
+	e.sent, e.write = r, w
+	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name}}}, e.err
+}
 func (e *echo) StopJob(_ context.Context, name string, r api.StopRequest, w api.WriteMeta) (*api.EvaluationView, error) {
 	e.sent, e.write = r, w
 	return &api.EvaluationView{Job: name, Status: api.EvalPending}, e.err
@@ -350,6 +354,9 @@ func TestEveryMethodArrives(t *testing.T) {
 		},
 		"ScaleJob": func(c api.Cluster) (any, error) {
 			return c.ScaleJob(ctx, "web", api.ScaleRequest{Task: "x", Count: 3, CheckIndex: new(uint64)}, w)
+		},
+		"RestartJob": func(c api.Cluster) (any, error) {
+			return c.RestartJob(ctx, "web", api.RestartRequest{Task: "x", Instances: []int{2}, CheckIndex: &nine}, w)
 		},
 		"StopJob": func(c api.Cluster) (any, error) {
 			return c.StopJob(ctx, "web", api.StopRequest{NoShutdownDelay: true}, w)

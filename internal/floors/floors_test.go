@@ -31,7 +31,8 @@ func floors() []floor {
 		{"api", nil, pure},
 		{"fsm/deployment", []string{"api"}, pure},
 		{"fsm/drain", []string{"api"}, pure},
-		{"fsm", []string{"api", "fsm/deployment", "fsm/drain", "fsm/timeline"}, pure},
+		{"fsm/versions", []string{"api"}, pure},
+		{"fsm", []string{"api", "fsm/deployment", "fsm/drain", "fsm/versions", "fsm/timeline"}, pure},
 		{"fsm/timeline", []string{"api"}, pure},
 		{"scheduler", []string{"api", "scheduler/moving", "scheduler/preempt", "scheduler/rollout"}, pure},
 		{"scheduler/moving", []string{"api"}, pure},
@@ -126,7 +127,7 @@ func TestImportsGoDown(t *testing.T) {
 func TestPurePackagesReadNoClock(t *testing.T) {
 	clock := []string{"Now", "Since", "Until", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick", "Sleep"}
 	for _, s := range tree(t) {
-		if s.test || !slices.Contains([]string{"api", "fsm", "fsm/deployment", "fsm/drain", "scheduler", "scheduler/moving", "scheduler/preempt", "scheduler/rollout", "scheduler/whatif", "jobspec", "jobspec/convert"}, s.pkg) {
+		if s.test || !slices.Contains([]string{"api", "fsm", "fsm/deployment", "fsm/drain", "fsm/versions", "scheduler", "scheduler/moving", "scheduler/preempt", "scheduler/rollout", "scheduler/whatif", "jobspec", "jobspec/convert"}, s.pkg) {
 			continue
 		}
 		calls(s, func(pkg, name string, line int) {

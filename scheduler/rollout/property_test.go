@@ -296,7 +296,7 @@ func (c *cell) step(n int) {
 	s := c.m.Snapshot()
 	job := s.Job("web")
 	pick := func(what string, of int) int { return rapid.IntRange(0, of-1).Draw(c.t, what) }
-	switch kind := pick("step", 12); kind {
+	switch kind := pick("step", 13); kind {
 	case 0:
 		image := rapid.SampledFrom([]string{"good", "good", "bad"}).Draw(c.t, "image")
 		c.register(fmt.Sprint(image, "-", n), job.Tasks[0].Count, drawUpdate(c.t))
@@ -326,6 +326,13 @@ func (c *cell) step(n int) {
 			c.note("alloc stop #%d", row.ID)
 			c.apply(&fsm.StopAllocation{ID: row.ID})
 		}
+	case 12:
+		var slots []int
+		if pick("some", 2) == 0 && job.Tasks[0].Count > 0 {
+			slots = []int{pick("slot", job.Tasks[0].Count)}
+		}
+		r := c.apply(&fsm.RestartJob{Name: "web", RestartRequest: api.RestartRequest{Instances: slots}, Deploy: true})
+		c.note("restart %v: %v", slots, r.Err)
 	case 6:
 		c.at = c.at.Add(time.Duration(pick("minutes", 12)) * time.Minute)
 	default:

@@ -95,6 +95,9 @@ func (p *planning) draw(j *api.Job) api.JobForecast {
 	}
 	supposed := *j
 	supposed.Version, supposed.ModifyIndex = f.Version, p.Index()
+	if old != nil {
+		supposed.Restarted = old.Restarted.Carry(func(api.Renewal) bool { return true })
+	}
 	p.jobs[j.Name] = begun(&supposed)
 	p.asked[j.Name] = j
 	return f
