@@ -204,7 +204,7 @@ const (
 )
 
 // TaskForecast is what would become of one task's instances in the end, once all that is to be replaced has been. How
-// they get there, one after the other or all at once, is the roll-out's affair.
+// they get there, one after the other or all at once, RollOut says.
 type TaskForecast struct {
 	Task        string
 	Effect      string
@@ -214,6 +214,7 @@ type TaskForecast struct {
 	Place       int          // new instances
 	Replace     int          // instances that are stopped and placed anew
 	Stop        int          // instances that are stopped for good
+	RollOut     string       `json:",omitempty"` // in words: how those that are replaced are
 	Nodes       []NodeCount  `json:",omitempty"` // where new and replaced instances would go, as things are now
 	Explanation *Explanation `json:",omitempty"` // of what would not fit
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -82,6 +83,34 @@ func (u Update) MarshalJSON() ([]byte, error) {
 		said.ProgressDeadline = 0
 	}
 	return json.Marshal(said)
+}
+
+// RollOut says in words how so many instances of the task are replaced in a job of that type.
+func (t *Task) RollOut(kind JobType, replaced int) string {
+	u := t.Update
+	if kind.EveryNode() {
+		u.Order = OrderStopFirst // whatever it says: a node has room for one
+	}
+	text := fmt.Sprintf("rolls %d at a time, %s", u.MaxParallel, u.Order)
+	if u.MaxParallel >= replaced {
+		text = "rolls all at once, " + u.Order
+	}
+	if u.MinHealthyTime > 0 {
+		text += ", each healthy after " + brief(u.MinHealthyTime) + " at the earliest"
+	}
+	switch n := min(u.Canary, t.Count); {
+	case n > 0 && u.AutoPromote:
+		text = fmt.Sprintf("first places %d beside the old (canary); when healthy, it goes on by itself and %s", n, text)
+	case n > 0:
+		text = fmt.Sprintf("first places %d beside the old (canary), until somebody promotes the deployment; then %s", n, text)
+	}
+	switch {
+	case kind != JobService:
+		return text // it has no deployment, and so no deadline
+	case u.AutoRevert:
+		return text + "; reverts by itself if one is not healthy within " + brief(u.HealthyDeadline)
+	}
+	return text + "; stops there if one is not healthy within " + brief(u.HealthyDeadline)
 }
 
 // maxDeadline has room for an instance that is to run for maxTimeout, and for one after it.

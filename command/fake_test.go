@@ -875,7 +875,9 @@ func (c *fakeCluster) Evaluation(_ context.Context, id string, q api.Query) (*ap
 	return e, c.readMeta(q), err
 }
 
-func (c *fakeCluster) Health(context.Context) (*api.Health, error) { return &api.Health{Node: c.self}, nil }
+func (c *fakeCluster) Health(context.Context) (*api.Health, error) {
+	return &api.Health{Node: c.self}, nil
+}
 
 func (c *fakeCluster) Leader(context.Context) (*api.Leader, error) { return &api.Leader{}, nil }
 

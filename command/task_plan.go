@@ -24,7 +24,7 @@ func newTaskPlan(m *Meta) *command {
 	return &command{
 		meta: m, name: "task plan", args: "<file>", min: 1, max: 1, predict: predictTaskFiles, reads: true, errorCode: exitPlanError,
 		synopsis: "Show what running a task file would change",
-		prose: `Asks the servers what 'cube task run' would do with a file, and changes nothing: what differs from what is in force (+ added, - removed, ~ edited), which instances stay, take the change in place or are replaced, where new ones would go as things are now, and what would not fit and why. - reads standard input.
+		prose: `Asks the servers what 'cube task run' would do with a file, and changes nothing: what differs from what is in force (+ added, - removed, ~ edited), which instances stay, take the change in place or are replaced, how that is rolled out, where new ones would go as things are now, and what would not fit and why. - reads standard input.
 
 The last line is the command that runs the file only if nothing has changed since.
 
@@ -143,6 +143,9 @@ func printEffects(s *session, j *api.JobForecast) {
 	for i := range j.Tasks {
 		t := &j.Tasks[i]
 		s.print(printable(t.Task+": "+effects(t)) + "\n")
+		if t.RollOut != "" {
+			s.print("    " + printable(t.RollOut) + "\n")
+		}
 		if t.Explanation != nil {
 			for _, line := range explainAll([]api.Explanation{*t.Explanation}) {
 				s.print(s.style.paint(yellow, line) + "\n")
@@ -162,7 +165,7 @@ func effects(t *api.TaskForecast) string {
 		}
 	}
 	add(t.Keep, "unchanged")
-	add(t.InPlace, "changed in place")
+	add(t.InPlace, "changed in place (no restart)")
 	add(t.Replace, "replaced")
 	add(t.Place, "new")
 	add(t.Stop, "stopped")

@@ -20,7 +20,7 @@ func someForecast() *api.Forecast {
 	same := webJob(1)
 	return &api.Forecast{CheckIndex: 42, Index: 99, Jobs: []api.JobForecast{
 		{Name: "web", Version: 5, ModifyIndex: 42, Changed: true, Diff: api.DiffJobs(old, next), Tasks: []api.TaskForecast{{
-			Task: "web", Effect: api.EffectDestructive, Wanted: 4, Replace: 3, Nodes: []api.NodeCount{{Node: "n1", Count: 2}, {Node: "n2", Count: 1}},
+			Task: "web", Effect: api.EffectDestructive, Wanted: 4, Replace: 3, RollOut: next.Tasks[0].RollOut(api.JobService, 3), Nodes: []api.NodeCount{{Node: "n1", Count: 2}, {Node: "n2", Count: 1}},
 			Explanation: &api.Explanation{Task: "web", Wanted: 4, Placed: 3, Nodes: 3, Filters: []api.FilterCount{{Filter: "memory", Nodes: 2, Wanted: "256 MiB", Seen: "96 to 128 MiB free"}, {Filter: "ready", Nodes: 1, Wanted: "ready", Seen: "down"}},
 				Nearest: &api.NearestMiss{Node: "n2", Filter: "memory"}}}}},
 		{Name: "cron", Version: 1, Changed: true, Diff: api.DiffJobs(nil, fresh), Tasks: []api.TaskForecast{{Task: "cron", Effect: api.EffectCreate, Wanted: 1, Place: 1, Nodes: []api.NodeCount{{Node: "n1", Count: 1}}}}},
@@ -75,7 +75,7 @@ func TestWhatBecomesOfInstances(t *testing.T) {
 	for want, forecast := range map[string]api.TaskForecast{
 		"nothing to do":         {},
 		"nothing can be placed": {Wanted: 1, Explanation: &api.Explanation{}},
-		"1 unchanged, 2 changed in place, 3 replaced, 4 new, 5 stopped": {Keep: 1, InPlace: 2, Replace: 3, Place: 4, Stop: 5},
+		"1 unchanged, 2 changed in place (no restart), 3 replaced, 4 new, 5 stopped": {Keep: 1, InPlace: 2, Replace: 3, Place: 4, Stop: 5},
 		"11 new; would go to a, a, a, a, a, a, a, a (2), 2 more nodes (2)": {Place: 11, Nodes: []api.NodeCount{{Node: "a", Count: 1}, {Node: "a", Count: 1}, {Node: "a", Count: 1},
 			{Node: "a", Count: 1}, {Node: "a", Count: 1}, {Node: "a", Count: 1}, {Node: "a", Count: 1}, {Node: "a", Count: 2}, {Node: "b", Count: 1}, {Node: "c", Count: 1}}},
 	} {

@@ -237,6 +237,11 @@ func (p *planning) tasks(plan *api.JobPlan) []api.TaskForecast {
 			}
 		}
 	}
+	for _, t := range job.Tasks {
+		if f := byName[t.Name]; f.Replace > 0 {
+			f.RollOut = t.RollOut(job.Type, f.Replace)
+		}
+	}
 	out := make([]api.TaskForecast, 0, len(byName))
 	for _, f := range slices.SortedFunc(maps.Values(byName), func(a, b *api.TaskForecast) int { return cmp.Compare(a.Task, b.Task) }) {
 		out = append(out, *f)

@@ -149,6 +149,9 @@ func TestPlanOfChanges(t *testing.T) {
 			got.Explanation = nil
 		}
 		c.want.Task = "web"
+		if c.want.Replace > 0 {
+			c.want.RollOut = c.to.Tasks[0].RollOut(c.to.Type, c.want.Replace)
+		}
 		if diff := cmp.Diff(c.want, got); diff != "" || explained != c.explain {
 			t.Errorf("%s: %q %s", c.name, explained, diff)
 		}
@@ -290,7 +293,10 @@ func TestAForecastOfAJobOnEveryNode(t *testing.T) {
 		}), api.TaskForecast{Wanted: 3, Keep: 1, Replace: 2, Stop: 1}},
 	} {
 		got := Plan(w, []*api.Job{c.job}, scheduler.Options{}).Jobs[0].Tasks[0]
-		got.Task, got.Effect, got.Nodes = "", "", nil
+		if want := "rolls 1 at a time, stop-first, each healthy after 5s at the earliest"; got.Replace > 0 && got.RollOut != want {
+			t.Errorf("%s: it %s; want %s", c.what, got.RollOut, want)
+		}
+		got.Task, got.Effect, got.RollOut, got.Nodes = "", "", "", nil
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.what, diff)
 		}
