@@ -57,7 +57,8 @@ func (k Kind) String() string {
 //
 //	1  everything but
 //	2  the state tells what has happened and who asked for it: timelines of jobs, who is behind an evaluation and a stop
-const RulesVersion uint16 = 2
+//	3  room that a rejected placement would have taken wakes who waits for room; that instances give way is told, too
+const RulesVersion uint16 = 3
 
 // envelopeVersion is the newest layout of an encoded command that this binary reads. An entry has the lowest version that
 // can say what it says:

@@ -18,6 +18,9 @@ func (s *state) commitPlan(b *CommitPlan) Result {
 	for i := range b.Plan.Jobs {
 		s.commitJob(b.Plan.BaseIndex, &b.Plan.Jobs[i], &r)
 	}
+	if len(r.Rejections) > 0 && s.rules >= rulesOffer {
+		s.free() // the plan's other jobs were told that this room is taken
+	}
 	return r
 }
 
@@ -143,10 +146,7 @@ func (s *state) preempt(j *job, list []api.Preemption) (stopped int) {
 		}
 		if s.stop(other, api.Stop{Allocation: x.Allocation, Reason: x.Reason}) {
 			stopped++
-			a, _ := s.allocations.get(x.Allocation)
-			event := s.eventOf(api.EventStopping, &a, x.Reason)
-			event.Cause = api.CausePreempted
-			s.note(event)
+			s.notePreempted(x)
 			if !slices.Contains(hit, x.Job) {
 				hit = append(hit, x.Job)
 			}

@@ -448,7 +448,7 @@ func TestASuccessorRunsBesideItsHolder(t *testing.T) {
 // TestLessImportantOnesGiveWay: they are told to stop with the reason, and their job is looked at; nobody else is touched.
 func TestLessImportantOnesGiveWay(t *testing.T) {
 	c := newCluster(t)
-	c.ok(&RaiseRules{Version: rulesTell})
+	c.ok(&RaiseRules{Version: rulesOffer})
 	c.nodes("n1")
 	ranked := func(name string, priority int) api.ID {
 		j := testJob(name, api.JobService, 1)
@@ -484,4 +484,20 @@ func TestLessImportantOnesGiveWay(t *testing.T) {
 	equals(t, "there is room for what is more important first", c.runnable(), []string{"web", "low"})
 	c.ok(&CommitPlan{Plan: c.plan("web", api.EvalComplete)})
 	equal(t, "promises of what is done", len(collect(c.m.Snapshot().Promised())), 0)
+}
+
+// TestRoomThatARejectedPlacementLeavesIsOfferedAnew: the plan's other jobs went without it.
+func TestRoomThatARejectedPlacementLeavesIsOfferedAnew(t *testing.T) {
+	c := newCluster(t)
+	c.ok(&RaiseRules{Version: rulesOffer})
+	c.nodes("n1")
+	c.register(testJob("web", api.JobService, 1))
+	c.register(testJob("low", api.JobService, 1))
+	p := c.plan("web", api.EvalComplete)
+	c.put(p, 0, "n1")
+	p.Jobs = append(p.Jobs, c.plan("low", api.EvalBlocked).Jobs...)
+	c.ok(&StopJob{Name: "web"})
+	equal(t, "rejections", len(c.ok(&CommitPlan{Plan: p}).Rejections), 1)
+	equal(t, "what waited for room", c.status("low"), api.EvalBlocked)
+	equals(t, "what is looked at", c.runnable(), []string{"web", "low"})
 }

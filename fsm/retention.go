@@ -318,6 +318,7 @@ func (s *state) eventOf(t api.EventType, a *allocation, detail string) api.Event
 const (
 	firstRules uint16 = 1 // of a state without a RaiseRules, and so of all logs from before there was a second version
 	rulesTell  uint16 = 2 // what happens is noted
+	rulesOffer uint16 = 3 // room that a rejected placement leaves is offered anew, and what gives way is noted
 )
 
 // maxEventDetail bounds the text of an event in bytes.
@@ -331,6 +332,17 @@ func (s *state) note(e api.Event) {
 	e.Index, e.At = s.index, s.now
 	e.Detail = shorten(e.Detail, maxEventDetail)
 	s.events = append(s.events, e)
+}
+
+// notePreempted tells that an instance is to give way.
+func (s *state) notePreempted(x api.Preemption) {
+	if s.rules < rulesOffer {
+		return
+	}
+	a, _ := s.allocations.get(x.Allocation)
+	event := s.eventOf(api.EventStopping, &a, x.Reason)
+	event.Cause = api.CausePreempted
+	s.note(event)
 }
 
 // trial is how often an allocation's slot was placed again because its instance failed; most allocations have none.
