@@ -78,6 +78,7 @@ func floors() []floor {
 		{"internal/hello/helloimage", nil, nil},
 		{"internal/hello/image", []string{"internal/hello/helloimage"}, nil},
 		{"internal/cubetest", []string{"agent", "api", "api/rest", "fsm", "client", "client/driver", "client/driver/fake", "internal/memnet"}, nil},
+		{"internal/lifecycle", nil, nil},
 		{"internal/floors", nil, nil},
 		{"internal/e2e", []string{"api", "api/rest", "internal/hello/helloimage"}, nil},
 		{"internal/bench/result", nil, noRaft},
