@@ -297,7 +297,7 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 func (c *change) succession(r *request, number uint32, holder, successor *api.AllocationRow) slot {
 	if slices.Contains(c.asked, holder.ID) {
 		c.stop(holder, asked(reasonAsked, c.by))
-		return slot{number: number, state: c.holderState(r, successor), last: successor}
+		return slot{number: number, state: c.holderState(r, successor), last: successor, beside: holder, next: slotStopping}
 	}
 	next := c.holderState(r, successor)
 	if next == slotOutdated {

@@ -197,3 +197,22 @@ func TestWhatIsBegunEndsThoughItsTaskWaits(t *testing.T) {
 		}
 	}
 }
+
+// TestNoThirdOneWhileAPersonHasTheHolderStop: the successor takes over, and is itself of an older version by now.
+func TestNoThirdOneWhileAPersonHasTheHolderStop(t *testing.T) {
+	w := &scheduler.World{}
+	w.PutNode(&api.Node{ID: "n1", Name: "n1", Status: api.NodeReady, Resources: api.Resources{CPU: 4000, Memory: 4000},
+		Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+	for n, image := range []string{"v1", "v2", "v3"} {
+		task := api.DefaultTask("web")
+		task.Image, task.Update.Order = image, api.OrderStartFirst
+		w.PutJob(&api.Job{Name: "web", Type: api.JobService, Priority: 50, Version: uint64(n + 1), ModifyIndex: w.Index() + 1, Tasks: []*api.Task{task}})
+		if n < 2 {
+			w.Apply(&api.Plan{Jobs: []api.JobPlan{{Job: "web", Placements: []api.Placement{{Task: "web", Version: uint64(n + 1), Node: "n1", Replaces: api.ID(n), Beside: n > 0}}}}})
+		}
+	}
+	p := scheduler.Schedule(w, []*api.Evaluation{{ID: 1, Job: "web", Priority: 50, Stop: []api.ID{1}}}, scheduler.Options{}).Jobs[0]
+	if len(p.Stops) != 1 || len(p.Placements) > 0 || p.Status != api.EvalBlocked {
+		t.Errorf("%+v", p)
+	}
+}
