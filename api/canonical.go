@@ -45,6 +45,7 @@ func (t *Task) canonicalize() {
 		t.KillSignal = "SIG" + t.KillSignal
 	}
 	t.canonicalizeVolumes()
+	t.canonicalizeEphemeralDisk()
 	slices.SortFunc(t.Devices, func(a, b DeviceRequest) int { return cmp.Compare(a.Type, b.Type) })
 	for i := range t.Devices {
 		d := &t.Devices[i]

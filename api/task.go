@@ -43,6 +43,8 @@ type Task struct {
 
 	Migrate Migrate `json:",omitzero"` // left out where it is the default
 
+	EphemeralDisk *EphemeralDisk `json:",omitempty"` // nil: instances have no directory of their own
+
 	// Sensitive names the env keys whose values came from a sensitive variable. Their values are never shown: Redacted
 	// replaces them.
 	Sensitive []string `json:",omitempty"`

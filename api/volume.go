@@ -229,12 +229,17 @@ func (r *VolumeRequest) validate(driver string) error {
 	case r.Destination == "":
 		return faultf("destination", "destination is missing: where the volume is inside the container, such as /var/lib/data")
 	}
-	if err := checkDirectory(r.Destination); err != nil {
-		return faultf("destination", "destination %.80q %w", r.Destination, err)
+	return checkDestination(r.Destination)
+}
+
+// checkDestination checks where in a container a directory is to be.
+func checkDestination(path string) error {
+	if err := checkDirectory(path); err != nil {
+		return faultf("destination", "destination %.80q %w", path, err)
 	}
 	for _, kernel := range []string{"/proc", "/sys", "/dev"} {
-		if r.Destination == kernel || strings.HasPrefix(r.Destination, kernel+"/") {
-			return faultf("destination", "destination %.80q is the kernel's", r.Destination)
+		if path == kernel || strings.HasPrefix(path, kernel+"/") {
+			return faultf("destination", "destination %.80q is the kernel's", path)
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"cube/api"
 	"cube/client/check"
 	"cube/client/driver"
+	"cube/client/volume"
 )
 
 // endsAtOnce bounds the stops and removals that one driver has in flight: enough that slow ones do not hold up the rest.
@@ -133,11 +135,11 @@ func (r *runner) start(a *allocation, d *managed) {
 	r.event(a, evBegun{})
 	ctx, cancel := context.WithCancel(r.calls)
 	r.cancels[a.ID] = cancel
-	snapshot, sp, text := *a, r.spec(a), r.text.Format(a.ID)
+	snapshot, sp, text, before := *a, r.spec(a), r.text.Format(a.ID), r.predecessors(a)
 	progress := r.progress(a.ID)
 	r.call(a, d, opStart, func() any {
 		defer cancel()
-		c, err := r.c.configure(&snapshot, sp, d.Driver, text)
+		c, err := r.c.configure(&snapshot, sp, d.Driver, text, before)
 		if err != nil {
 			return evRefused{Err: err}
 		}
@@ -149,8 +151,27 @@ func (r *runner) start(a *allocation, d *managed) {
 	})
 }
 
-// configure makes what the driver needs, and the allocation's directory.
-func (c *Client) configure(a *allocation, sp *spec, d driver.Driver, text string) (*driver.Config, error) {
+// predecessors are the former instances of the allocation's slot here, the latest first, if it inherits from them.
+func (r *runner) predecessors(a *allocation) (before []string) {
+	if t := r.spec(a).task(a.Task); t == nil || !t.Sticky() || r.c.dir == nil {
+		return nil
+	}
+	var ids []api.ID
+	for id, o := range r.allocs {
+		if o.Stage == stageDone && id < a.ID && o.Job == a.Job && o.Task == a.Task && o.Slot == a.Slot {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	for _, id := range slices.Backward(ids) {
+		before = append(before, r.c.dir.allocDir(r.text.Format(id)))
+	}
+	return before
+}
+
+// configure makes what the driver needs, and the allocation's directory, with what it inherits from the directories of those
+// before it.
+func (c *Client) configure(a *allocation, sp *spec, d driver.Driver, text string, before []string) (*driver.Config, error) {
 	permanent := func(err error) error {
 		return &driver.StartError{Failure: api.FailureStart, Permanent: true, Err: err}
 	}
@@ -166,6 +187,11 @@ func (c *Client) configure(a *allocation, sp *spec, d driver.Driver, text string
 		dir = c.dir.allocDir(text)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make the allocation's directory: %w", err)
+		}
+		if t.EphemeralDisk != nil {
+			if err := volume.Inherit(dir, before); err != nil {
+				return nil, fmt.Errorf("make the instance's ephemeral disk: %w", err)
+			}
 		}
 	}
 	cfg, err := configure(a, t, c.describe(), c.owner(), text, dir)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"cube/api"
 	"cube/client/device"
 	"cube/client/driver"
+	"cube/client/volume"
 )
 
 // spec is a version of a job as the client keeps it: decoded once, shared by all of its allocations here.
@@ -190,6 +192,13 @@ func configure(a *allocation, t *api.Task, n *api.Node, o driver.Owner, id, dir 
 	volumes, err := heldVolumes(t, n)
 	if err != nil {
 		return nil, err
+	}
+	if d := t.EphemeralDisk; d != nil && dir != "" {
+		own := volume.Own(dir)
+		env["CUBE_ALLOC_DIR"] = cmp.Or(d.Destination, own)
+		if d.Destination != "" {
+			volumes = append(volumes, driver.Volume{Name: "ephemeral_disk", Path: own, Destination: d.Destination})
+		}
 	}
 	c := &driver.Config{
 		Owner: o, Key: a.key(), Text: id, Job: a.Job, Task: a.Task, Slot: a.Slot, Version: a.Version,

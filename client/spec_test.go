@@ -36,6 +36,22 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestTheDirectoryOfItsOwn: a container finds it where the task says, a process of the node where it is.
+func TestTheDirectoryOfItsOwn(t *testing.T) {
+	a, task, n := specWorld(func(task *api.Task) { task.EphemeralDisk = &api.EphemeralDisk{Destination: "/scratch"} })
+	got, err := configure(a, task, n, driver.Owner{}, "id7", "/data/alloc/id7")
+	want := []driver.Volume{{Name: "ephemeral_disk", Path: "/data/alloc/id7/data", Destination: "/scratch"}}
+	if err != nil || !cmp.Equal(got.Volumes, want) || got.Env["CUBE_ALLOC_DIR"] != "/scratch" {
+		t.Errorf("docker: %v, %+v in %q, want %+v", err, got.Volumes, got.Env["CUBE_ALLOC_DIR"], want)
+	}
+	task.Driver, task.EphemeralDisk = "raw_exec", &api.EphemeralDisk{}
+	task.Args = []string{"-dir", "${CUBE_ALLOC_DIR}"}
+	got, err = configure(a, task, n, driver.Owner{}, "id7", "/data/alloc/id7")
+	if err != nil || len(got.Volumes) != 0 || got.Env["CUBE_ALLOC_DIR"] != "/data/alloc/id7/data" || got.Args[1] != "/data/alloc/id7/data" {
+		t.Errorf("raw_exec: %v, %+v in %q, args %q", err, got.Volumes, got.Env["CUBE_ALLOC_DIR"], got.Args)
+	}
+}
+
 // TestDevicesThatAnInstanceHolds: the instance is told which they are, and the driver how to hand them over.
 func TestDevicesThatAnInstanceHolds(t *testing.T) {
 	a, task, n := specWorld(func(task *api.Task) { task.Args = []string{"-on=${CUBE_DEVICE_GPU}"} })

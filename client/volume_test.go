@@ -2,12 +2,15 @@ package client
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"cube/api"
+	"cube/client/volume"
 )
 
 // shelf are volumes that exist as soon as they are made.
@@ -69,6 +72,39 @@ func TestVolumesAreToldAtOnce(t *testing.T) {
 		}
 		if err := change(api.VolumeRemove); err == nil || err.Error() != "it is full" {
 			t.Errorf("an error of the disk comes back as %v", err)
+		}
+	})
+}
+
+// TestASlotsDataGoesFromOneInstanceToTheNext, and to no other slot's or job's.
+func TestASlotsDataGoesFromOneInstanceToTheNext(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.up()
+		w.after(time.Second)
+		sticky := func(j *api.Job) { j.Tasks[0].EphemeralDisk = &api.EphemeralDisk{Destination: "/alloc", Sticky: true} }
+		own := func(id api.ID) string {
+			return volume.Own(filepath.Join(w.dir, "client", "alloc", api.NewIDText("c0ffee").Format(id)))
+		}
+		said := func(id api.ID) string {
+			b, _ := os.ReadFile(filepath.Join(own(id), "said"))
+			return string(b)
+		}
+		first := w.s.place(w.c.NodeID(), job(nil, sticky), 0)
+		w.after(time.Second)
+		if err := os.WriteFile(filepath.Join(own(first), "said"), []byte("by the first"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.s.stop(first)
+		w.after(time.Minute)
+		w.down()
+		w.up()
+		other, stranger := w.s.place(w.c.NodeID(), job(nil, sticky), 1), w.s.place(w.c.NodeID(), job(nil, sticky, named("other")), 0)
+		w.after(time.Second)
+		next := w.s.place(w.c.NodeID(), job(nil, sticky), 0)
+		w.after(time.Second)
+		w.wantPhase(next, 0, api.PhaseRunning)
+		if said(next) != "by the first" || said(first)+said(other)+said(stranger) != "" {
+			t.Errorf("the next has %q; the first %q, another slot %q, another job %q", said(next), said(first), said(other), said(stranger))
 		}
 	})
 }

@@ -185,6 +185,12 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		{inTask("volume \"a\" {\n destination = \"/d\"\n}\nvolume \"a\" {\n destination = \"/e\"\n}"), `6:8: volume "a" is there already, at f.hcl:3:10`},
 		{inTask("destination = \"/d\""), `3:3: unknown key "destination"; it belongs into volume "name" { ... }`},
 		{inTask("update { order = \"start-first\" }\nvolume \"a\" {\n destination = \"/d\"\n}"), `3:20: order start-first runs two instances side by side, of which only one may write to volume "a"; use stop-first, or access multi-writer`},
+		// ephemeral_disk
+		{inTask("ephemeral_disk {\n destination = \"data\"\n}"), `4:16: destination "data" is not a plain path from the root, such as /srv/data`},
+		{inTask("ephemeral_disk {\n destination = \"/dev\"\n}"), `4:16: destination "/dev" is the kernel's`},
+		{inTask("ephemeral_disk {\n destination = \"/d\"\n}\nvolume \"a\" {\n destination = \"/d\"\n}"), `4:16: destination "/d" belongs to volume "a" already`},
+		{inTask("ephemeral_disk {\n sticky = true\n}\nupdate { order = \"start-first\" }"), `6:18: order start-first runs two instances side by side, and a sticky ephemeral_disk is handed from one to the next; use stop-first`},
+		{inTask("sticky = true"), `3:3: unknown key "sticky"; it belongs into ephemeral_disk { ... }`},
 		// devices
 		{inTask("device \"gpu\" {}"), `3:3: unknown key "device"; it belongs into resources { ... }`},
 		{inTask("share = 0.5"), `3:3: unknown key "share"; it belongs into device "type" { ... }`},

@@ -20,13 +20,13 @@ func nestedKeys() map[string]string {
 		"delay_function": "reschedule", "unlimited": "reschedule",
 		"share": "device \"type\"", "min_healthy_time": "update", "max_parallel": "update", "order": "update",
 		"healthy_deadline": "update", "progress_deadline": "update", "canary": "update", "auto_promote": "update", "auto_revert": "update", "condition": "depends_on \"task\"",
-		"source": "volume \"name\"", "destination": "volume \"name\"", "access": "volume \"name\"",
+		"source": "volume \"name\"", "destination": "volume \"name\"", "access": "volume \"name\"", "sticky": "ephemeral_disk",
 	}
 }
 
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
-	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "driver", "env", "image", "kill_signal", "kill_timeout", "max_run_duration",
+	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "driver", "env", "ephemeral_disk", "image", "kill_signal", "kill_timeout", "max_run_duration",
 		"migrate", "port", "reschedule", "resources", "restart", "shutdown_delay", "spread", "update", "user", "volume", "work_dir"}
 }
 

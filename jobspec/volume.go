@@ -2,8 +2,13 @@ package jobspec
 
 import "cube/api"
 
-// readVolumes reads which volumes of its node each instance wants.
+// readVolumes reads which volumes of its node each instance wants, and whether it has a directory of its own.
 func (p *parser) readVolumes(b *body, t *api.Task) {
+	b.block1("ephemeral_disk", func(r *body) {
+		t.EphemeralDisk = &api.EphemeralDisk{}
+		r.text("destination", &t.EphemeralDisk.Destination)
+		r.flag("sticky", &t.EphemeralDisk.Sticky)
+	})
 	seen := map[string]string{}
 	b.each("volume", 1, func(r *body) {
 		v := api.VolumeRequest{Name: r.block.Labels[0]}

@@ -125,6 +125,26 @@ func (c *change) placeOnNodes(r *request, slots []slot, wanted, later int, faile
 	return e
 }
 
+// fillSticky places those vacant slots of a kind whose instances left data on a node, each on that node, if it can take it and
+// the instance did not fail there.
+func (c *change) fillSticky(r *request, slots []slot, vacant slotState) (placed int) {
+	for i := range slots {
+		s := &slots[i]
+		if s.state != vacant || s.last == nil || c.left == 0 {
+			continue
+		}
+		node := s.last.NodeOrdinal
+		if node < 0 || !r.open.has(node) || slices.Contains(s.retry.away(c.view), int32(node)) {
+			continue
+		}
+		if given, ok := r.grantOn(node); ok {
+			c.put(r, s, node, given)
+			placed++
+		}
+	}
+	return placed
+}
+
 // grantOn gives an instance to a node, if the node can take it now.
 func (r *request) grantOn(node int) (given grant, ok bool) {
 	if !r.fits(node) {

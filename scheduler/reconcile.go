@@ -408,6 +408,10 @@ func (c *change) place(r *request, slots []slot) *api.Explanation {
 // fill places vacant slots of one kind until none is left, no node can take one, or the plan is full.
 func (c *change) fill(r *request, slots []slot, vacant slotState) (placed int) {
 	r.count(c.rows, c.answer.Placements)
+	if r.task.Sticky() {
+		placed = c.fillSticky(r, slots, vacant)
+		r.count(c.rows, c.answer.Placements)
+	}
 	ranking := c.rank(r)
 	for i := range slots {
 		s := &slots[i]

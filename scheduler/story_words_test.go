@@ -80,6 +80,8 @@ func taskLine(t *api.Task, words []string) error {
 		}
 	case "depends":
 		t.DependsOn = append(t.DependsOn, api.Dependency{Task: at(1), Condition: at(2)})
+	case "sticky":
+		t.EphemeralDisk = &api.EphemeralDisk{Sticky: true}
 	case "volume":
 		v := api.VolumeRequest{Name: at(1), Source: at(1), Access: api.AccessSingleWriter}
 		if at(2) != "" {

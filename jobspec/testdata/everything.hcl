@@ -48,6 +48,10 @@ task "web" {
     }
   }
 
+  ephemeral_disk {
+    destination = "/scratch"
+  }
+
   volume "data" {
     source      = "web-data"
     destination = "/var/lib/web"

@@ -1,0 +1,51 @@
+package api
+
+import "cmp"
+
+// EphemeralDisk is a directory of its own that each instance of a task has. It lasts over restarts in place, and goes with the
+// instance, unless it is sticky.
+type EphemeralDisk struct {
+	Destination string `json:",omitempty"` // where it is inside a container; canonical: DefaultEphemeralDisk. raw_exec has none
+	// Sticky has the next instance of a slot placed on the node of the one before it, if that can take it, and gives it the
+	// directory as the latest instance of its slot on that node left it.
+	Sticky bool `json:",omitempty"`
+}
+
+// DefaultEphemeralDisk is where the directory is inside a container that is not told otherwise.
+const DefaultEphemeralDisk = "/alloc"
+
+// Sticky reports whether the instances of the task's slots inherit their directories.
+func (t *Task) Sticky() bool { return t.EphemeralDisk != nil && t.EphemeralDisk.Sticky }
+
+func (t *Task) canonicalizeEphemeralDisk() {
+	if t.EphemeralDisk == nil || t.Driver == "raw_exec" {
+		return
+	}
+	d := *t.EphemeralDisk // it may be another task's too
+	d.Destination = cmp.Or(d.Destination, DefaultEphemeralDisk)
+	t.EphemeralDisk = &d
+}
+
+func (t *Task) validateEphemeralDisk() error {
+	d := t.EphemeralDisk
+	if d == nil {
+		return nil
+	}
+	if t.Driver == "raw_exec" && d.Destination != "" {
+		return in("ephemeral_disk", faultf("destination", "destination has no meaning for the raw_exec driver: CUBE_ALLOC_DIR holds the path"))
+	}
+	if t.Driver != "raw_exec" {
+		if err := checkDestination(d.Destination); err != nil {
+			return in("ephemeral_disk", err)
+		}
+	}
+	for i := range t.Volumes {
+		if v := &t.Volumes[i]; v.Destination == d.Destination && d.Destination != "" {
+			return in("ephemeral_disk", faultf("destination", "destination %.80q belongs to volume %q already", d.Destination, v.Name))
+		}
+	}
+	if d.Sticky && t.Update.Order == OrderStartFirst {
+		return in("update", faultf("order", "order %s runs two instances side by side, and a sticky ephemeral_disk is handed from one to the next; use %s", OrderStartFirst, OrderStopFirst))
+	}
+	return nil
+}
