@@ -25,6 +25,7 @@ type service struct {
 	body  *tree
 	task  *node
 	ports []port
+	kind  api.JobType
 	once  bool // it runs to completion
 }
 
@@ -108,14 +109,19 @@ func (c *compose) readServices(root, services *tree) {
 			c.find(e.line, path, "called "+name, "names have lower-case letters, digits and hyphens")
 		}
 		s := &service{compose: c, name: e.key, path: path, body: e.value}
-		s.once = finished[e.key] || runsOnce(e.value)
+		s.kind = kindOf(e.value, finished[e.key])
+		s.once = s.kind.Completes()
 		s.task = &node{key: "task", label: name, origin: e.line, isBlock: true, what: path}
-		if s.once {
+		if s.kind != api.JobService {
 			own := c.draft.block("job", jobs.take(dnsLabel(jobName+"-"+name, name)), e.line)
 			own.what = path
-			own.attr("type", `"batch"`, e.line)
+			own.attr("type", quote(string(s.kind)), e.line)
 			own.children = append(own.children, s.task)
-			own.note("It runs to completion, so it is a job of its own.")
+			why := "It runs to completion, so it is a job of its own."
+			if s.kind == api.JobSystem {
+				why = "It runs on every node, so it is a job of its own."
+			}
+			own.note(why)
 		} else {
 			job.children = append(job.children, s.task)
 		}
@@ -148,10 +154,17 @@ func completed(services *tree) map[string]bool {
 	return out
 }
 
-// runsOnce reports whether a service is declared as a job.
-func runsOnce(t *tree) bool {
-	mode := t.get("deploy").get("mode")
-	return mode != nil && (mode.text == "replicated-job" || mode.text == "global-job")
+// kindOf is the type of job that a service is of, by its mode and by whether another one waits for it to complete.
+func kindOf(t *tree, completes bool) api.JobType {
+	switch mode := t.get("deploy").get("mode").scalar(); {
+	case mode == "global-job", mode == "global" && completes:
+		return api.JobSysbatch
+	case mode == "global":
+		return api.JobSystem
+	case mode == "replicated-job" || completes:
+		return api.JobBatch
+	}
+	return api.JobService
 }
 
 // find records a finding about a key of the service.

@@ -3,6 +3,7 @@ package convert
 import (
 	"fmt"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,8 +18,7 @@ func (s *service) readDeploy(e entry) {
 		case d.value.isNull():
 		case d.key == "replicas":
 			s.readCount(d, "deploy.replicas")
-		case d.key == "mode":
-			s.readMode(d)
+		case d.key == "mode": // see kindOf
 		case d.key == "resources":
 			s.readResources(d)
 		case d.key == "restart_policy":
@@ -35,15 +35,6 @@ func (s *service) readDeploy(e entry) {
 			s.find(d.line, "deploy."+short(d.key), "left out: it is not known", "")
 		}
 	}
-}
-
-func (s *service) readMode(e entry) {
-	v, ok := s.plain(e.value, s.path+".deploy.mode")
-	if !ok || v == "replicated" || v == "replicated-job" {
-		return
-	}
-	s.decide(s.task, e.line, "deploy.mode", "Cube runs as many instances as count says, not one on each node", "set count to the number of nodes; they stand on different ones")
-	s.task.block("constraint", "", e.line).attr("distinct_hosts", "true", e.line)
 }
 
 func (s *service) readResources(e entry) {
@@ -261,24 +252,37 @@ func longEnough(d string) bool {
 	return err == nil && n >= time.Second
 }
 
-// readUpdate reads how instances are replaced. Cube replaces one at a time, the next when the new one is healthy.
+// readUpdate reads how instances are replaced.
 func (s *service) readUpdate(e entry) {
 	const key = "deploy.update_config"
 	for _, u := range e.value.entries {
-		v, ok := s.plain(u.value, s.path+"."+key+"."+short(u.key))
+		what := key + "." + short(u.key)
+		v, ok := s.plain(u.value, s.path+"."+what)
 		if !ok {
 			continue
 		}
 		switch {
 		case u.key == "monitor":
 			if d, ok := s.duration(u.value, key+".monitor"); ok {
-				s.task.one("update", u.line).attr("min_healthy_time", d, u.line)
+				s.task.one("update", u.line).attr("min_healthy_time", d, u.line).what = s.path + "." + what
 			}
-		case u.key == "parallelism" && v == "1", u.key == "order" && v == "stop-first", u.key == "failure_action" && v == "pause":
+		case u.key == "parallelism" && v == "0":
+			s.find(u.line, what, "left out: there is no number for all at once", "write max_parallel, as many as count")
+		case u.key == "parallelism" && v != "1":
+			if n, ok := s.number(u.value, s.path+"."+what); ok {
+				s.task.one("update", u.line).attr("max_parallel", n, u.line).what = s.path + "." + what
+			}
+		case u.key == "order" && v == api.OrderStartFirst:
+			s.task.one("update", u.line).attr("order", quote(v), u.line).what = s.path + "." + what
+		case u.key == "failure_action" && v == "rollback":
+			s.task.one("update", u.line).attr("auto_revert", "true", u.line).what = s.path + "." + what
+		case u.key == "parallelism", u.key == "order" && v == api.OrderStopFirst, u.key == "failure_action" && v == "pause":
 		case u.key == "delay":
-			s.find(u.line, key+".delay", "left out: the next instance follows when the new one is healthy", "set min_healthy_time")
+			s.find(u.line, what, "left out: the next instance follows when the new one is healthy", "set min_healthy_time")
+		case u.key == "failure_action":
+			s.find(u.line, what, "left out: a roll-out in which an instance does not get healthy fails and stays where it is", "")
 		default:
-			s.find(u.line, key+"."+short(u.key), "left out: Cube replaces one instance at a time, stop first, and stays where one does not get healthy", "")
+			s.find(u.line, what, "left out: "+short(v)+" has no counterpart", "")
 		}
 	}
 }
@@ -368,20 +372,57 @@ func swarmAttribute(name string) (string, bool) {
 	return "", false
 }
 
-// readVolumes: nothing of a machine but what its node offers gets into a container.
+// readVolumes: named volumes become volumes of nodes, nameless ones the instance's own directory. No other directory of a machine
+// gets into a container but what its node offers.
 func (s *service) readVolumes(e entry) {
 	for _, v := range e.value.items {
-		source, target := "", v.text
-		kind := ""
+		source, target, kind, mode := "", v.text, "", ""
 		if v.isMap() {
 			source, target, kind = v.get("source").scalar(), v.get("target").scalar(), v.get("type").scalar()
+			if v.get("read_only").scalar() == "true" {
+				mode = "ro"
+			}
 		} else if parts := strings.SplitN(v.text, ":", 3); len(parts) > 1 {
 			source, target = parts[0], parts[1]
+			mode = strings.Join(parts[2:], "")
 		}
-		if kind == "tmpfs" {
-			s.option("tmpfs", []string{s.fill(target, v.line, false, 0).String()}, e)
-			continue
+		destination := s.fill(target, v.line, false, 0).String()
+		switch named := source != "" && !strings.ContainsAny(source, "./~$\\"); {
+		case kind == "tmpfs":
+			s.option("tmpfs", []string{destination}, e)
+		case named && (kind == "" || kind == "volume"):
+			s.readNamed(v.line, source, destination, mode)
+		case source == "" && (kind == "" || kind == "volume") && s.task.find("ephemeral_disk") == nil:
+			disk := s.task.one("ephemeral_disk", v.line)
+			disk.what = s.path + ".volumes"
+			disk.attr("destination", destination, v.line)
+			disk.attr("sticky", "true", v.line)
+		default:
+			s.decide(s.task, v.line, "volumes", short(strings.TrimPrefix(source+" at "+target, " at "))+" is left out: what is written there is lost with the container",
+				"put files into the image, or name the directory in the node's configuration and ask for it with volume")
 		}
-		s.decide(s.task, v.line, "volumes", short(source+" at "+target)+" is left out: what is written there is lost with the container", "")
+	}
+}
+
+// readNamed gives the task a volume. What several instances write to says so.
+func (s *service) readNamed(line int, source, destination, mode string) {
+	volume := s.addVolume(s.task, line, s.path+".volumes", source, destination)
+	if volume == nil {
+		return
+	}
+	users := 0
+	for _, o := range s.services {
+		for _, v := range o.body.get("volumes").itemsOf() {
+			if name, _, _ := strings.Cut(v.text, ":"); name == source || v.get("source").scalar() == source {
+				users++
+			}
+		}
+	}
+	replicas := s.body.get("deploy").get("replicas").scalar() + s.body.get("scale").scalar()
+	switch {
+	case slices.Contains(strings.Split(mode, ","), "ro"):
+		volume.attr("read_only", "true", line)
+	case users > 1 || replicas != "" && replicas != "1":
+		volume.attr("access", `"multi-writer"`, line)
 	}
 }

@@ -47,7 +47,7 @@ func (s *service) readCount(e entry, key string) {
 	if have := s.task.find("count"); have != nil && have.value == "0" {
 		return // of a profile
 	}
-	if n, ok := s.number(e.value, s.path+"."+key); ok && n != "1" {
+	if n, ok := s.number(e.value, s.path+"."+key); ok && n != "1" && !s.kind.EveryNode() {
 		s.task.attr("count", n, e.line).what = s.path + "." + key
 	}
 }
@@ -358,8 +358,8 @@ func (s *service) waitFor(name, condition string, line int) {
 		return
 	}
 	other := s.services[i]
-	if other.once || s.once {
-		s.find(line, "depends_on."+short(name), "left out: one that runs to completion is a job of its own, and jobs do not wait for each other",
+	if other.kind != api.JobService || s.kind != api.JobService {
+		s.find(line, "depends_on."+short(name), "left out: one that runs to completion or on every node is a job of its own, and jobs do not wait for each other",
 			"run the job of "+other.task.label+" first, or let the program try again until it gets an answer")
 		return
 	}

@@ -164,10 +164,11 @@ func (n *node) ordered() []*node {
 func usualOrder() []string {
 	return []string{
 		"type", "description", "default", "datacenters", "priority", // of variables and jobs
-		"driver", "image", "count", "command", "args", "user", "work_dir", "shutdown_delay", "kill_signal", "kill_timeout",
-		"static", "to", "port", "path", "method", "headers", "body", "attempts", "interval", "timeout", "start_period", "success_before_passing", "failures_before_critical", "restart_after", "delay", "max_delay", "mode",
+		"driver", "image", "count", "command", "args", "user", "work_dir", "max_run_duration", "shutdown_delay", "kill_signal", "kill_timeout",
+		"static", "to", "port", "path", "method", "headers", "body", "attempts", "interval", "timeout", "start_period", "success_before_passing", "failures_before_critical", "restart_after", "unlimited", "delay", "delay_function", "max_delay", "mode",
+		"max_parallel", "order", "min_healthy_time", "healthy_deadline", "progress_deadline", "canary", "auto_promote", "auto_revert", "source", "destination", "access", "read_only", "sticky",
 		"attribute", "operator", "value", "weight", "cpu", "memory", "disk", "device",
-		"env", "resources", "restart", "update", "check", "depends_on", "volume", "constraint", "affinity", "spread", "config", "meta", "task",
+		"env", "resources", "volume", "ephemeral_disk", "restart", "reschedule", "update", "migrate", "check", "depends_on", "constraint", "affinity", "spread", "config", "meta", "task",
 	}
 }
 

@@ -2,7 +2,6 @@ package convert
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -19,7 +18,9 @@ type nomad struct {
 	job   *node
 	name  string // the job's in Nomad
 	tasks names
-	given map[string]string // values with which variables that have none can be read
+	// everyNode says that the job has one instance on every node: counts have no meaning.
+	everyNode bool
+	given     map[string]string // values with which variables that have none can be read
 }
 
 // Nomad converts a Nomad job: its tasks become tasks of one job of Cube, which has no groups: what a group says holds for
@@ -288,9 +289,11 @@ func (n *nomad) readType(r *reader, kind string) {
 	switch line := r.body.Attributes["type"].NameRange.Start.Line; kind {
 	case string(api.JobBatch):
 		n.job.attr("type", `"batch"`, line)
+	case string(api.JobSystem), string(api.JobSysbatch):
+		n.job.attr("type", quote(kind), line)
+		n.everyNode = true
 	default:
-		n.decide(n.job, line, "job.type", fmt.Sprintf("Cube runs as many instances as count says, not one on each node as %s does", short(kind)),
-			"set count to the number of nodes; with distinct_hosts they stand on different ones")
+		n.find(line, "job.type", "left out: "+short(kind)+" is not known", "")
 	}
 }
 
@@ -303,9 +306,9 @@ func leftOut() map[string]string {
 		"artifact": image, "template": image, "vault": "use a variable with sensitive = true", "secret": "use a variable with sensitive = true", "consul": "Cube needs no Consul", "identity": "Cube gives instances no identity",
 		"periodic": "run it from another scheduler with 'cube task run'", "parameterized": "run it with variables: 'cube task run -var'",
 		"dispatch_payload": "use a variable", "multiregion": "run it in each cluster", "node_pool": "use constraint with meta of the nodes", "scaling": "use 'cube task scale'",
-		"reschedule": "", "migrate": "", "disconnect": "", "spread": "", "scaling_policy": "", "connect": "name the address in env", "sidecar_service": "",
+		"disconnect": "", "spread": "", "scaling_policy": "", "connect": "name the address in env", "sidecar_service": "",
 		"lifecycle": "", "leader": "", "kind": "", "csi_plugin": "", "actions": "use 'cube task exec'", "action": "use 'cube task exec'", "schedule": "",
-		"stop_after_client_disconnect": "", "max_client_disconnect": "", "max_run_duration": "", "prevent_reschedule_on_lost": "",
+		"stop_after_client_disconnect": "", "max_client_disconnect": "", "prevent_reschedule_on_lost": "",
 		"memory_max": "memory is a hard limit: set it to the most that an instance needs", "numa": "", "iops": "", "dynamic": "write the blocks out",
 		"vault_token": "", "consul_token": "", "network_mode": namespaces, "ipc_mode": namespaces, "pid_mode": namespaces, "uts_mode": namespaces,
 		"userns_mode": namespaces, "cap_add": privileges, "privileged": privileges, "security_opt": privileges, "devices": "name the device in the node's configuration and ask for it with device \"...\" in resources",
@@ -313,6 +316,6 @@ func leftOut() map[string]string {
 		"dns_servers": "Cube leaves the engine's", "dns": "Cube leaves the engine's", "interactive": "use 'cube task exec -it'", "tty": "use 'cube task exec -it'", "init": "use an image with an init process",
 		"mac_address": namespaces, "network_aliases": "Cube has no networks of its own", "ulimit": "Cube leaves the engine's", "sysctl": "Cube leaves the engine's", "shm_size": `use config { tmpfs = ["/dev/shm:size=..."] }`,
 		"pids_limit": "a container has at most 4,096 processes", "runtime": "Cube uses the engine's default runtime", "load": "push the image to a registry",
-		"affinity": "", "logs": "", "restart": "", "update": "", "sticky": "", "canary_tags": "", "on_update": "",
+		"affinity": "", "logs": "", "restart": "", "update": "", "canary_tags": "", "on_update": "",
 	}
 }

@@ -13,9 +13,16 @@ import (
 // inherited is what a job or group says for the tasks in it.
 type inherited struct {
 	placement []*node // constraint, affinity and spread
-	restart   *node
-	update    *node
+	blocks    []*node // restart, update, reschedule, migrate and max_run_duration: of each kind the innermost
 	meta      []pair
+}
+
+// own adds what is said here, in the place of what is inherited.
+func (in *inherited) own(n *node) {
+	if n == nil {
+		return
+	}
+	in.blocks = append(slices.DeleteFunc(slices.Clone(in.blocks), func(o *node) bool { return o.key == n.key }), n)
 }
 
 // group is one of a Nomad job. Cube has none: what it says goes to its tasks.
@@ -29,6 +36,7 @@ type group struct {
 	ports    []nomadPort
 	services []*hclsyntax.Block
 	diskSize string
+	disk     *node                       // ephemeral_disk
 	claims   map[string]*hclsyntax.Block // volumes, by name
 }
 
@@ -39,7 +47,7 @@ type nomadPort struct {
 
 // inherit reads what goes to the tasks, added to what is inherited already.
 func (r *reader) inherit(from inherited) inherited {
-	out := inherited{slices.Clone(from.placement), from.restart, from.update, slices.Clone(from.meta)}
+	out := inherited{slices.Clone(from.placement), slices.Clone(from.blocks), slices.Clone(from.meta)}
 	holder := &node{isBlock: true}
 	r.each("constraint", func(c *reader, _ *hclsyntax.Block) { c.readCondition(holder.block("constraint", "", c.line)) })
 	r.each("affinity", func(c *reader, _ *hclsyntax.Block) {
@@ -50,8 +58,11 @@ func (r *reader) inherit(from inherited) inherited {
 	r.each("spread", func(c *reader, _ *hclsyntax.Block) { c.readSpread(holder.block("spread", "", c.line)) })
 	holder.children = slices.DeleteFunc(holder.children, func(n *node) bool { return len(n.children) == 0 })
 	out.placement = append(out.placement, holder.children...)
-	r.each("restart", func(c *reader, _ *hclsyntax.Block) { out.restart = c.readRestart() })
-	r.each("update", func(c *reader, _ *hclsyntax.Block) { out.update = c.readUpdate() })
+	r.each("restart", func(c *reader, _ *hclsyntax.Block) { out.own(c.readRestart()) })
+	r.each("update", func(c *reader, _ *hclsyntax.Block) { out.own(c.readUpdate()) })
+	r.each("reschedule", func(c *reader, _ *hclsyntax.Block) { out.own(c.readReschedule()) })
+	r.each("migrate", func(c *reader, _ *hclsyntax.Block) { out.own(c.readMigrate()) })
+	out.own(r.carry("max_run_duration", &node{isBlock: true}, "max_run_duration"))
 	return out
 }
 
@@ -165,18 +176,40 @@ func (r *reader) readRestart() *node {
 	return out
 }
 
-// readUpdate reads how instances are replaced. Cube replaces one at a time, the next when the new one is healthy.
+// readUpdate reads how instances are replaced.
 func (r *reader) readUpdate() *node {
 	out := &node{key: "update", origin: r.line, isBlock: true, what: r.path}
-	r.carry("min_healthy_time", out, "min_healthy_time")
-	for _, usual := range [][2]string{{"max_parallel", "1"}, {"canary", "0"}, {"auto_revert", "false"}, {"auto_promote", "false"}, {"health_check", "checks"}} {
-		if a := r.body.Attributes[usual[0]]; a != nil {
-			if v, _ := plainText(a.Expr); v == usual[1] {
-				r.skip(usual[0])
-			}
-		}
+	for _, key := range []string{"max_parallel", "min_healthy_time", "healthy_deadline", "progress_deadline", "canary", "auto_promote", "auto_revert"} {
+		r.carry(key, out, key)
 	}
-	r.skip("stagger")
+	if v, ok := r.constant("health_check"); ok && v != "checks" {
+		r.find(r.line, r.path+".health_check", "left out: health is what the checks say, and running where there are none", "")
+	}
+	r.skip("stagger") // of no effect in Nomad either where health is waited for
+	return out
+}
+
+// readReschedule reads how often an instance that failed is placed again. Attempts have no effect in Nomad beside unlimited.
+func (r *reader) readReschedule() *node {
+	out := &node{key: "reschedule", origin: r.line, isBlock: true, what: r.path}
+	if v, _ := r.constant("unlimited"); v == "true" {
+		out.attr("unlimited", "true", r.line)
+		r.skip("attempts", "interval")
+	} else {
+		r.carry("attempts", out, "attempts")
+		r.carry("interval", out, "interval")
+	}
+	for _, key := range []string{"delay", "delay_function", "max_delay"} {
+		r.carry(key, out, key)
+	}
+	return out
+}
+
+// readMigrate reads how a node is emptied.
+func (r *reader) readMigrate() *node {
+	out := &node{key: "migrate", origin: r.line, isBlock: true, what: r.path}
+	r.carry("max_parallel", out, "max_parallel")
+	r.skip("health_check")
 	return out
 }
 
@@ -192,12 +225,7 @@ func (n *nomad) readGroup(b *hclsyntax.Block, from inherited, groups []*hclsynta
 	g.count = r.carry("count", holder, "count")
 	g.delay = r.carry("shutdown_delay", holder, "shutdown_delay")
 	r.each("network", func(c *reader, _ *hclsyntax.Block) { c.readNetwork(g) })
-	r.each("ephemeral_disk", func(c *reader, _ *hclsyntax.Block) {
-		if d := c.carry("size", holder, "disk"); d != nil {
-			g.diskSize = d.value
-		}
-		c.skip("migrate")
-	})
+	r.each("ephemeral_disk", func(c *reader, _ *hclsyntax.Block) { c.readDisk(g) })
 	g.services = r.blocks("service")
 	common := r.inherit(from)
 	common.meta = append(common.meta, r.pairs("meta")...)
@@ -242,4 +270,93 @@ func (r *reader) readNetwork(g *group) {
 func dynamicPort(value string) bool {
 	n, err := strconv.Atoi(value)
 	return err == nil && n >= api.MinDynamicPort && n <= api.MaxDynamicPort
+}
+
+// makeVolume is what a person does so that a node has a volume.
+func makeVolume(name string) string {
+	return "make it on a node: 'cube volume create -node NODE " + name + "'"
+}
+
+// addVolume gives a task a volume of its node, and says that a node has to have it.
+func (c *conversion) addVolume(task *node, line int, what, source, destination string) *node {
+	name := dnsLabel(source, "data")
+	label := name
+	if slices.ContainsFunc(task.children, func(n *node) bool { return n.key == "volume" && n.label == name }) {
+		c.find(line, what, "left out: the volume "+name+" is in the container already", "")
+		return nil
+	}
+	v := task.block("volume", label, line)
+	v.what = what
+	v.attr("destination", destination, line)
+	c.find(line, what, "the task runs only where there is a volume "+name, makeVolume(name))
+	return v
+}
+
+// readClaims gives a Nomad task the volumes that its group claims and it mounts.
+func (t *nomadTask) readClaims() {
+	t.each("volume_mount", func(r *reader, _ *hclsyntax.Block) {
+		name, _ := r.constant("volume")
+		r.skip("propagation_mode", "selinux_label")
+		lost := func(why string) {
+			at, _ := r.constant("destination")
+			r.skip("read_only")
+			t.decide(t.out, r.line, r.path, "the volume "+short(name)+" at "+short(at)+" is left out: "+why+"; what is written there is lost with the container", "")
+		}
+		claim := t.group.claims[name]
+		if claim == nil {
+			lost("its group claims none of that name")
+			return
+		}
+		kind, _ := plainAttribute(claim, "type")
+		source, plain := plainAttribute(claim, "source")
+		if kind != "host" || !plain {
+			lost("Cube has volumes on nodes only")
+			return
+		}
+		at := r.attr("destination")
+		if at == nil {
+			lost("it has no destination")
+			return
+		}
+		destination, ok := r.expression(at.Expr, r.path+".destination")
+		if !ok {
+			return
+		}
+		if v := t.addVolume(t.out, r.line, r.path, source, destination); v != nil {
+			t.readAccess(v, r, claim)
+		}
+	})
+}
+
+// readAccess reads how a volume is used. Where the file does not say, Nomad lets everybody write.
+func (t *nomadTask) readAccess(v *node, r *reader, claim *hclsyntax.Block) {
+	mounted, _ := r.constant("read_only")
+	claimed, _ := plainAttribute(claim, "read_only")
+	mode, _ := plainAttribute(claim, "access_mode")
+	switch {
+	case mounted == "true" || claimed == "true" || strings.HasSuffix(mode, "reader-only"):
+		v.attr("read_only", "true", r.line)
+	case mode == "single-node-writer" || mode == "single-node-single-writer" || mode == "multi-node-single-writer":
+	default:
+		v.attr("access", `"multi-writer"`, r.line)
+	}
+}
+
+// readDisk reads a group's ephemeral disk. What is sticky of it is what Nomad keeps under /alloc/data.
+func (r *reader) readDisk(g *group) {
+	holder := &node{isBlock: true}
+	if d := r.carry("size", holder, "disk"); d != nil {
+		g.diskSize = d.value
+	}
+	sticky, _ := r.constant("sticky")
+	migrate, _ := r.constant("migrate")
+	if migrate == "true" {
+		r.find(r.line, r.path+".migrate", "left out: data stays on its node; an instance that goes elsewhere begins with an empty directory", "")
+	}
+	if sticky != "true" && migrate != "true" {
+		return
+	}
+	g.disk = &node{key: "ephemeral_disk", origin: r.line, isBlock: true, what: r.path}
+	g.disk.attr("destination", `"/alloc/data"`, r.line)
+	g.disk.attr("sticky", "true", r.line)
 }

@@ -33,7 +33,7 @@ func (n *nomad) readTask(b *hclsyntax.Block, g *group, from inherited) {
 	}
 	t.out = n.job.block("task", n.tasks.take(dnsLabel(name, "task")), line(b))
 	t.out.what = path
-	if g.count != nil && g.count.value != "1" {
+	if g.count != nil && g.count.value != "1" && !n.everyNode {
 		t.out.children = append(t.out.children, g.count.copied())
 	}
 	if !t.readDriver() {
@@ -58,22 +58,20 @@ func (n *nomad) readTask(b *hclsyntax.Block, g *group, from inherited) {
 		t.readResources(&reader{nomad: n, body: &hclsyntax.Body{}, path: path + ".resources", line: t.line})
 	}
 	t.writePorts()
-	for _, block := range []*node{common.restart, common.update} {
-		if block != nil && len(block.children) > 0 {
-			t.out.children = append(t.out.children, block.copied())
+	for _, part := range common.blocks {
+		if !part.isBlock || len(part.children) > 0 {
+			t.out.children = append(t.out.children, part.copied())
 		}
+	}
+	if g.disk != nil {
+		t.out.children = append(t.out.children, g.disk.copied())
 	}
 	t.readServices()
 	t.each("logs", func(r *reader, _ *hclsyntax.Block) { t.readLogs(r) })
 	for _, block := range common.placement {
 		t.out.children = append(t.out.children, block.copied())
 	}
-	t.each("volume_mount", func(r *reader, _ *hclsyntax.Block) {
-		v, _ := r.constant("volume")
-		at, _ := r.constant("destination")
-		r.skip("read_only", "propagation_mode", "selinux_label")
-		n.decide(t.out, r.line, r.path, "the volume "+short(v)+" at "+short(at)+" is left out: what is written there is lost with the container", "")
-	})
+	t.readClaims()
 	t.rest()
 }
 

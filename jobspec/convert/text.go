@@ -20,18 +20,6 @@ type part struct {
 
 func literal(s string) text { return text{{literal: s}} }
 
-// fixed returns the text if nothing in it is filled in later.
-func (t text) fixed() (string, bool) {
-	var b strings.Builder
-	for _, p := range t {
-		if p.expression != "" {
-			return "", false
-		}
-		b.WriteString(p.literal)
-	}
-	return b.String(), true
-}
-
 // String writes the text as an expression of HCL.
 func (t text) String() string {
 	if len(t) == 1 && t[0].expression != "" && !t[0].atStart {
@@ -88,14 +76,6 @@ func escape(s string) string {
 
 // list writes expressions as a list.
 func list(items []string) string { return "[" + strings.Join(items, ", ") + "]" }
-
-func quoted(texts []string) []string {
-	out := make([]string, len(texts))
-	for i, s := range texts {
-		out[i] = quote(s)
-	}
-	return out
-}
 
 func expressions(texts []text) []string {
 	out := make([]string, len(texts))

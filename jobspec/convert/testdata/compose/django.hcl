@@ -77,7 +77,6 @@ job "django-shop" {
     depends_on "db" {}
   }
 
-  # pgdata at /var/lib/postgresql/data is left out: what is written there is lost with the container
   task "db" {
     image = "postgres:17"
 
@@ -92,6 +91,10 @@ job "django-shop" {
 
     # memory: 128 MiB, a limit, unless it is given here
     resources {}
+
+    volume "pgdata" {
+      destination = "/var/lib/postgresql/data"
+    }
 
     check "health" {
       type    = "exec"

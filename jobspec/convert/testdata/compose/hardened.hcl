@@ -32,10 +32,10 @@ job "shop" {
     config {
       entrypoint = ["/docker-entrypoint.sh"]
       hostname   = "edge"
-      read_only  = true
       cap_drop   = ["ALL"]
       tmpfs      = ["/run:size=16m", "/tmp"]
       force_pull = true
+      read_only  = true
     }
   }
 }

@@ -38,22 +38,6 @@ job "shop" {
     }
   }
 
-  # Cube runs as many instances as count says, not one on each node; set count to the number of nodes; they stand
-  # on different ones
-  # / at /rootfs is left out: what is written there is lost with the container
-  task "node-exporter" {
-    image   = "prom/node-exporter:v1.9.1"
-    command = "--path.rootfs=/rootfs"
-    args    = ["--collector.filesystem.mount-points-exclude=^/(sys|proc|dev|host|etc)($|/)"]
-
-    # memory: 128 MiB, a limit, unless it is given here
-    resources {}
-
-    constraint {
-      distinct_hosts = true
-    }
-  }
-
   task "grafana" {
     image = "grafana/grafana:12.1.0"
 
@@ -75,5 +59,21 @@ job "shop" {
       log_max_size  = "10MiB"
       log_max_files = 3
     }
+  }
+}
+
+# It runs on every node, so it is a job of its own.
+job "shop-node-exporter" {
+  type = "system"
+
+  # / at /rootfs is left out: what is written there is lost with the container; put files into the image, or name
+  # the directory in the node's configuration and ask for it with volume
+  task "node-exporter" {
+    image   = "prom/node-exporter:v1.9.1"
+    command = "--path.rootfs=/rootfs"
+    args    = ["--collector.filesystem.mount-points-exclude=^/(sys|proc|dev|host|etc)($|/)"]
+
+    # memory: 128 MiB, a limit, unless it is given here
+    resources {}
   }
 }

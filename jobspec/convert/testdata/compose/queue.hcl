@@ -30,7 +30,8 @@ job "shop" {
     }
   }
 
-  # ./data at /data is left out: what is written there is lost with the container
+  # ./data at /data is left out: what is written there is lost with the container; put files into the image, or
+  # name the directory in the node's configuration and ask for it with volume
   task "consumer" {
     image = "shop/consumer:9"
 

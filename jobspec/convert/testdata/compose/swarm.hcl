@@ -40,7 +40,10 @@ job "shop" {
     }
 
     update {
+      max_parallel     = 2
+      order            = "start-first"
       min_healthy_time = "30s"
+      auto_revert      = true
     }
 
     constraint {

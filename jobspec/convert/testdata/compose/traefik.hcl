@@ -1,7 +1,8 @@
 # Converted from traefik. Comments say what a person has to decide.
 
 job "shop" {
-  # /var/run/docker.sock at /var/run/docker.sock is left out: what is written there is lost with the container
+  # /var/run/docker.sock at /var/run/docker.sock is left out: what is written there is lost with the container;
+  # put files into the image, or name the directory in the node's configuration and ask for it with volume
   task "traefik" {
     image   = "traefik:v3.5"
     command = "--providers.docker=true"

@@ -9,7 +9,6 @@ variable "WP_TAG" {
 }
 
 job "shop" {
-  # db at /var/lib/mysql is left out: what is written there is lost with the container
   task "db" {
     image = "mysql:8.4"
 
@@ -22,9 +21,12 @@ job "shop" {
 
     # memory: 128 MiB, a limit, unless it is given here
     resources {}
+
+    volume "db" {
+      destination = "/var/lib/mysql"
+    }
   }
 
-  # wordpress at /var/www/html is left out: what is written there is lost with the container
   task "wordpress" {
     image = "wordpress:${var.WP_TAG}-apache"
 
@@ -42,6 +44,10 @@ job "shop" {
 
     # memory: 128 MiB, a limit, unless it is given here
     resources {}
+
+    volume "wordpress" {
+      destination = "/var/www/html"
+    }
 
     depends_on "db" {
       condition = "running"

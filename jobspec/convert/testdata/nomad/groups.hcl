@@ -1,7 +1,6 @@
 # Converted from groups. Comments say what a person has to decide.
 
 job "stack" {
-  # the volume data at /data is left out: what is written there is lost with the container
   task "app" {
     image = "app:1"
     count = 2
@@ -11,6 +10,11 @@ job "stack" {
     resources {
       # what Nomad gives to a task that does not say
       memory = 300
+    }
+
+    volume "app-data" {
+      destination = "/data"
+      access      = "multi-writer"
     }
 
     check "app-http" {

@@ -26,7 +26,16 @@ job "example" {
     }
 
     update {
-      min_healthy_time = "10s"
+      max_parallel      = 1
+      min_healthy_time  = "10s"
+      healthy_deadline  = "3m"
+      progress_deadline = "10m"
+      canary            = 0
+      auto_revert       = false
+    }
+
+    migrate {
+      max_parallel = 1
     }
 
     check "alive" {

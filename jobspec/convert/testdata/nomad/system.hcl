@@ -1,8 +1,8 @@
 # Converted from system. Comments say what a person has to decide.
 
-# Cube runs as many instances as count says, not one on each node as system does; set count to the number of
-# nodes; with distinct_hosts they stand on different ones
 job "agent" {
+  type = "system"
+
   task "agent" {
     driver  = "raw_exec"
     command = "/usr/local/bin/agent"

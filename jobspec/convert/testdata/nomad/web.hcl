@@ -63,6 +63,10 @@ job "shop-web" {
       memory = 512
     }
 
+    reschedule {
+      delay = "30s"
+    }
+
     check "web-http" {
       type          = "http"
       port          = "http"
@@ -102,10 +106,10 @@ job "shop-web" {
     }
 
     config {
-      read_only     = true
       tmpfs         = ["/tmp"]
       log_max_files = 3
       log_max_size  = "20MiB"
+      read_only     = true
 
       labels {
         team = "shop"
