@@ -38,6 +38,44 @@ const (
 	CauseQuarantine = "port-expired" // reserved
 )
 
+// CauseWords says a cause in words, as a sentence of its own: "a node went down". What it does not know, of a newer server, it
+// returns as it is.
+func CauseWords(cause string) string {
+	switch cause {
+	case CauseRegister:
+		return "a version was submitted"
+	case CauseStop:
+		return "the job was stopped"
+	case CauseAllocStop:
+		return "an instance was asked to be replaced"
+	case CauseNodeDown:
+		return "a node went down"
+	case CauseNodeUp:
+		return "a node is back"
+	case CauseDrain:
+		return "a node is drained, or no longer"
+	case CauseAllocEnded:
+		return "an instance ended"
+	case CauseUpdate:
+		return "a roll-out went on"
+	case CauseRevert:
+		return "an older version was put in force again"
+	case CauseScale:
+		return "a count was changed"
+	case CauseRestart:
+		return "a restart was asked for"
+	case CauseDeployment:
+		return "its roll-out was moved on, or came to an end"
+	case CausePreempted:
+		return "it gave way to a more important job"
+	case CauseRestore:
+		return "a snapshot was restored"
+	case CauseQuarantine:
+		return "a port is free again"
+	}
+	return cause
+}
+
 // Evaluation is a reason to look at a job again. It is a row, not a message.
 type Evaluation struct {
 	ID           ID

@@ -217,16 +217,12 @@ func (m *Moment) because() string {
 		return "replacement asked for" + m.by()
 	case CauseNodeDown:
 		return "node " + m.Detail + " is down"
-	case CauseNodeUp:
-		return "a node is back"
 	case CauseAllocEnded:
 		return "the instance before it ended"
 	case CauseUpdate:
 		return fmt.Sprintf("update to version %d", m.Version)
-	case CauseRestore:
-		return "a snapshot was restored"
 	}
-	return m.Cause
+	return CauseWords(m.Cause) + m.by()
 }
 
 // DescribeEnd names how an instance ended, for where nobody has said it in words.

@@ -65,7 +65,7 @@ func evaluationDetail(ctx context.Context, s *session, cluster api.Cluster, read
 	b.add("Version", "%d", e.JobVersion)
 	b.add("Type", "%s", e.Type)
 	b.add("Priority", "%d", e.Priority)
-	b.add("Cause", "%s", e.Cause)
+	b.add("Cause", "%s (%s)", e.Cause, api.CauseWords(e.Cause))
 	b.addIf("Node", e.Node)
 	b.add("Status", "%s", e.Status)
 	b.addIf("Message", e.Message)

@@ -93,7 +93,7 @@ func narrow(d *api.JobDiagnosis, task, node string) error {
 func printDiagnosis(s *session, f moments, d *api.JobDiagnosis, oneNode bool) {
 	s.print(printable(fmt.Sprintf("Job %q version %d is %s: %s run", d.Job, d.Summary.Version, d.Summary.Status, runningOf(&d.Summary))) + "\n")
 	if e := d.Evaluation; e != nil && e.Message != "" {
-		s.print(printable(fmt.Sprintf("The scheduler, %s (%s): %s", f.ago(e.ModifiedAt), e.Cause, e.Message)) + "\n")
+		s.print(printable(fmt.Sprintf("The scheduler, %s (%s): %s", f.ago(e.ModifiedAt), api.CauseWords(e.Cause), e.Message)) + "\n")
 	}
 	if e := d.Evaluation; e != nil && !d.Summary.Stopped {
 		for i := range e.Explanations {
@@ -295,12 +295,12 @@ func printReasons(s *session, f moments, t *api.TaskDiagnosis) {
 
 // because says why somebody looked for a place.
 func because(f moments, r *api.InstanceReason) string {
-	text := r.Cause
+	text := api.CauseWords(r.Cause)
 	if text == "" {
 		text = "its evaluation is no longer kept"
 	}
 	if r.CauseNode != "" {
-		text += " of " + r.CauseNode
+		text = strings.Replace(text, "a node", "node "+r.CauseNode, 1)
 	}
 	if r.Replaces != "" {
 		text += ", in place of " + f.id(r.Replaces)

@@ -17,11 +17,11 @@ const (
 	reasonTaskRemoved = "task removed"
 	reasonCount       = "count reduced"
 	reasonAsked       = "stopped on request, to be replaced"
-	reasonUpdate      = "replaced by a newer version"
 	reasonRestart     = "restarted"
 	reasonDuplicate   = "its slot has a newer holder"
 	reasonSucceeded   = "its successor is healthy"
-	reasonUnneeded    = "it would succeed an instance that stays, or is of an older version itself"
+	reasonOvertaken   = "a newer version came before it took over"
+	reasonGivenUp     = "the roll-out of its version has failed"
 	reasonNode        = "its node is no longer one that the task asks for"
 )
 
@@ -87,6 +87,24 @@ func asked(reason, by string) string {
 		return reason
 	}
 	return reason + ", asked for by " + by
+}
+
+// replaced is why an instance of an older version goes: the version in force, and who or what brought that about.
+func (c *change) replaced() string {
+	if c.job.IsRestart() {
+		return asked(reasonRestart, c.job.SubmittedBy)
+	}
+	text := fmt.Sprintf("replaced by version %d", c.job.Version)
+	d := c.state.Deployment(c.job.Name)
+	switch {
+	case c.job.Origin == "" && c.job.SubmittedBy == "":
+		return text
+	case c.job.Origin == "":
+		return text + ", submitted by " + c.job.SubmittedBy
+	case d != nil && d.Automatic:
+		return text + ", " + c.job.Origin
+	}
+	return asked(text+", "+c.job.Origin, c.job.SubmittedBy)
 }
 
 // fewer is why a task has fewer instances: its count was changed, by itself or with the version in force.
@@ -301,7 +319,7 @@ func (c *change) succession(r *request, number uint32, holder, successor *api.Al
 	}
 	next := c.holderState(r, successor)
 	if next == slotOutdated {
-		c.stop(successor, reasonUnneeded)
+		c.stop(successor, reasonOvertaken)
 		next = slotStopping
 	}
 	return slot{number: number, state: c.holderState(r, holder), last: holder, beside: successor, next: next}

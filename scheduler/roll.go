@@ -60,10 +60,13 @@ func (c *change) roll(r *request, slots []slot, held bool) {
 	standing := c.standing(r.task)
 	step := rollout.Decide(u, standing, seen)
 	for _, i := range step.Drop {
-		c.stop(slots[i].beside, reasonUnneeded)
+		c.stop(slots[i].beside, reasonGivenUp)
 	}
 	for _, i := range step.Retire {
 		reason := reasonSucceeded
+		if slots[i].last.Version != c.job.Version {
+			reason = c.replaced() + "; " + reasonSucceeded
+		}
 		if n := c.evicting(slots[i].last); n != nil {
 			reason = n.Drain.Cause(n.Name)
 		}
@@ -73,11 +76,7 @@ func (c *change) roll(r *request, slots []slot, held bool) {
 		return
 	}
 	for _, i := range step.Stop {
-		reason := reasonUpdate
-		if c.job.IsRestart() {
-			reason = asked(reasonRestart, c.job.SubmittedBy)
-		}
-		c.stop(slots[i].last, reason)
+		c.stop(slots[i].last, c.replaced())
 		slots[i].state = slotStopping
 	}
 	c.begin(r, slots, step.Start)

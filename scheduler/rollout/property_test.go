@@ -170,11 +170,11 @@ func (c *cell) heed(before *fsm.Snapshot, plan *api.Plan) {
 			c.note("stop web[%d] #%d v%d %s: %s", row.Slot, row.ID, row.Version, row.Health, stop.Reason)
 			switch {
 			case row.Health != api.HealthHealthy:
-			case stop.Reason == "its successor is healthy":
+			case strings.HasSuffix(stop.Reason, "its successor is healthy"):
 				if slots[row.Slot].healthy == 0 {
 					c.fatalf("web[%d] has nothing healthy left", row.Slot)
 				}
-			case stop.Reason == "replaced by a newer version":
+			case strings.HasPrefix(stop.Reason, "replaced by version "):
 				updates = true
 			}
 		}
