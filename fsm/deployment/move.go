@@ -90,7 +90,7 @@ func Steer(old *api.Deployment, o api.DeploymentOrder, f Facts) (*api.Deployment
 
 // promote has the roll-out go on to the instances that are no canaries. All canaries of the job must be healthy.
 func promote(d *api.Deployment, f Facts, conflict func(string, ...any) error) error {
-	any := false
+	some := false
 	tasks := append([]api.DeploymentTask(nil), d.Tasks...)
 	for i := range tasks {
 		t := &tasks[i]
@@ -100,9 +100,9 @@ func promote(d *api.Deployment, f Facts, conflict func(string, ...any) error) er
 		if healthy, wanted := f.Healthy(t.Task), min(t.Canaries, t.Desired); healthy < wanted {
 			return conflict("cannot be promoted: of task %s %d of %d canaries are healthy", t.Task, healthy, wanted)
 		}
-		t.Promoted, any = true, true
+		t.Promoted, some = true, true
 	}
-	if !any {
+	if !some {
 		return conflict("has nothing to promote: it has no canaries, or they are promoted")
 	}
 	d.Tasks, d.ProgressAt = tasks, f.Now
