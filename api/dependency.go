@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Dependency holds a task's instances back until another task of the job is so far. It is about beginnings: an instance
@@ -14,6 +15,25 @@ import (
 type Dependency struct {
 	Task      string // of the same job
 	Condition string
+	// Timeout is how long the task waits at most, from when it could have begun; 0: for as long as it takes. Then it gives up: its
+	// deployment fails, and the condition is asked for again only when the job is looked at for another reason.
+	Timeout time.Duration `json:",omitempty"`
+}
+
+// GivesUp is when a task of the job that waits for a dependency gives up, the zero time for never. It could have begun when its
+// version came or a count was changed, or when the version's deployment, nil for none, began or went on.
+func (d Dependency) GivesUp(j *Job, deployment *Deployment) time.Time {
+	if d.Timeout == 0 {
+		return time.Time{}
+	}
+	since := j.SubmittedAt
+	if j.Scaled != nil && j.Scaled.At.After(since) {
+		since = j.Scaled.At
+	}
+	if deployment != nil && deployment.Version == j.Version && deployment.Since.After(since) {
+		since = deployment.Since
+	}
+	return since.Add(d.Timeout)
 }
 
 // Conditions of a dependency. An instance that has completed for good meets all of them.
@@ -72,6 +92,8 @@ func (j *Job) validateDependency(t *Task, d Dependency) error {
 		return faultf("", "the job has no task %.80q; it has %s", d.Task, strings.Join(others, ", "))
 	case !slices.Contains(DependConditions(), d.Condition):
 		return faultf("condition", "condition %.40q is none of %s", d.Condition, strings.Join(DependConditions(), ", "))
+	case d.Timeout != 0 && d.Timeout < time.Second:
+		return faultf("timeout", "timeout %s is not from 1s up; leave it out to wait for as long as it takes", d.Timeout)
 	case d.Condition == DependComplete && j.Type != JobBatch:
 		return faultf("condition", "condition complete is for batch jobs: instances of a %s job do not end", j.Type)
 	}

@@ -165,13 +165,13 @@ func (m *Moment) often() string {
 	}
 	text := fmt.Sprintf(" %d times", m.Count)
 	if d := time.Duration(m.At - m.Since).Round(time.Second); d > 0 {
-		text += " in " + brief(d)
+		text += " in " + Brief(d)
 	}
 	return text
 }
 
-// brief writes a duration without the units that are nought at its end: 5m, not 5m0s.
-func brief(d time.Duration) string {
+// Brief writes a duration without the units that are nought at its end: 5m, not 5m0s.
+func Brief(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

@@ -96,7 +96,7 @@ func (t *Task) RollOut(kind JobType, replaced int) string {
 		text = "rolls all at once, " + u.Order
 	}
 	if u.MinHealthyTime > 0 {
-		text += ", each healthy after " + brief(u.MinHealthyTime) + " at the earliest"
+		text += ", each healthy after " + Brief(u.MinHealthyTime) + " at the earliest"
 	}
 	switch n := min(u.Canary, t.Count); {
 	case n > 0 && u.AutoPromote:
@@ -108,9 +108,9 @@ func (t *Task) RollOut(kind JobType, replaced int) string {
 	case kind != JobService:
 		return text // it has no deployment, and so no deadline
 	case u.AutoRevert:
-		return text + "; reverts by itself if one is not healthy within " + brief(u.HealthyDeadline)
+		return text + "; reverts by itself if one is not healthy within " + Brief(u.HealthyDeadline)
 	}
-	return text + "; stops there if one is not healthy within " + brief(u.HealthyDeadline)
+	return text + "; stops there if one is not healthy within " + Brief(u.HealthyDeadline)
 }
 
 // maxDeadline has room for an instance that is to run for maxTimeout, and for one after it.

@@ -198,7 +198,7 @@ func (g *runGoal) vacant(task string, batch bool) slotState {
 		return slotGoing
 	}
 	for i := range e.Explanations {
-		if x := &e.Explanations[i]; e.Status == api.EvalBlocked && x.Task == task && x.Placed < x.Wanted {
+		if x := &e.Explanations[i]; (e.Status == api.EvalBlocked || x.GaveUp) && x.Task == task && x.Placed < x.Wanted {
 			return slotHopeless
 		}
 	}

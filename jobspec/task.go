@@ -119,6 +119,10 @@ func readDependencies(b *body, t *api.Task) {
 	b.each("depends_on", 1, func(r *body) {
 		d := api.Dependency{Task: r.block.Labels[0]}
 		r.text("condition", &d.Condition)
+		r.duration("timeout", &d.Timeout)
+		if a := r.attr("timeout"); a != nil && d.Timeout == 0 && !r.faulty() { // to api it is one that was left out
+			r.p.addf(a.Expr.Range(), "timeout 0s is not from 1s up; leave it out to wait for as long as it takes")
+		}
 		t.DependsOn = append(t.DependsOn, d)
 	})
 }

@@ -149,7 +149,7 @@ func (c *change) task(t *api.Task) {
 	}
 	c.holdBack(r, slots)
 	waits := c.unmet(t)
-	held := waits != "" && c.hold(r, slots)
+	held := waits.text != "" && c.hold(r, slots)
 	e := c.place(r, slots)
 	if c.cut {
 		return
@@ -164,15 +164,36 @@ func (c *change) task(t *api.Task) {
 	c.moveOut(r, slots)
 }
 
-// unmet returns what the task waits for before anything of it begins, "" for nothing.
-func (c *change) unmet(t *api.Task) string {
+// wait is what a task waits for before anything of it begins.
+type wait struct {
+	text string    // "" for nothing
+	due  time.Time // when it gives up; zero: never
+	over bool      // it has
+}
+
+// unmet returns what the task waits for: the first of its dependencies, or one for which it has waited for as long as it may.
+func (c *change) unmet(t *api.Task) (w wait) {
 	for _, d := range t.DependsOn {
 		on := c.job.Task(d.Task)
-		if n := c.meeting(on, d.Condition); n < on.Count {
-			return fmt.Sprintf("waits for %s to be %s: %d of %d instances are", on.Name, d.Condition, n, on.Count)
+		n := c.meeting(on, d.Condition)
+		if n >= on.Count {
+			continue
+		}
+		due := d.GivesUp(c.job, c.state.Deployment(c.job.Name))
+		if !due.IsZero() && due.UnixNano() <= c.options.Now {
+			return wait{over: true, text: fmt.Sprintf("has waited %s for %s to be %s, and gives up: %d of %d instances are", api.Brief(d.Timeout), on.Name, d.Condition, n, on.Count)}
+		}
+		if w.text == "" {
+			w.text = fmt.Sprintf("waits for %s to be %s: %d of %d instances are", on.Name, d.Condition, n, on.Count)
+		}
+		if w.due.IsZero() || !due.IsZero() && due.Before(w.due) {
+			w.due = due
 		}
 	}
-	return ""
+	if !w.due.IsZero() {
+		w.text += "; gives up at " + w.due.UTC().Format("15:04:05 MST")
+	}
+	return w
 }
 
 // meeting counts the task's slots that meet a condition of a dependency, in the version in force.
@@ -202,7 +223,7 @@ func (c *change) hold(r *request, slots []slot) (held bool) {
 		switch {
 		case s.state == slotOutdated:
 			held = true
-		case s.state == slotVacant && (s.last == nil || s.last.Version != c.job.Version && !c.same(r, s.last)):
+		case s.state == slotVacant && (s.last == nil || s.last.Version != c.job.Version && (c.ranOut(s.last) || !c.same(r, s.last))):
 			s.state = slotWaiting
 			held = true
 		}
@@ -210,8 +231,15 @@ func (c *change) hold(r *request, slots []slot) (held bool) {
 	return held
 }
 
-// waiting says in the task's explanation what it waits for. What ends the wait has the job looked at again.
-func (c *change) waiting(t *api.Task, slots []slot, e *api.Explanation, waits string) *api.Explanation {
+// ranOut reports whether an instance is of a version in which the job was stopped: what takes its place is a beginning.
+func (c *change) ranOut(row *api.AllocationRow) bool {
+	old := c.state.JobVersion(c.job.Name, row.Version)
+	return old != nil && old.Stopped
+}
+
+// waiting says in the task's explanation what it waits for. What ends the wait has the job looked at again; one that was given up
+// is no reason to.
+func (c *change) waiting(t *api.Task, slots []slot, e *api.Explanation, waits wait) *api.Explanation {
 	if e == nil {
 		e = &api.Explanation{Task: t.Name, Wanted: len(slots), Placed: len(slots)}
 		for _, s := range slots {
@@ -224,9 +252,14 @@ func (c *change) waiting(t *api.Task, slots []slot, e *api.Explanation, waits st
 			}
 		}
 	}
-	e.Note = strings.TrimPrefix(e.Note+"; "+waits, "; ")
-	c.answer.Status = api.EvalBlocked
-	c.messages = append(c.messages, t.Name+" "+waits)
+	e.Note, e.GaveUp = strings.TrimPrefix(e.Note+"; "+waits.text, "; "), waits.over
+	c.messages = append(c.messages, t.Name+" "+waits.text)
+	if !waits.over {
+		c.answer.Status = api.EvalBlocked
+	}
+	if due := waits.due.UnixNano(); !waits.due.IsZero() && (c.answer.WakeAt == 0 || due < c.answer.WakeAt) {
+		c.answer.WakeAt = due
+	}
 	return e
 }
 

@@ -22,7 +22,7 @@ import (
 //	                    initializing, ineligible
 //	job NAME            type=, priority=, dc=, scheduler=; each call is a new version. Lines: task NAME count= cpu= memory= disk=
 //	                    image= driver=; then for that task: constraint ATTR OP VALUE, affinity ATTR OP VALUE WEIGHT,
-//	                    depends TASK CONDITION, migrate MAX ORDER, spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=, device TYPE count= share=, and for
+//	                    depends TASK CONDITION TIMEOUT, migrate MAX ORDER, spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=, device TYPE count= share=, and for
 //	                    that device: if ATTR OP VALUE
 //	schedule            the jobs named, all by default; limit= algorithm= preempt=TYPE stop=SLOT
 //	report              lines: SLOT PHASE [port | HEALTH], of the slot's live allocation; SLOT may be web[*]. What runs is
@@ -222,6 +222,7 @@ func (s *story) job(d *datadriven.TestData, lines []string) error {
 		}
 	}
 	j.ModifyIndex = s.world.Index() + 1
+	j.SubmittedAt = time.Unix(0, s.world.Now())
 	s.world.PutJob(j)
 	return nil
 }

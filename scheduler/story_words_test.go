@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -79,7 +80,9 @@ func taskLine(t *api.Task, words []string) error {
 			t.Migrate.Order = at(2)
 		}
 	case "depends":
-		t.DependsOn = append(t.DependsOn, api.Dependency{Task: at(1), Condition: at(2)})
+		timeout, err := time.ParseDuration(cmp.Or(at(3), "0s"))
+		t.DependsOn = append(t.DependsOn, api.Dependency{Task: at(1), Condition: at(2), Timeout: timeout})
+		return err
 	case "sticky":
 		t.EphemeralDisk = &api.EphemeralDisk{Sticky: true}
 	case "volume":

@@ -44,7 +44,7 @@ job "web" {
 }
 `
 
-// TestDependsOn: a task waits for another to be well, says so, and begins when it is.
+// TestDependsOn: a task waits for another to be well, says so, and begins when it is; where the wait is bounded, it gives up.
 func TestDependsOn(t *testing.T) {
 	f := newAlone(t, "127.0.9.41")
 	file := write(t, "web.hcl", fmt.Sprintf(dependentTask, helloimage.Tag))
@@ -69,5 +69,16 @@ func TestDependsOn(t *testing.T) {
 	})
 	if code, out = f.cube("task", "run", file); code != 0 || !strings.Contains(out, "3 of 3 instances") {
 		t.Errorf("task run ends with %d:\n%s", code, out)
+	}
+
+	if code, out = f.cube("task", "stop", "web"); code != 0 {
+		t.Fatalf("task stop ends with %d:\n%s", code, out)
+	}
+	bounded := strings.Replace(fmt.Sprintf(dependentTask, helloimage.Tag), `depends_on "db" {}`, `depends_on "db" { timeout = "2s" }`, 1)
+	if code, out = f.cube("task", "run", write(t, "bounded.hcl", bounded)); code != 2 || !strings.Contains(out, "front has waited 2s for db to be healthy") {
+		t.Errorf("task run ends with %d:\n%s", code, out)
+	}
+	if code, out = f.cube("task", "status", "web"); code != 0 || !strings.Contains(out, "has waited 2s for db to be healthy, and gives up: 0 of 1 instances are") {
+		t.Errorf("task status ends with %d:\n%s", code, out)
 	}
 }

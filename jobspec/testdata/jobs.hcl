@@ -22,7 +22,9 @@ job "shop" {
   }
   task "mail" {
     image = "cube/hello:1"
-    depends_on "web" {}
+    depends_on "web" {
+      timeout = "5m"
+    }
     depends_on "api" {}
   }
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"cube/api"
@@ -24,12 +25,12 @@ type Verdict struct {
 //
 // It fails when an instance of the version fails for good or is not healthy within the healthy_deadline of its task, counted
 // from its placement or from when the deployment went on, be it that it falls ill after that time; when no more instances became
-// healthy within the progress_deadline; and when nobody promotes or resumes it within api.MaxHold. It succeeds when each slot is
+// healthy within the progress_deadline; when a task has waited for another for the timeout of its depends_on; and when nobody promotes or resumes it within api.MaxHold. It succeeds when each slot is
 // held by one healthy instance of the version and by no other that is to run.
 func Judge(d *api.Deployment, job *api.Job, rows iter.Seq[api.AllocationRow], now time.Time) Verdict {
 	j := judgement{d: d, job: job, now: now, tasks: map[string]*count{}}
 	for _, t := range job.Tasks {
-		c := &count{task: t, well: make([]bool, t.Count), extra: make([]bool, t.Count)}
+		c := &count{task: t, well: make([]bool, t.Count), up: make([]bool, t.Count), extra: make([]bool, t.Count)}
 		c.DeploymentTask = api.DeploymentTask{Task: t.Name, Desired: t.Count}
 		if was := d.Task(t.Name); was != nil {
 			c.Canaries, c.Promoted = was.Canaries, was.Promoted
@@ -41,6 +42,7 @@ func Judge(d *api.Deployment, job *api.Job, rows iter.Seq[api.AllocationRow], no
 			j.count(c, &row)
 		}
 	}
+	j.waits()
 	return j.verdict()
 }
 
@@ -59,6 +61,7 @@ type count struct {
 	api.DeploymentTask
 	task  *api.Task
 	well  []bool // by slot: a healthy instance of the version
+	up    []bool // by slot: one that runs
 	extra []bool // by slot: another one that is to run
 }
 
@@ -69,6 +72,7 @@ func (j *judgement) count(c *count, row *api.AllocationRow) {
 		c.extra[row.Slot] = c.extra[row.Slot] || wanted
 	case wanted:
 		c.Placed++
+		c.up[row.Slot] = c.up[row.Slot] || row.Phase == api.PhaseRunning
 		if row.Health == api.HealthHealthy {
 			c.Healthy++
 			c.extra[row.Slot] = c.extra[row.Slot] || c.well[row.Slot]
@@ -101,6 +105,29 @@ func (j *judgement) since(row *api.AllocationRow) time.Time {
 func (j *judgement) blame(row *api.AllocationRow, what string) {
 	if j.cause == "" {
 		j.cause = api.InstanceName(row.Job, row.Task, row.Slot) + " " + what
+	}
+}
+
+// waits has the deployment fail when a task has waited for another for as long as it may, and has not begun.
+func (j *judgement) waits() {
+	for _, t := range j.job.Tasks {
+		if c := j.tasks[t.Name]; c.Placed >= c.Desired {
+			continue
+		}
+		for _, d := range t.DependsOn {
+			due, on := d.GivesUp(j.job, j.d), j.tasks[d.Task]
+			met := on.up
+			if d.Condition == api.DependHealthy {
+				met = on.well
+			}
+			switch {
+			case due.IsZero() || !slices.Contains(met, false):
+			case due.After(j.now):
+				j.next = earliest(j.next, due)
+			case j.cause == "":
+				j.cause = fmt.Sprintf("%s has waited %s for %s to be %s", t.Name, api.Brief(d.Timeout), d.Task, d.Condition)
+			}
+		}
 	}
 }
 
