@@ -16,6 +16,7 @@ import (
 
 	"cube/api"
 	"cube/client/check"
+	"cube/client/datadir"
 	"cube/client/driver"
 )
 
@@ -25,9 +26,9 @@ type Client struct {
 	log         hclog.Logger
 	id          string
 	incarnation uint64
-	dir         *dataDir // nil: Ephemeral
-	left        *saved   // by an earlier life
-	save        *saver   // nil: Ephemeral
+	dir         *datadir.Dir // nil: Ephemeral
+	left        *saved       // by an earlier life
+	save        *saver       // nil: Ephemeral
 	runner      *runner
 	link        *link
 	probe       func(context.Context, *api.Check, check.Target) (fault string) // see check.Prober
@@ -80,33 +81,33 @@ func New(cfg Config) (*Client, error) {
 // open settles the node's identity and opens what an earlier life has left.
 func (c *Client) open() error {
 	if c.cfg.Ephemeral {
-		c.id = mintNodeID()
+		c.id = datadir.MintNodeID()
 		return nil
 	}
-	dir, err := openDataDir(c.cfg.DataDir)
+	dir, err := datadir.Open(c.cfg.DataDir)
 	if err != nil {
 		return err
 	}
 	if err := c.openState(dir); err != nil {
-		_ = dir.close()
+		_ = dir.Close()
 		return err
 	}
 	c.dir = dir
 	return nil
 }
 
-func (c *Client) openState(dir *dataDir) error {
-	id, err := dir.identity(c.cfg.NewIdentity)
+func (c *Client) openState(dir *datadir.Dir) error {
+	id, err := dir.Identity(c.cfg.NewIdentity)
 	if err != nil {
 		return err
 	}
-	st, left, err := openState(dir.state())
+	st, left, err := openState(dir.State())
 	if errors.Is(err, errDamaged) {
 		c.log.Error("state.db is set aside as state.db.damaged; what runs is found again by its labels", "error", err)
-		if err := dir.setAside("damaged"); err != nil {
+		if err := dir.SetAside("damaged"); err != nil {
 			return err
 		}
-		st, left, err = openState(dir.state())
+		st, left, err = openState(dir.State())
 	}
 	if err != nil && !isFull(err) {
 		return err
@@ -118,13 +119,13 @@ func (c *Client) openState(dir *dataDir) error {
 	switch {
 	case id == "" && left.Node != "":
 		id = left.Node // the file is lost, and the directory is the same
-		err = dir.setNodeID(id)
+		err = dir.SetNodeID(id)
 	case id == "":
-		id = mintNodeID()
-		err = dir.setNodeID(id)
+		id = datadir.MintNodeID()
+		err = dir.SetNodeID(id)
 	case left.Node != "" && left.Node != id:
 		err = api.Errorf(api.CodeConflict, "state.db in %s belongs to node %s and node-id says %s: put the right one back, or start with -new-identity",
-			dir.path, left.Node, id)
+			dir.Path(), left.Node, id)
 	default:
 		err = nil // a full disk is no reason not to start
 	}
@@ -154,13 +155,13 @@ func (c *Client) openState(dir *dataDir) error {
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // reopen makes a new state file, in place of a damaged one if need be.
-func (c *Client) reopen(dir *dataDir, damaged bool) (store, error) {
+func (c *Client) reopen(dir *datadir.Dir, damaged bool) (store, error) {
 	if damaged {
-		if err := dir.setAside("damaged"); err != nil {
+		if err := dir.SetAside("damaged"); err != nil {
 			return nil, err
 		}
 	}
-	st, _, err := openState(dir.state())
+	st, _, err := openState(dir.State())
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +190,7 @@ func (c *Client) Run(ctx context.Context) (err error) {
 		endSave()
 		saving.Wait()
 		if c.dir != nil {
-			err = errors.Join(err, c.dir.close())
+			err = errors.Join(err, c.dir.Close())
 		}
 	}()
 	base := context.WithoutCancel(ctx)

@@ -184,7 +184,7 @@ func (c *Client) configure(a *allocation, sp *spec, d driver.Driver, text string
 	}
 	dir := ""
 	if c.dir != nil {
-		dir = c.dir.allocDir(text)
+		dir = c.dir.Allocation(text)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make the allocation's directory: %w", err)
 		}

@@ -114,7 +114,7 @@ func (r *runner) listedAll() {
 	if dir := r.c.dir; dir != nil {
 		now := time.Now()
 		r.ops.Go(func() {
-			if n, err := dir.sweep(kept, now); err != nil || n > 0 {
+			if n, err := dir.Sweep(kept, now); err != nil || n > 0 {
 				r.log.Info("directories of former allocations removed", "removed", n, "error", err)
 			}
 		})
@@ -314,7 +314,7 @@ func (r *runner) forget(i int) {
 		r.changed.allocation(id, nil)
 	}
 	if dir := r.c.dir; dir != nil {
-		path := dir.allocDir(r.text.Format(id))
+		path := dir.Allocation(r.text.Format(id))
 		r.ops.Go(func() {
 			if err := os.RemoveAll(path); err != nil {
 				r.log.Warn("a former allocation's directory is not removed", "directory", path, "error", err)

@@ -1,4 +1,5 @@
-package client
+// Package datadir is the client's own directory: who the node is, its lock, and the directories of its allocations.
+package datadir
 
 import (
 	"crypto/rand"
@@ -16,19 +17,19 @@ import (
 	"cube/api"
 )
 
-// dataDir is the client's own directory, locked.
+// Dir is the client's own directory, locked.
 //
 //	lock       held by the agent that runs
 //	node-id    32 hexadecimal digits and a line break
-//	state.db   what the client remembers (see state.go)
+//	state.db   what the client remembers (see package client)
 //	alloc/ID/  an allocation's own directory
-type dataDir struct {
+type Dir struct {
 	path string
 	lock *os.File
 }
 
-// openDataDir makes the directory if need be and locks it against a second agent.
-func openDataDir(path string) (*dataDir, error) {
+// Open makes the directory if need be and locks it against a second agent.
+func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(filepath.Join(path, "alloc"), 0o700); err != nil {
 		return nil, fmt.Errorf("make the client's data directory: %w", err)
 	}
@@ -43,15 +44,20 @@ func openDataDir(path string) (*dataDir, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	return &dataDir{path: path, lock: lock}, nil
+	return &Dir{path: path, lock: lock}, nil
 }
 
-func (d *dataDir) close() error { return d.lock.Close() }
+// Close releases the lock.
+func (d *Dir) Close() error { return d.lock.Close() }
 
-func (d *dataDir) state() string { return filepath.Join(d.path, "state.db") }
+// Path is where it is.
+func (d *Dir) Path() string { return d.path }
+
+// State is the path of state.db.
+func (d *Dir) State() string { return filepath.Join(d.path, "state.db") }
 
 // nodeID returns the node's ID as the node-id file says; "" if there is none.
-func (d *dataDir) nodeID() (string, error) {
+func (d *Dir) nodeID() (string, error) {
 	name := filepath.Join(d.path, "node-id")
 	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -68,8 +74,8 @@ func (d *dataDir) nodeID() (string, error) {
 	return id, nil
 }
 
-// setNodeID writes the node's ID so that after a crash the file holds all of it, or is not there.
-func (d *dataDir) setNodeID(id string) error {
+// SetNodeID writes the node's ID so that after a crash the file holds all of it, or is not there.
+func (d *Dir) SetNodeID(id string) error {
 	name := filepath.Join(d.path, "node-id")
 	f, err := os.CreateTemp(d.path, "node-id-")
 	if err != nil {
@@ -92,40 +98,41 @@ func (d *dataDir) setNodeID(id string) error {
 	return syncDir(d.path)
 }
 
-// identity settles who this node is: what the file says, what the state says if the file is gone, or a new ID. forget
+// Identity settles who this node is: what the file says, what the state says if the file is gone, or a new ID. forget
 // drops the old identity with all that was remembered under it.
-func (d *dataDir) identity(forget bool) (string, error) {
+func (d *Dir) Identity(forget bool) (string, error) {
 	if forget {
-		if err := d.setAside("replaced"); err != nil {
+		if err := d.SetAside("replaced"); err != nil {
 			return "", err
 		}
-		id := mintNodeID()
-		return id, d.setNodeID(id)
+		id := MintNodeID()
+		return id, d.SetNodeID(id)
 	}
 	return d.nodeID()
 }
 
-func mintNodeID() string {
+// MintNodeID makes a new ID.
+func MintNodeID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	return hex.EncodeToString(b[:])
 }
 
-// setAside renames state.db so that a person can still look into it. One with the same reason from before is replaced.
-func (d *dataDir) setAside(reason string) error {
-	err := os.Rename(d.state(), d.state()+"."+reason)
+// SetAside renames state.db so that a person can still look into it. One with the same reason from before is replaced.
+func (d *Dir) SetAside(reason string) error {
+	err := os.Rename(d.State(), d.State()+"."+reason)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("set state.db aside: %w", err)
 	}
 	return nil
 }
 
-// allocDir is an allocation's own directory.
-func (d *dataDir) allocDir(text string) string { return filepath.Join(d.path, "alloc", text) }
+// Allocation is an allocation's own directory.
+func (d *Dir) Allocation(text string) string { return filepath.Join(d.path, "alloc", text) }
 
-// sweep removes the directories of allocations that are not kept, and says how many. It leaves young ones alone: one may
+// Sweep removes the directories of allocations that are not kept, and says how many. It leaves young ones alone: one may
 // be of an allocation that has begun while it looked.
-func (d *dataDir) sweep(kept map[string]bool, now time.Time) (removed int, err error) {
+func (d *Dir) Sweep(kept map[string]bool, now time.Time) (removed int, err error) {
 	entries, err := os.ReadDir(filepath.Join(d.path, "alloc"))
 	if err != nil {
 		return 0, fmt.Errorf("look for directories of former allocations: %w", err)
@@ -135,7 +142,7 @@ func (d *dataDir) sweep(kept map[string]bool, now time.Time) (removed int, err e
 		if kept[e.Name()] || statErr != nil || now.Sub(info.ModTime()) < time.Minute {
 			continue
 		}
-		if e := os.RemoveAll(d.allocDir(e.Name())); e != nil {
+		if e := os.RemoveAll(d.Allocation(e.Name())); e != nil {
 			err = errors.Join(err, e)
 			continue
 		}
