@@ -54,6 +54,7 @@ func (t *Task) canonicalize() {
 	}
 	t.canonicalizeChecks()
 	t.canonicalizeDependencies()
+	t.canonicalizeParts()
 	canonicalizeConstraints(t.Constraints)
 	for i := range t.Affinities {
 		a := &t.Affinities[i]

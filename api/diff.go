@@ -64,7 +64,7 @@ func DiffJobs(a, b *Job) *Diff {
 // differ walks two values of one type. Walking by reflection means that a field nobody thought of here is compared and
 // shown like any other.
 type differ struct {
-	secrets map[string]bool // env keys of the task being compared whose values are not shown
+	secrets map[string]bool // env keys of the task or part being compared whose values are not shown
 }
 
 // block compares two structs; one of them may be invalid, which stands for absent. It returns nil if they say the same.
@@ -79,7 +79,7 @@ func (d differ) block(block, name string, a, b reflect.Value) *Diff {
 	case !b.IsValid():
 		out.Kind = DiffRemoved
 	}
-	if present.Type() == reflect.TypeFor[Task]() {
+	if t := present.Type(); t == reflect.TypeFor[Task]() || t == reflect.TypeFor[Part]() {
 		d = differ{secrets: secretsOf(a, b)}
 	}
 	for i := range present.NumField() {
@@ -165,7 +165,8 @@ func (d differ) list(out *Diff, block string, a, b reflect.Value) {
 	slices.Sort(keys)
 	for _, k := range keys {
 		old, new := x[k], y[k]
-		if inner := d.block(block, label(cmpValid(old, new)), old, new); inner != nil {
+		present := cmpValid(old, new)
+		if inner := d.block(blockOf(block, present), label(present), old, new); inner != nil {
 			out.Blocks = append(out.Blocks, inner)
 		}
 	}
@@ -207,13 +208,13 @@ func hidden(s string) string {
 	return RedactedValue
 }
 
-// secretsOf returns the env keys that are sensitive in either version: a value does not stop being one's secret because
+// secretsOf returns the env keys of a task or a part that are sensitive in either version: a value does not stop being one's secret because
 // the next version calls it public.
 func secretsOf(a, b reflect.Value) map[string]bool {
 	out := map[string]bool{}
 	for _, v := range [2]reflect.Value{a, b} {
 		if v.IsValid() {
-			for _, k := range v.Interface().(Task).Sensitive {
+			for _, k := range v.FieldByName("Sensitive").Interface().([]string) {
 				out[k] = true
 			}
 		}
@@ -241,6 +242,8 @@ func isDefault(v reflect.Value, i int) bool {
 	switch v.Type() {
 	case reflect.TypeFor[Task]():
 		usual = reflect.ValueOf(*DefaultTask(""))
+	case reflect.TypeFor[Part]():
+		usual = reflect.ValueOf(DefaultPart(v.Interface().(Part).Kind, ""))
 	case reflect.TypeFor[Check]():
 		usual = reflect.ValueOf(DefaultCheck(""))
 	case reflect.TypeFor[Job]():
@@ -251,9 +254,17 @@ func isDefault(v reflect.Value, i int) bool {
 	return reflect.DeepEqual(v.Field(i).Interface(), usual.Field(i).Interface())
 }
 
+// blockOf is what a task file calls one of a list of blocks.
+func blockOf(usual string, v reflect.Value) string {
+	if p, ok := v.Interface().(Part); ok {
+		return string(p.Kind)
+	}
+	return usual
+}
+
 // identity reports whether a field is what its block is known by, which stands in its head.
 func identity(t reflect.Type, field string) bool {
-	return labelField(t) == field && field != ""
+	return labelField(t) == field && field != "" || t == reflect.TypeFor[Part]() && field == "Kind"
 }
 
 // labelField names the field that is the label of a block in a task file, "" if the block has none.
@@ -314,6 +325,8 @@ func keyOf(v reflect.Value) string {
 		return w.Attribute
 	case SpreadTarget:
 		return w.Value
+	case Part:
+		return string(w.Kind) + " " + w.Name
 	}
 	if l := label(v); l != "" {
 		return l

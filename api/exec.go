@@ -10,6 +10,7 @@ type ExecRequest struct {
 	Stdin   bool              `json:",omitempty"` // it has input
 	TTY     bool              `json:",omitempty"` // it gets a terminal of its own, and one stream of output
 	Size    WindowSize        // of the terminal at the beginning
+	Part    string            `json:",omitempty"` // the running part of its task in which it is run; "": the main container
 }
 
 // WindowSize is how many characters a terminal shows. The zero value is: not known.

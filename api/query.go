@@ -48,6 +48,8 @@ type LogRequest struct {
 	// Timestamps puts before each line when it was begun (see CutLogTime). Lines then come whole, at the latest when their
 	// instance ends, and one of more than 64 KiB comes in pieces.
 	Timestamps bool
+	// Part is the part of its task (a sidecar, a prestart, a poststop) whose output is asked for; "": the main container's.
+	Part string
 }
 
 // logTime has a fixed width, so that hardly anything that an instance writes by itself passes for it.

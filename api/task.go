@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -44,6 +45,9 @@ type Task struct {
 	Migrate Migrate `json:",omitzero"` // left out where it is the default
 
 	EphemeralDisk *EphemeralDisk `json:",omitempty"` // nil: instances have no directory of their own
+
+	// Parts are the further containers of each instance, in the order of PartKinds.
+	Parts []Part `json:",omitempty"`
 
 	// Sensitive names the env keys whose values came from a sensitive variable. Their values are never shown: Redacted
 	// replaces them.
@@ -142,7 +146,8 @@ const RedactedValue = "<sensitive>"
 func (j *Job) Redacted() *Job {
 	var out *Job
 	for i, t := range j.Tasks {
-		if len(t.Sensitive) == 0 {
+		secret := func(p Part) bool { return len(p.Sensitive) > 0 }
+		if len(t.Sensitive) == 0 && !slices.ContainsFunc(t.Parts, secret) {
 			continue
 		}
 		if out == nil {
@@ -151,14 +156,10 @@ func (j *Job) Redacted() *Job {
 			out = &c
 		}
 		tc := *t
-		tc.Env = make(map[string]string, len(t.Env))
-		for k, v := range t.Env {
-			tc.Env[k] = v
-		}
-		for _, k := range t.Sensitive {
-			if _, ok := tc.Env[k]; ok {
-				tc.Env[k] = RedactedValue
-			}
+		tc.Env = redactedEnv(t.Env, t.Sensitive)
+		tc.Parts = slices.Clone(t.Parts)
+		for n := range tc.Parts {
+			tc.Parts[n].Env = redactedEnv(tc.Parts[n].Env, tc.Parts[n].Sensitive)
 		}
 		out.Tasks[i] = &tc
 	}

@@ -21,12 +21,13 @@ type CheckStatus struct {
 	Message string `json:",omitempty"` // what the latest probe found wrong
 }
 
-// AllocationUsage is what one allocation uses, as its node tells it, and how its checks stand. Where it has checks and
-// cannot be measured, its use has the zero time.
+// AllocationUsage is what one allocation uses, with its parts, as its node tells it, and how its checks and parts stand. Where it
+// has some and cannot be measured, its use has the zero time.
 type AllocationUsage struct {
 	ID ID
 	Usage
 	Checks []CheckStatus
+	Parts  []PartStatus // of its task, in the order of the task
 }
 
 // UsageQuery says whose use is asked for: that of all running instances of these jobs and nodes, and of these allocations.
@@ -41,8 +42,8 @@ type UsageQuery struct {
 // MaxUsage bounds how many instances one answer measures: each costs its node a look, and no screen shows more.
 const MaxUsage = 1000
 
-// UsageReport is what instances use, as far as their nodes told it in time. One that does not run, or that cannot be measured
-// and has no checks, is not in it.
+// UsageReport is what instances use, as far as their nodes told it in time. One that does not run and has no parts, or
+// that cannot be measured and has neither checks nor parts, is not in it.
 type UsageReport struct {
 	Instances []InstanceUsage // by allocation ID
 	Silent    []SilentNode    `json:",omitempty"` // nodes that did not tell, by name
@@ -59,6 +60,7 @@ type InstanceUsage struct {
 	Usage
 	Reserved Resources
 	Checks   []CheckStatus `json:",omitempty"` // in the order of the task file
+	Parts    []PartStatus  `json:",omitempty"` // of its task; its use is theirs, too
 }
 
 // SilentNode is a node that did not tell what its instances use.

@@ -158,7 +158,7 @@ func (t *Task) validate() error {
 		return faultf("count", "count %d is not from 0 to %d", t.Count, MaxTaskInstances)
 	}
 	for _, check := range []func() error{
-		t.validateProgram, t.validateEnvironment, t.validatePorts, t.validateChecks, t.validateVolumes, t.validateEphemeralDisk, t.validateEnd, t.validatePlacement,
+		t.validateProgram, t.validateEnvironment, t.validatePorts, t.validateChecks, t.validateVolumes, t.validateEphemeralDisk, t.validateParts, t.validateEnd, t.validatePlacement,
 	} {
 		if err := check(); err != nil {
 			return err

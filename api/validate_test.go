@@ -24,6 +24,9 @@ func sound() *Job {
 	ready.Type, ready.Port, ready.Headers, ready.Interval = CheckHTTP, "admin", map[string]string{"Host": "shop"}, time.Second
 	t.Checks = []Check{ready, live}
 	t.Config = map[string]any{"hostname": "h"}
+	proxy, tidy := DefaultPart(PartSidecar, "proxy"), DefaultPart(PartPoststop, "tidy")
+	proxy.Image, tidy.Image = "proxy:1", "hello:1"
+	t.Parts = []Part{tidy, proxy}
 	j := &Job{Name: "shop", Tasks: []*Task{t}}
 	j.Canonicalize()
 	return j
@@ -121,6 +124,20 @@ func TestEachFaultHasItsLine(t *testing.T) {
 		"spread target":       {func(_ *Job, k *Task) { k.Spreads[0].Targets[1].Value = "n1" }, "twice"},
 		"sensitive":           {func(_ *Job, k *Task) { k.Sensitive = []string{"X"} }, "sensitive"},
 		"update":              {func(_ *Job, k *Task) { k.Update.MinHealthyTime = -1 }, "min_healthy_time -1ns"},
+		"sidecar, no image":   {func(_ *Job, k *Task) { k.Parts[0].Image = "" }, `sidecar "proxy": image is missing`},
+		"sidecar, image":      {func(_ *Job, k *Task) { k.Parts[0].Image = "Proxy" }, `sidecar "proxy": image "Proxy" is not the name of an image`},
+		"sidecar, name":       {func(_ *Job, k *Task) { k.Parts[0].Name = "Proxy" }, `sidecar "Proxy": its name is not a name`},
+		"sidecar, timeout":    {func(_ *Job, k *Task) { k.Parts[0].Timeout = time.Second }, "timeout has no meaning for a sidecar"},
+		"sidecar, host name":  {func(_ *Job, k *Task) { k.Parts[0].Config = map[string]any{"hostname": "x"} }, "hostname belongs to the task"},
+		"sidecar, option":     {func(_ *Job, k *Task) { k.Parts[0].Config = map[string]any{"privileged": true} }, `sidecar "proxy": config: the docker driver has no option "privileged"`},
+		"sidecar, volume":     {func(_ *Job, k *Task) { k.Parts[0].Volumes = []string{"none"} }, `the task has no volume "none"`},
+		"sidecar, memory":     {func(_ *Job, k *Task) { k.Parts[0].Resources.Memory = 1 }, "memory 1 MiB"},
+		"sidecar, env":        {func(_ *Job, k *Task) { k.Parts[0].Env = map[string]string{"A=B": ""} }, "env"},
+		"part twice":          {func(_ *Job, k *Task) { k.Parts[1].Name = "proxy" }, `another part of the task is called "proxy"`},
+		"part's kind":         {func(_ *Job, k *Task) { k.Parts[1].Kind = "init" }, `part "tidy": kind "init" is none of`},
+		"poststop's timeout":  {func(_ *Job, k *Task) { k.Parts[1].Timeout = 25 * time.Hour }, "timeout 25h0m0s is not from 1s to"},
+		"parts in raw_exec":   {func(_ *Job, k *Task) { k.Driver, k.Image, k.Config, k.Command = "raw_exec", "", nil, "x" }, "a sidecar needs a driver with containers"},
+		"too many parts":      {func(_ *Job, k *Task) { k.Parts = make([]Part, MaxTaskParts+1) }, "17 sidecars, prestarts and poststops are more than 16"},
 		"datacenter control":  {func(j *Job, _ *Task) { j.Datacenters = []string{"a\n"} }, "datacenter"},
 	}
 	for name, c := range cases {
@@ -219,6 +236,7 @@ func TestFaultsKnowTheirPlace(t *testing.T) {
 		`task "web"/check "live"/port`:            func(_ *Job, k *Task) { k.Checks[0].Port = "https" },
 		`task "web"/check "ready"/headers/Host`:   func(_ *Job, k *Task) { k.Checks[1].Headers["Host"] = "a\n" },
 		`task "web"/update/min_healthy_time`:      func(_ *Job, k *Task) { k.Update.MinHealthyTime = -1 },
+		`task "web"/sidecar "proxy"/image`:        func(_ *Job, k *Task) { k.Parts[0].Image = "-v" },
 		`task "web"/resources/memory`:             func(_ *Job, k *Task) { k.Resources.Memory = 0 },
 		`task "web"/spread 1/target "n1"/percent`: func(_ *Job, k *Task) { k.Spreads[0].Targets[0].Percent = -1 },
 	} {

@@ -22,6 +22,7 @@ const (
 	stageStop               // wanted gone, and its instance is not gone yet
 	stageDone               // terminal: nothing follows but cleaning up
 	stageLook               // known from an earlier life; its driver has not yet said whether the instance still exists
+	stageTidy               // its instance has ended for good; its crew is to end, or a poststop to run, before it is terminal
 )
 
 // op is a call to a driver. An allocation has at most one in flight.
@@ -48,10 +49,7 @@ type allocation struct {
 	Exit   *driver.Exit         // with stageStart: it ended before Start returned; with stageEnded: how
 	Tries  tries
 	Why    string // not empty: it is wanted gone, and this is what its last status is to say
-	Ousted bool   `json:",omitempty"` // the latest of Old was ended for its health: the next instance waits until it is gone
-	Doom   string `json:",omitempty"` // with stageStop: why the allocation has failed once its instance has ended
-	// DoomedBy is the failure that goes with Doom; 0, as agents wrote that knew only one: FailureCheck.
-	DoomedBy api.Failure `json:",omitempty"`
+	fate
 
 	Due    time.Time // when Run is stopped or the next instance started, not before
 	Leave  time.Time `json:",omitzero"` // wanted gone and out of rotation, it is asked to end then; zero: at once
@@ -59,7 +57,8 @@ type allocation struct {
 	Orphan time.Time // when an instance that the servers do not know is given up; zero: they know it
 	Fails  int       // stops or removals that failed one after the other: the exponent of their backoff
 
-	Acked uint64 // the latest Seq that the servers have acknowledged
+	Acked uint64       // the latest Seq that the servers have acknowledged
+	Crew  []allocation `json:",omitempty"` // its parts: those of the present run, and what is left of former ones'
 	lane
 }
 
@@ -72,6 +71,20 @@ type work struct {
 	Driver  string // "": not known, since the job's specification has not arrived
 	Ports   []api.PortBinding
 	Devices []api.DeviceClaim `json:",omitempty"`
+
+	Parted bool         `json:",omitempty"` // its task has parts, as far as is known
+	Part   string       `json:",omitempty"` // the part of its task that it is; "": the allocation itself
+	Of     uint32       `json:",omitempty"` // with Part: the run of the allocation that it belongs to
+	Kind   api.PartKind `json:",omitempty"` // with Part: "" if it is not known
+}
+
+// fate is how an instance is to end that something is wrong with, and what follows.
+type fate struct {
+	Ousted bool   `json:",omitempty"` // the latest of Old was ended for its health: the next instance waits until it is gone
+	Doom   string `json:",omitempty"` // with stageStop: why the allocation has failed once its instance has ended
+	// DoomedBy is the failure that goes with Doom; 0, as agents wrote that knew only one: FailureCheck.
+	DoomedBy api.Failure `json:",omitempty"`
+	Ending   *ending     `json:",omitempty"` // with stageTidy: how the allocation is over then
 }
 
 // lane is the runner's own: what is in flight and awaited. It is not kept over a restart, when nothing is.
@@ -79,6 +92,8 @@ type lane struct {
 	busy   op
 	vigil  *vigil    // over the present run, if it has checks; what it points to never changes
 	queued bool      // for a place at a gate
+	awaits bool      // with stageWait: a part has to run, or to end, before the instance may be started
+	stays  bool      // what is left of it is not removed yet: it tells what was done
 	wake   time.Time // when the runner looks again
 }
 
@@ -102,13 +117,13 @@ func (a *allocation) next(now time.Time, start bool) (do op, wake time.Time) {
 		}
 		later(a.Due)
 	}
-	if len(a.Old) > 0 {
+	if len(a.Old) > 0 && !a.stays {
 		if !now.Before(a.OldDue) {
 			return opClean, time.Time{}
 		}
 		later(a.OldDue)
 	}
-	if a.Stage == stageWait && start && !(a.Ousted && len(a.Old) > 0) {
+	if a.Stage == stageWait && start && !a.awaits && !(a.Ousted && len(a.Old) > 0) {
 		if !now.Before(a.Due) {
 			return opStart, time.Time{}
 		}
@@ -122,7 +137,7 @@ func (a *allocation) exists() bool { return a.Run.Key.Allocation != 0 }
 
 // key names the present run.
 func (a *allocation) key() driver.Key {
-	return driver.Key{Allocation: a.ID, Restarts: a.Status.Restarts}
+	return driver.Key{Allocation: a.ID, Restarts: a.Status.Restarts, Part: a.Part, Of: a.Of}
 }
 
 // retire moves the present instance, if any, to those that are to be removed.

@@ -50,7 +50,7 @@ func diff(assigned []api.Assignment, known func(api.ID) *allocation) []change {
 				out = append(out, change{Do: verbRepeat, Assignment: w})
 			}
 			out = append(out, change{Do: verbStop, Assignment: w, Why: "stopped"})
-		case w.Restarts > a.Status.Restarts && a.Stage != stageLook:
+		case w.Restarts > a.Status.Restarts && a.Stage != stageLook && a.Stage != stageTidy:
 			out = append(out, change{Do: verbAnew, Assignment: w})
 		default:
 			if w.Version != a.Version || a.Driver == "" {

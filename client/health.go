@@ -128,7 +128,14 @@ func jitterOf(id api.ID, check int, over time.Duration) time.Duration {
 
 // healthyAt is when the instance is healthy if nothing happens before, and a probe passes then; zero: something has to happen.
 func (a *allocation) healthyAt(p *policy) time.Time {
-	at := time.UnixMilli(a.Status.StartedAt).Add(p.MinHealthy)
+	since, ok := a.sidecarsSince(p)
+	if !ok {
+		return time.Time{}
+	}
+	if main := time.UnixMilli(a.Status.StartedAt); main.After(since) {
+		since = main
+	}
+	at := since.Add(p.MinHealthy)
 	if len(p.Checks) == 0 {
 		return at
 	}
@@ -173,8 +180,12 @@ func (a *allocation) judgeHealth(event any, p *policy, now time.Time) {
 	}
 }
 
-// findings says whether a check is critical, and what the first check that does not pass has found, the critical ones first.
+// findings says whether a sidecar is down or a check is critical, and what that says, or what the first check that does not pass
+// has found, the critical ones first.
 func (a *allocation) findings(p *policy) (critical bool, fault string) {
+	if fault := a.sidecarFault(); fault != "" {
+		return true, fault
+	}
 	if a.vigil == nil || len(a.vigil.checks) != len(p.Checks) {
 		return false, ""
 	}
@@ -202,6 +213,9 @@ func (a *allocation) checks(p *policy) []api.CheckStatus {
 
 // fall notes that the instance has become unhealthy.
 func (a *allocation) fall(now time.Time) {
+	if a.vigil == nil {
+		return // it has no checks that could flap
+	}
 	v := *a.vigil
 	if now.Sub(v.fell) > flapCalm {
 		v.falls = 0

@@ -25,35 +25,45 @@ const endsAtOnce = 64
 // progressEvery is how often at most a start's progress becomes a status: each one is committed by the servers.
 const progressEvery = time.Second
 
-// advance makes the call that the allocation needs now, or sees to it that it is looked at again in time.
+// advance makes the calls that the allocation and its parts need now, or sees to it that they are looked at again in time.
 func (r *runner) advance(a *allocation) {
-	now := time.Now()
-	probe, look := a.examine(r.policy(a), now)
+	now, p := time.Now(), r.policy(a)
+	probe, look := a.examine(p, now)
 	for _, i := range probe {
 		r.probe(a, i)
 	}
 	r.wakeAt(a, look)
-	r.wakeAt(a, a.overdue(r.policy(a)))
-	do, wake := a.next(now, r.mayStart(a))
+	r.wakeAt(a, a.overdue(p))
+	r.advanceOne(a, a, now)
+	for i := 0; i < len(a.Crew); i++ { // a call may change the crew, and has then looked at all of it again
+		m := &a.Crew[i]
+		r.wakeAt(a, m.overdue(p.part(m.Part)))
+		r.advanceOne(a, m, now)
+	}
+}
+
+// advanceOne makes the call that the allocation itself or a part of it needs now.
+func (r *runner) advanceOne(a, m *allocation, now time.Time) {
+	do, wake := m.next(now, r.mayStart(a))
 	if do == opNone {
 		r.wakeAt(a, wake)
 		return
 	}
 	d := r.drivers[a.Driver]
 	if d == nil {
-		r.driverless(a, do)
+		r.driverless(m, do)
 		return
 	}
-	if !d.gate(do).enter(a) {
+	if !d.gate(do).enter(m) {
 		return // it is queued, and advanced when a call ends
 	}
 	switch do {
 	case opStart:
-		r.start(a, d)
+		r.start(m, d)
 	case opStop:
-		r.stop(a, d)
+		r.stop(m, d)
 	case opClean:
-		r.clean(a, d)
+		r.clean(m, d)
 	}
 }
 
@@ -70,14 +80,15 @@ func (r *runner) mayStart(a *allocation) bool {
 // driverless does what there is to do for an allocation whose driver this node does not have.
 func (r *runner) driverless(a *allocation, do op) {
 	err := fmt.Errorf("the driver %q is not enabled on this node", a.Driver)
+	w := a.who()
 	switch do {
 	case opStart:
-		r.event(a, evBegun{})
-		r.event(a, evRefused{Err: &driver.StartError{Failure: api.FailureStart, Permanent: true, Err: err}})
+		r.tell(w, evBegun{})
+		r.tell(w, evRefused{Err: &driver.StartError{Failure: api.FailureStart, Permanent: true, Err: err}})
 	case opStop:
-		r.event(a, evStopped{Err: err})
+		r.tell(w, evStopped{Err: err})
 	case opClean:
-		r.event(a, evCleaned{Handle: a.Old[0], Err: err})
+		r.tell(w, evCleaned{Handle: a.Old[0], Err: err})
 	}
 }
 
@@ -109,37 +120,43 @@ func (r *runner) leave(g *gate) {
 		g.queue = g.queue[1:]
 		if a != nil {
 			a.queued = false
+			for i := range a.Crew {
+				a.Crew[i].queued = false
+			}
 			r.advance(a)
 		}
 	}
 }
 
 // call runs f, which calls a driver, beside the runner, and posts what came of it as an event.
-func (r *runner) call(a *allocation, d *managed, do op, f func() any) {
-	id := a.ID
-	a.busy = do
+func (r *runner) call(w who, d *managed, do op, f func() any) {
+	r.find(w).busy = do
 	r.ops.Go(func() {
 		ev := f()
 		r.post(func() {
-			delete(r.cancels, id)
-			a.busy = opNone
-			r.event(a, ev)
+			delete(r.cancels, w)
+			if a := r.find(w); a != nil {
+				a.busy = opNone
+			}
+			r.tell(w, ev)
 			r.leave(d.gate(do))
 		})
 	})
 }
 
-// start has the allocation's next instance started.
+// start has the next instance of the allocation, or of a part of one, started.
 func (r *runner) start(a *allocation, d *managed) {
+	w := a.who()
 	a.busy = opStart // so that the event below asks for no other call
-	r.event(a, evBegun{})
+	r.tell(w, evBegun{})
 	ctx, cancel := context.WithCancel(r.calls)
-	r.cancels[a.ID] = cancel
-	snapshot, sp, text, before := *a, r.spec(a), r.text.Format(a.ID), r.predecessors(a)
-	progress := r.progress(a.ID)
-	r.call(a, d, opStart, func() any {
+	r.cancels[w] = cancel
+	whole := r.allocs[w.ID]
+	snapshot, part, sp, text, before := *whole, *r.find(w), r.spec(whole), r.text.Format(w.ID), r.predecessors(whole)
+	progress := r.progress(w)
+	r.call(w, d, opStart, func() any {
 		defer cancel()
-		c, err := r.c.configure(&snapshot, sp, d.Driver, text, before)
+		c, err := r.c.configure(&snapshot, &part, sp, d.Driver, text, before)
 		if err != nil {
 			return evRefused{Err: err}
 		}
@@ -164,23 +181,29 @@ func (r *runner) predecessors(a *allocation) (before []string) {
 	}
 	slices.Sort(ids)
 	for _, id := range slices.Backward(ids) {
-		before = append(before, r.c.dir.allocDir(r.text.Format(id)))
+		before = append(before, r.c.dir.Allocation(r.text.Format(id)))
 	}
 	return before
 }
 
-// configure makes what the driver needs, and the allocation's directory, with what it inherits from the directories of those
-// before it.
-func (c *Client) configure(a *allocation, sp *spec, d driver.Driver, text string, before []string) (*driver.Config, error) {
+// configure makes what the driver needs to start the allocation a, or m, which is a part of it; and the allocation's directory,
+// with what it inherits from the directories of those before it.
+func (c *Client) configure(a, m *allocation, sp *spec, d driver.Driver, text string, before []string) (*driver.Config, error) {
 	permanent := func(err error) error {
 		return &driver.StartError{Failure: api.FailureStart, Permanent: true, Err: err}
 	}
 	t := sp.task(a.Task)
+	var part *api.Part
+	if t != nil && m.Part != "" {
+		part = t.Part(m.Part)
+	}
 	switch {
 	case t == nil && sp.err != nil:
 		return nil, permanent(fmt.Errorf("read version %d of job %s: %w", a.Version, a.Job, sp.err))
 	case t == nil:
 		return nil, permanent(fmt.Errorf("version %d of job %s has no task %s", a.Version, a.Job, a.Task))
+	case m.Part != "" && part == nil:
+		return nil, permanent(fmt.Errorf("task %s of version %d of job %s has no part %s", a.Task, a.Version, a.Job, m.Part))
 	}
 	dir := ""
 	if c.dir != nil {
@@ -194,7 +217,12 @@ func (c *Client) configure(a *allocation, sp *spec, d driver.Driver, text string
 			}
 		}
 	}
-	cfg, err := configure(a, t, c.describe(), c.owner(), text, dir)
+	cfg, err := (*driver.Config)(nil), error(nil)
+	if part != nil {
+		cfg, err = configurePart(a, m, t, part, c.describe(), c.owner(), text, dir)
+	} else {
+		cfg, err = configure(a, t, c.describe(), c.owner(), text, dir)
+	}
 	if err != nil {
 		return nil, permanent(err)
 	}
@@ -205,7 +233,7 @@ func (c *Client) configure(a *allocation, sp *spec, d driver.Driver, text string
 }
 
 // progress gives what a driver tells how far a start has come to. Called too often, the last word may be lost.
-func (r *runner) progress(id api.ID) driver.Progress {
+func (r *runner) progress(w who) driver.Progress {
 	var last atomic.Int64 // Unix nanoseconds
 	return func(message string) {
 		now, before := time.Now().UnixNano(), last.Load()
@@ -213,8 +241,8 @@ func (r *runner) progress(id api.ID) driver.Progress {
 			return
 		}
 		r.post(func() {
-			if a := r.allocs[id]; a != nil && a.busy == opStart {
-				r.event(a, evTold{Message: message})
+			if a := r.find(w); a != nil && a.busy == opStart {
+				r.tell(w, evTold{Message: message})
 			}
 		})
 	}
@@ -232,7 +260,7 @@ func (r *runner) kill(a *allocation) (signal string, timeout time.Duration) {
 func (r *runner) stop(a *allocation, d *managed) {
 	h, calls := a.Run, r.calls
 	signal, timeout := r.kill(a)
-	r.call(a, d, opStop, func() any {
+	r.call(a.who(), d, opStop, func() any {
 		return evStopped{Err: d.Stop(calls, h, signal, timeout)}
 	})
 }
@@ -242,7 +270,7 @@ func (r *runner) clean(a *allocation, d *managed) {
 	h, calls := a.Old[0], r.calls
 	signal, timeout := r.kill(a)
 	name, text := api.InstanceName(a.Job, a.Task, a.Slot), r.text.Format(a.ID)
-	r.call(a, d, opClean, func() any {
+	r.call(a.who(), d, opClean, func() any {
 		err := d.Stop(calls, h, signal, timeout)
 		if err == nil {
 			err = d.Remove(calls, h)
@@ -298,9 +326,7 @@ func (r *runner) attend(d *managed, first func()) {
 
 // exited takes the end of an instance.
 func (r *runner) exited(h driver.Handle, x driver.Exit) {
-	if a := r.allocs[h.Key.Allocation]; a != nil {
-		r.event(a, evExited{Key: h.Key, Exit: x})
-	}
+	r.tell(who{h.Key.Allocation, h.Key.Part, h.Key.Of}, evExited{Key: h.Key, Exit: x})
 }
 
 // pause waits for d or the end of ctx.
@@ -376,9 +402,9 @@ func (r *runner) probed(e evProbed) {
 
 // quietly advances an allocation by an event that comes again and again and seldom has a consequence.
 func (r *runner) quietly(a *allocation, ev any) {
-	seq, stage, why := a.Status.Seq, a.Stage, a.Why
+	seq, stage, why, crew := a.Status.Seq, a.Stage, a.Why, a.Crew
 	*a = step(*a, ev, r.policy(a), time.Now())
-	if a.Status.Seq == seq && a.Stage == stage && a.Why == why {
+	if a.Status.Seq == seq && a.Stage == stage && a.Why == why && sameCrew(a.Crew, crew) {
 		r.advance(a)
 		return
 	}

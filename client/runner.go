@@ -30,10 +30,10 @@ type runner struct {
 	drivers map[string]*managed
 	text    api.IDText
 	agenda
-	calls    context.Context // of driver calls and watches
-	cancels  map[api.ID]context.CancelFunc
-	answered bool // a server has answered in this life: instances may be started
-	closing  bool // nothing is started any more
+	calls    context.Context            // of driver calls and watches
+	cancels  map[who]context.CancelFunc // of starts in flight
+	answered bool                       // a server has answered in this life: instances may be started
+	closing  bool                       // nothing is started any more
 	verdict  verdict
 	ended    []api.ID                 // terminal, reported and cleaned: kept for their logs, oldest first
 	changed  batch                    // since it was last handed to save
@@ -72,7 +72,7 @@ func newRunner(c *Client, out *outbox, save *saver) *runner {
 	return &runner{
 		c: c, log: c.log, out: out, save: save, mail: mailbox{wake: make(chan struct{}, 1)}, done: make(chan struct{}),
 		allocs: map[api.ID]*allocation{}, specs: map[specKey]*spec{}, drivers: map[string]*managed{},
-		cancels: map[api.ID]context.CancelFunc{}, verdict: verdict{stops: map[api.ID]struct{}{}}, watched: map[api.ID]chan struct{}{},
+		cancels: map[who]context.CancelFunc{}, verdict: verdict{stops: map[api.ID]struct{}{}}, watched: map[api.ID]chan struct{}{},
 	}
 }
 
@@ -164,6 +164,9 @@ func (r *runner) close() time.Duration {
 	longest := time.Duration(0)
 	for _, a := range r.allocs {
 		_, timeout := r.kill(a)
+		if len(a.Crew) > 0 {
+			timeout *= 2 // sidecars end after their main instance
+		}
 		longest = max(longest, timeout)
 		r.event(a, evStop{Why: "stopped: the agent ends, and -dev leaves nothing behind"})
 	}
@@ -173,7 +176,7 @@ func (r *runner) close() time.Duration {
 // idle reports whether nothing is left that runs or is to be removed.
 func (r *runner) idle() bool {
 	for _, a := range r.allocs {
-		if a.busy != opNone || len(a.Old) > 0 || a.Stage != stageDone {
+		if a.Stage != stageDone || !a.allGone() {
 			return false
 		}
 	}
@@ -187,13 +190,37 @@ func (r *runner) event(a *allocation, ev any) {
 	r.settle(a, seq)
 }
 
+// tell has an allocation, or a part of one, take an event. What is gone meanwhile takes none.
+func (r *runner) tell(w who, ev any) {
+	a := r.allocs[w.ID]
+	switch {
+	case a == nil:
+	case w.Part == "":
+		r.event(a, ev)
+	default:
+		r.event(a, evOf{Who: w, Event: ev})
+	}
+}
+
+// find returns an allocation, or a part of one, as it is now; nil if it is gone. What it points to is a part's only until the
+// next event.
+func (r *runner) find(w who) *allocation {
+	a := r.allocs[w.ID]
+	if a == nil || w.Part == "" {
+		return a
+	}
+	return a.member(w.Part, w.Of)
+}
+
 // settle does what follows from an allocation's new state. seq is that of its latest status before.
 func (r *runner) settle(a *allocation, seq uint64) {
+	a.conduct(r.policy(a), time.Now(), !r.closing)
 	if a.Status.Seq != seq {
 		r.out.put(a.Status, time.Now())
 	}
-	if cancel := r.cancels[a.ID]; cancel != nil && a.Stage == stageStop && a.busy == opStart {
-		cancel()
+	r.cancelled(a)
+	for i := range a.Crew {
+		r.cancelled(&a.Crew[i])
 	}
 	r.moved(a.ID)
 	if a.Stage == stageDone {
@@ -203,6 +230,13 @@ func (r *runner) settle(a *allocation, seq uint64) {
 	r.keep(a)
 	r.advance(a)
 	r.retain(a)
+}
+
+// cancelled ends a start in flight that nobody wants any more.
+func (r *runner) cancelled(a *allocation) {
+	if cancel := r.cancels[a.who()]; cancel != nil && a.Stage == stageStop && a.busy == opStart {
+		cancel()
+	}
 }
 
 // moved lets those look again who watch the allocation.

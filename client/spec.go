@@ -38,7 +38,7 @@ func (s *spec) policy(task string) *policy {
 	}
 	return &policy{
 		Restart: t.Restart, Batch: s.job.Type.Completes(), Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
-		Memory: t.Resources.Memory, Delay: t.ShutdownDelay, MaxRun: t.MaxRunDuration,
+		Memory: t.Resources.Memory, Delay: t.ShutdownDelay, MaxRun: t.MaxRunDuration, Parts: t.Parts,
 	}
 }
 
@@ -123,6 +123,35 @@ func heldVolumes(t *api.Task, n *api.Node) ([]driver.Volume, error) {
 	return out, nil
 }
 
+// ofPart makes of a task what it is for one of its parts.
+func ofPart(t *api.Task, p *api.Part) *api.Task {
+	c := *t
+	c.Image, c.Command, c.Args, c.Env, c.User, c.WorkDir = p.Image, p.Command, p.Args, p.Env, p.User, p.WorkDir
+	c.Resources, c.Config, c.Volumes = p.Resources, p.Config, nil
+	for _, v := range t.Volumes {
+		if slices.Contains(p.Volumes, v.Name) {
+			c.Volumes = append(c.Volumes, v)
+		}
+	}
+	return &c
+}
+
+// configurePart makes what a driver needs to start the next instance of a part. It knows the ports of the allocation, which
+// stay those of the main instance; a sidecar is beside that.
+func configurePart(a, m *allocation, t *api.Task, p *api.Part, n *api.Node, o driver.Owner, id, dir string) (*driver.Config, error) {
+	as := *m
+	as.Ports = a.Ports
+	c, err := configure(&as, ofPart(t, p), n, o, id, dir)
+	if err != nil {
+		return nil, err
+	}
+	c.Ports, c.Env["CUBE_PART_NAME"] = nil, p.Name
+	if p.Kind == api.PartSidecar {
+		c.Beside = a.Run.Data
+	}
+	return c, nil
+}
+
 // filler replaces the run-time ${names} and remembers those that nothing is known of.
 type filler struct {
 	lookup  func(string) (string, bool)
@@ -203,7 +232,7 @@ func configure(a *allocation, t *api.Task, n *api.Node, o driver.Owner, id, dir 
 	c := &driver.Config{
 		Owner: o, Key: a.key(), Text: id, Job: a.Job, Task: a.Task, Slot: a.Slot, Version: a.Version,
 		Image: f.text(t.Image), Command: f.text(t.Command), Args: f.list(t.Args), User: f.text(t.User), WorkDir: f.text(t.WorkDir),
-		Address: n.Address, Ports: a.Ports, Devices: held, Volumes: volumes, Held: t.Resources, Dir: dir,
+		Network: driver.Network{Address: n.Address, Ports: a.Ports}, Devices: held, Volumes: volumes, Held: t.Resources, Dir: dir,
 		Env: make(map[string]string, len(env)+len(t.Env)),
 	}
 	for k, v := range t.Env {

@@ -113,7 +113,7 @@ func TestConfigureFillsInEverywhere(t *testing.T) {
 	want := &driver.Config{
 		Owner: owner, Key: driver.Key{Allocation: 7}, Text: "id7", Job: "shop", Task: "web", Slot: 3, Version: 2,
 		Image: "app:r7", Command: "/bin/web", Args: []string{"-listen=:80", "20002", "${HOME} stays", "plain"}, Env: env,
-		User: "node-a", WorkDir: "/srv/3", Address: "10.0.0.1", Ports: a.Ports, Held: task.Resources, Dir: "/d",
+		User: "node-a", WorkDir: "/srv/3", Network: driver.Network{Address: "10.0.0.1", Ports: a.Ports}, Held: task.Resources, Dir: "/d",
 		Options: map[string]any{"labels": map[string]any{"rack": "r7"}, "list": []any{"n1", 1, true}, "words": []string{"n1"}, "n": 5},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -20,6 +20,8 @@ type policy struct {
 	Memory     int64         // its limit in MiB, for words
 	Delay      time.Duration // see api.Task.ShutdownDelay
 	MaxRun     time.Duration // how long a run may take; 0: no bound
+	Parts      []api.Part    // of the task
+	Hook       bool          // of a prestart or poststop: it runs once
 }
 
 // delay is how long an instance is out of rotation before it is asked to end.
@@ -60,7 +62,7 @@ func step(a allocation, event any, p *policy, now time.Time) allocation {
 	case evStop:
 		a.wantGone(e.Why)
 	case evBegun:
-		a.Stage, a.Exit, a.Made = stageStart, nil, a.Version
+		a.Stage, a.Exit, a.Made, a.Parted = stageStart, nil, a.Version, p.parted()
 		a.tell(func(s *api.AllocationStatus) { s.Phase, s.Message = api.PhasePreparing, "" })
 	case evTold:
 		if a.Stage == stageStart {
@@ -78,11 +80,15 @@ func step(a allocation, event any, p *policy, now time.Time) allocation {
 		a.cleaned(e, now)
 	case evProbed:
 		a.probed(e, p, now)
+	case evOf:
+		a.of(e, p, now)
 	case evKnown:
+		a.pass(e, p, now)
 		if a.Stage == stageEnded && p != nil {
 			a.ended(*a.Exit, p, now)
 		}
 	case evTick:
+		a.pass(e, p, now)
 		if !a.Orphan.IsZero() && !now.Before(a.Orphan) {
 			a.Orphan = time.Time{}
 			a.wantGone("stopped: the servers have not known it since their state was restored")
@@ -96,7 +102,7 @@ func step(a allocation, event any, p *policy, now time.Time) allocation {
 }
 
 func (a *allocation) wantGone(why string) {
-	if a.Stage == stageDone || a.Stage == stageStop {
+	if a.Stage == stageDone || a.Stage == stageStop || a.Stage == stageTidy {
 		a.Why = cmp.Or(a.Why, why)
 		return
 	}
@@ -134,10 +140,15 @@ func (a *allocation) withdraw(why string, delay time.Duration, hurry bool, now t
 	a.wantGone(why)
 }
 
-// finish makes the allocation terminal.
+// finish makes the allocation terminal, or has it become so once its crew is through.
 func (a *allocation) finish(phase api.Phase, message string) {
 	a.retire()
 	a.Stage, a.Exit, a.Orphan, a.Leave, a.Ousted, a.Doom, a.DoomedBy = stageDone, nil, time.Time{}, time.Time{}, false, "", 0
+	if a.Parted || len(a.Crew) > 0 {
+		a.Stage, a.Ending = stageTidy, &ending{phase, message}
+		a.tell(func(s *api.AllocationStatus) { s.Health, s.Message = api.HealthUnknown, message })
+		return
+	}
 	a.tell(func(s *api.AllocationStatus) { s.Phase, s.Message = phase, message })
 }
 
@@ -244,6 +255,10 @@ func (a *allocation) ended(x driver.Exit, p *policy, now time.Time) {
 
 // retry goes on to the next instance, or ends the allocation if its policy is used up.
 func (a *allocation) retry(p *policy, ran time.Duration, slowly bool, text string, now time.Time) {
+	if p != nil && p.Hook {
+		a.finish(api.PhaseFailed, text)
+		return
+	}
 	restart := api.DefaultRestart() // a start that failed for want of the specification itself
 	if p != nil {
 		restart = p.Restart
@@ -286,9 +301,12 @@ func (a *allocation) overdue(p *policy) time.Time {
 // only a policy that counts its attempts has it tried again.
 func (a *allocation) overrun(p *policy, now time.Time) {
 	text := "ran longer than its max_run_duration " + brief(p.MaxRun)
+	if p.Hook {
+		text = "ran longer than its timeout " + brief(p.MaxRun)
+	}
 	a.tell(func(s *api.AllocationStatus) { s.Failure = api.FailureTime })
 	a.Ousted = true
-	if p.Restart.Mode != api.RestartFail {
+	if p.Hook || p.Restart.Mode != api.RestartFail {
 		a.doom(text)
 		return
 	}

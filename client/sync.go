@@ -19,9 +19,7 @@ func (r *runner) restore(s *saved, decode func([]byte) (*api.Job, error)) {
 	}
 	for i := range s.Allocations {
 		a := &s.Allocations[i]
-		if a.Stage != stageDone {
-			a.Stage = stageLook
-		}
+		a.forget()
 		r.allocs[a.ID] = a
 		if a.Status.Seq > a.Acked {
 			r.out.put(a.Status, time.Now())
@@ -38,8 +36,9 @@ func (r *runner) use(list []driver.Driver, clusterID string, first func()) {
 	all := slices.Collect(maps.Values(r.allocs))
 	slices.SortFunc(all, func(a, b *allocation) int { return cmp.Compare(a.Status.FinishedAt, b.Status.FinishedAt) })
 	for _, a := range all {
-		if a.Driver != "" && r.drivers[a.Driver] == nil && a.Stage == stageLook {
+		if a.Driver != "" && r.drivers[a.Driver] == nil && a.unseen() {
 			seq := a.Status.Seq
+			a.Crew, a.Parted = nil, false
 			a.finish(api.PhaseFailed, "the driver "+a.Driver+" is not enabled on this node any more; an instance of it may run on")
 			r.log.Error("an allocation is given up", "allocation", r.text.Format(a.ID), "reason", a.Status.Message)
 			r.settle(a, seq)
@@ -84,19 +83,23 @@ func (r *runner) listed(d *managed, found []driver.Instance) {
 }
 
 func (r *runner) adopt(id api.ID, d *managed, found []driver.Instance) {
-	a := r.allocs[id]
+	a, now := r.allocs[id], time.Now()
+	mains, parts := apart(found)
 	var seq uint64
-	var next allocation
 	if a == nil {
-		next = adopt(nil, id, found, nil, time.Now())
-		next.Driver = d.Name()
+		next := adopt(nil, id, mains, nil, now)
+		if len(mains) == 0 { // then there is a part at least
+			last := parts[len(parts)-1]
+			next.Job, next.Task, next.Version, next.Status.Restarts = last.Job, last.Task, last.Version, last.Handle.Key.Of
+		}
 		a = &next
 		r.allocs[id] = a
 	} else {
 		seq = a.Status.Seq
-		*a = adopt(a, id, found, r.policy(a), time.Now())
-		a.Driver = d.Name()
+		*a = adopt(a, id, mains, r.policy(a), now)
 	}
+	a.Driver = d.Name()
+	a.adoptCrew(parts, r.policy(a), now)
 	r.settle(a, seq)
 }
 
@@ -104,9 +107,10 @@ func (r *runner) adopt(id api.ID, d *managed, found []driver.Instance) {
 func (r *runner) listedAll() {
 	kept := map[string]bool{}
 	for id, a := range r.allocs {
-		if a.Stage == stageLook {
+		if a.unseen() {
 			seq := a.Status.Seq
 			*a = adopt(a, id, nil, r.policy(a), time.Now())
+			a.adoptCrew(nil, r.policy(a), time.Now())
 			r.settle(a, seq)
 		}
 		kept[r.text.Format(id)] = true
@@ -175,9 +179,12 @@ func (r *runner) assigned(assignments []api.Assignment, specs []api.JobSpec) {
 	}
 	for _, a := range r.allocs {
 		switch a.Stage {
-		case stageEnded, stageWait:
+		case stageEnded, stageWait, stageTidy:
 			r.event(a, evKnown{})
 		case stageRun:
+			if len(a.Crew) > 0 {
+				r.event(a, evKnown{})
+			}
 			r.advance(a) // its health may be known now
 		}
 	}
@@ -229,6 +236,7 @@ func (r *runner) apply(c change) {
 	}
 	if a.Stage == stageLook && r.looked(a) {
 		*a = adopt(a, a.ID, nil, r.policy(a), time.Now())
+		a.adoptCrew(nil, r.policy(a), time.Now())
 	}
 	r.settle(a, seq)
 }
@@ -286,7 +294,7 @@ const (
 
 // retain keeps a terminal allocation that nothing is left to do for, and forgets older ones for it.
 func (r *runner) retain(a *allocation) {
-	if a.Stage != stageDone || a.Acked < a.Status.Seq || len(a.Old) > 0 || a.busy != opNone || slices.Contains(r.ended, a.ID) {
+	if a.Stage != stageDone || a.Acked < a.Status.Seq || !a.allGone() || slices.Contains(r.ended, a.ID) {
 		return
 	}
 	r.ended = append(r.ended, a.ID)

@@ -28,42 +28,60 @@ func (c *Client) Stats(ctx context.Context) (*api.NodeLoad, error) {
 	return load, nil
 }
 
-// Usage measures instances of this node, and says how their checks stand.
+// Usage measures instances of this node with their parts, and says how their checks and parts stand.
 func (c *Client) Usage(ctx context.Context, allocations []api.ID) ([]api.AllocationUsage, error) {
 	var targets []meter.Target
-	checks := map[api.ID][]api.CheckStatus{}
+	found := map[api.ID]*api.AllocationUsage{}
 	err := c.runner.ask(ctx, func() {
 		for _, id := range allocations {
-			a := c.runner.allocs[id]
-			if a == nil || a.Stage != stageRun {
-				continue
-			}
-			if stands := a.checks(c.runner.policy(a)); len(stands) > 0 {
-				checks[id] = stands
-			}
-			if d := c.runner.drivers[a.Driver]; d != nil {
-				targets = append(targets, meter.Target{Driver: d.Driver, Handle: a.Run})
+			if a := c.runner.allocs[id]; a != nil && a.Stage != stageDone {
+				p := c.runner.policy(a)
+				found[id] = &api.AllocationUsage{ID: id, Checks: a.checks(p), Parts: a.partStatuses(p)}
+				targets = append(targets, c.runner.targets(a)...)
 			}
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	all := c.visits.meter.Measure(ctx, targets)
-	for i := range all {
-		all[i].Checks = checks[all[i].ID]
-		delete(checks, all[i].ID)
+	for _, u := range c.visits.meter.Measure(ctx, targets) {
+		sum := found[u.ID]
+		sum.CPU, sum.Memory = sum.CPU+u.CPU, sum.Memory+u.Memory
+		if u.At.After(sum.At) {
+			sum.At = u.At
+		}
 	}
-	for id, stands := range checks {
-		all = append(all, api.AllocationUsage{ID: id, Checks: stands})
+	var all []api.AllocationUsage
+	for _, id := range allocations {
+		if u := found[id]; u != nil && (!u.At.IsZero() || len(u.Checks)+len(u.Parts) > 0) {
+			all = append(all, *u)
+			delete(found, id)
+		}
 	}
 	return all, nil
+}
+
+// targets are what there is to measure of an allocation: its instance and its parts that run.
+func (r *runner) targets(a *allocation) (out []meter.Target) {
+	d := r.drivers[a.Driver]
+	if d == nil {
+		return nil
+	}
+	if a.Stage == stageRun {
+		out = append(out, meter.Target{Driver: d.Driver, Handle: a.Run})
+	}
+	for i := range a.Crew {
+		if m := &a.Crew[i]; m.Stage == stageRun {
+			out = append(out, meter.Target{Driver: d.Driver, Handle: m.Run})
+		}
+	}
+	return out
 }
 
 // Logs streams the output of an allocation that this node runs, or has run and still keeps; CodeNotFound for any other.
 // With Follow it goes on over restarts, until the allocation is terminal. The caller closes it.
 func (c *Client) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) (io.ReadCloser, error) {
-	f, err := c.runner.look(ctx, allocation)
+	f, err := c.runner.look(ctx, allocation, r.Part)
 	if err != nil {
 		return nil, err
 	}
@@ -93,9 +111,9 @@ type glimpse struct {
 	changed  chan struct{} // closed when there is something new to see
 }
 
-// look asks the runner for an allocation.
-func (r *runner) look(ctx context.Context, id api.ID) (g glimpse, err error) {
-	found := false
+// look asks the runner for an allocation, or for a part of its task.
+func (r *runner) look(ctx context.Context, id api.ID, part string) (g glimpse, err error) {
+	found, known := false, true
 	err = r.ask(ctx, func() {
 		g.text = r.text.Format(id)
 		a := r.allocs[id]
@@ -103,11 +121,16 @@ func (r *runner) look(ctx context.Context, id api.ID) (g glimpse, err error) {
 			return
 		}
 		found = true
-		g.started, g.ended = a.Status.StartedAt, a.Stage == stageDone
-		if a.Stage == stageRun {
-			g.instance = a.Run
+		g.ended = a.Stage == stageDone
+		it := a
+		if part != "" {
+			it, known = r.partOf(a, part)
 		}
-		g.quiet = a.Stage == stageWait && len(a.Old) == 0
+		g.started = it.Status.StartedAt
+		if it.Stage == stageRun {
+			g.instance = it.Run
+		}
+		g.quiet = it.Stage == stageWait && len(it.Old) == 0
 		if d := r.drivers[a.Driver]; d != nil {
 			g.driver = d.Driver
 		}
@@ -116,10 +139,25 @@ func (r *runner) look(ctx context.Context, id api.ID) (g glimpse, err error) {
 		}
 		g.changed = r.watched[id]
 	})
+	if err == nil && !known {
+		err = api.Errorf(api.CodeNotFound, "the task of allocation %.8s has no sidecar, prestart or poststop %.80q", g.text, part)
+	}
 	if err == nil && !found {
 		err = api.Errorf(api.CodeNotFound, "allocation %s is not on node %s, or no longer", g.text, r.c.cfg.Name)
 	}
 	return g, err
+}
+
+// partOf returns the latest of a part of the allocation, which has never been anything if there was none yet. known is false when
+// its task has no such part.
+func (r *runner) partOf(a *allocation, part string) (latest *allocation, known bool) {
+	latest, known = &allocation{}, r.policy(a).kind(part) != ""
+	for i := range a.Crew {
+		if m := &a.Crew[i]; m.Part == part && (latest.ID == 0 || m.Of > latest.Of) {
+			latest, known = m, true
+		}
+	}
+	return latest, known
 }
 
 // logFollower follows an allocation's output from instance to instance: a driver's stream ends with its instance.
@@ -176,7 +214,7 @@ func (l *logFollower) Read(p []byte) (int, error) {
 func (l *logFollower) next() error {
 	l.seen = -1
 	for {
-		g, err := l.c.runner.look(l.ctx, l.id)
+		g, err := l.c.runner.look(l.ctx, l.id, l.request.Part)
 		switch {
 		case api.CodeOf(err) == api.CodeNotFound:
 			return io.EOF
@@ -260,12 +298,14 @@ func (c *Client) Exec(ctx context.Context, allocation api.ID, r api.ExecRequest)
 	if err := r.Check(); err != nil {
 		return nil, err
 	}
-	g, err := c.runner.look(ctx, allocation)
+	g, err := c.runner.look(ctx, allocation, r.Part)
 	switch {
 	case err != nil:
 		return nil, err
 	case g.driver == nil:
 		return nil, api.Errorf(api.CodeUnavailable, "allocation %s: its driver is not enabled on node %s", g.text, c.cfg.Name)
+	case g.instance == driver.Handle{} && r.Part != "":
+		return nil, api.Errorf(api.CodeConflict, "%s of allocation %.8s does not run on node %s at the moment", r.Part, g.text, c.cfg.Name)
 	case g.instance == driver.Handle{}:
 		return nil, api.Errorf(api.CodeConflict, "allocation %.8s does not run on node %s at the moment", g.text, c.cfg.Name)
 	}

@@ -18,6 +18,7 @@ type logFlags struct {
 	stdout, stderr bool
 	since          string
 	timestamps     bool
+	part           string
 
 	set *flag.FlagSet
 }
@@ -27,13 +28,14 @@ func (o *logFlags) declare(f *flag.FlagSet) {
 	f.BoolVar(&o.follow, "f", false, "Follow: go on as more is written.")
 	f.IntVar(&o.tail, "tail", 100, "Begin with the last so many `lines`; -1 for all that is kept. With -since that is the default.")
 	f.StringVar(&o.since, "since", "", "Only what was written since a `time`: for so long, such as 10m or 2h30m, or from a moment on, such as 15:04, \"2006-01-02 15:04\" or 2006-01-02T15:04:05Z. Instances' times are those of their nodes' clocks.")
+	f.StringVar(&o.part, "part", "", "Instead of what the main container wrote, what this sidecar, prestart or poststop of the task did: its `name`.")
 	f.BoolVar(&o.timestamps, "timestamps", false, "Show when each line was written.")
 	f.BoolVar(&o.stdout, "stdout", false, "Only what was written to standard output.")
 	f.BoolVar(&o.stderr, "stderr", false, "Only what was written to standard error.")
 }
 
 func (o *logFlags) request(now time.Time) (api.LogRequest, error) {
-	r := api.LogRequest{Tail: o.tail, Follow: o.follow, Timestamps: o.timestamps}
+	r := api.LogRequest{Tail: o.tail, Follow: o.follow, Timestamps: o.timestamps, Part: o.part}
 	if o.tail < -1 {
 		return r, failed(errors.New("-tail is a number of lines, or -1 for all"), "reading the arguments")
 	}
@@ -94,7 +96,7 @@ func newAllocLogs(m *Meta) *command {
 		meta: m, name: "alloc logs", args: "<allocation>", min: 1, max: 1, predict: predictAllocations,
 		synopsis: "Show what an instance writes",
 		prose:    "Shows the output of one instance, as it wrote it, wherever it runs: first what is kept of its former runs, the last 256 KiB of each. For all instances of a task at once use 'cube task logs'.",
-		example:  "$ cube alloc logs -f 3afe8858\n$ cube alloc logs -since 10m -timestamps 3afe8858",
+		example:  "$ cube alloc logs -f 3afe8858\n$ cube alloc logs -since 10m -timestamps 3afe8858\n$ cube alloc logs -part proxy 3afe8858",
 		flags:    func(f *flag.FlagSet) { o.declare(f) },
 		run: func(ctx context.Context, s *session, args []string) error {
 			request, err := o.request(s.Now())

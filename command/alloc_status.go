@@ -15,9 +15,9 @@ func newAllocStatus(m *Meta) *command {
 	return &command{
 		meta: m, name: "alloc status", args: "[allocation]", max: 1, predict: predictAllocations,
 		synopsis: "Show instances, or one of them",
-		prose: `Lists allocations: the instances of all tasks. With the ID of one, or the first characters of it, shows what it is to do, what it does, where, since when and why; what it uses of what is reserved for it; its addresses, devices and checks, with what the latest probe of each found; and the other instances of its slot that are still known, newest first. Of one that fails the last lines of its output follow.
+		prose: `Lists allocations: the instances of all tasks. With the ID of one, or the first characters of it, shows what it is to do, what it does, where, since when and why; what it uses of what is reserved for it; its addresses, devices, parts and checks, with what the latest probe of each found; and the other instances of its slot that are still known, newest first. Of one that fails the last lines of its output follow.
 
-What it uses, and its checks, its node is asked for: where the node does not answer, they are missing.`,
+What it uses, its checks and its parts (sidecars, prestarts and poststops), its node is asked for: where the node does not answer, they are missing.`,
 		example: "$ cube alloc status\n$ cube alloc status 3afe8858",
 		flags:   read.declare,
 		run: func(ctx context.Context, s *session, args []string) error {
@@ -124,6 +124,7 @@ func printAllocation(s *session, f moments, report *allocationReport, used usage
 	printHeld(s, f, a)
 	if report.Usage != nil {
 		printChecks(s, report.Usage.Checks)
+		printParts(s, f, report.Usage.Parts)
 	}
 	printOthers(s, f, a, report.Others)
 	if a.Restarts > 0 {

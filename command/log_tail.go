@@ -42,7 +42,7 @@ func unwell(a *api.Allocation, now time.Time) bool {
 func unwellOf(allocs []*api.Allocation, now time.Time) []*api.Allocation {
 	var out []*api.Allocation
 	for _, a := range holders(allocs) {
-		if unwell(a, now) && !a.StartedAt.IsZero() {
+		if unwell(a, now) && hasWritten(a, api.PartOf(a.Message)) {
 			out = append(out, a)
 		}
 	}
@@ -58,24 +58,28 @@ func printTails(ctx context.Context, s *session, cluster api.Cluster, allocs []*
 	var g errgroup.Group
 	for i, a := range allocs {
 		g.Go(func() error {
-			tails[i] = readTail(ctx, cluster, a.ID)
+			tails[i] = readTail(ctx, cluster, a.ID, api.PartOf(a.Message))
 			return nil
 		})
 	}
 	_ = g.Wait() // the functions return no errors
 	for i, a := range allocs {
-		fmt.Fprintf(s.Stdout, "\n%s\n%s", s.style.heading("Last output of "+printable(a.Name)), tails[i])
+		of := printable(a.Name)
+		if part := api.PartOf(a.Message); part != "" {
+			of = part + " of " + of
+		}
+		fmt.Fprintf(s.Stdout, "\n%s\n%s", s.style.heading("Last output of "+of), tails[i])
 	}
 	if more > 0 {
 		fmt.Fprintf(s.Stdout, "\n%s; see 'cube alloc logs'\n", failToo(more))
 	}
 }
 
-// readTail returns the last lines of an instance's output, made safe and set in, each with its end.
-func readTail(ctx context.Context, cluster api.Cluster, id string) string {
+// readTail returns the last lines of an instance's output, or of a part's, made safe and set in, each with its end.
+func readTail(ctx context.Context, cluster api.Cluster, id, part string) string {
 	ctx, cancel := context.WithTimeout(ctx, tailPatience)
 	defer cancel()
-	lines, err := tailOf(ctx, cluster, id, api.LogRequest{Tail: tailLines})
+	lines, err := tailOf(ctx, cluster, id, api.LogRequest{Tail: tailLines, Part: part})
 	missing := ""
 	if err != nil {
 		missing = err.Error()

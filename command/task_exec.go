@@ -28,7 +28,7 @@ const impatience = 3
 type execFlags struct {
 	stdin, tty, both bool
 	instance         int
-	dir              string
+	dir, part        string
 	env              keyValues
 }
 
@@ -44,12 +44,13 @@ Without -instance it is the running instance with the lowest number, which a lin
 With -it there is a terminal, as for a shell: keys go to the command as they are typed, Ctrl-C too. Otherwise standard output and standard error stay apart and signals are passed on; a third Ctrl-C ends the command.
 
 It ends with the command's exit code. 125 says, after a line that begins with Error, that it was Cube that failed; so do 126 and 127 that the command could not be started, or not be found. The command ends when this one goes away, and when its instance does. Who reaches the agent's address may run anything: there is no permission to ask for yet.`,
-		example: "$ cube task exec -it web -- sh\n$ cube task exec web -instance 2 -- cat /etc/hosts\n$ cube task exec -i shop/db -- psql < dump.sql",
+		example: "$ cube task exec -it web -- sh\n$ cube task exec web -instance 2 -- cat /etc/hosts\n$ cube task exec web -part proxy -- sh\n$ cube task exec -i shop/db -- psql < dump.sql",
 		flags: func(f *flag.FlagSet) {
 			f.BoolVar(&o.stdin, "i", false, "Pass standard input on.")
 			f.BoolVar(&o.tty, "t", false, "Give the command a terminal.")
 			f.BoolVar(&o.both, "it", false, "Both: what a shell needs.")
 			f.IntVar(&o.instance, "instance", -1, "The instance of this `number`.")
+			f.StringVar(&o.part, "part", "", "Run the command in this sidecar or hook of the task, instead of its main container: its `name`.")
 			f.StringVar(&o.dir, "dir", "", "Run the command in this `directory`.")
 			f.Var(o.env, "env", "Set a `name=value` in the command's environment. May be given several times.")
 		},
@@ -118,7 +119,7 @@ func (s *session) instanceFor(ctx context.Context, cluster api.Cluster, name str
 
 // exec runs the command and passes on what goes in and out. The terminal is as it was when it returns.
 func (s *session) exec(ctx context.Context, cluster api.Cluster, a *api.Allocation, o *execFlags, args []string) (code int, err error) {
-	r := api.ExecRequest{Command: args, Env: o.env, WorkDir: o.dir, Stdin: o.stdin, TTY: o.tty}
+	r := api.ExecRequest{Command: args, Env: o.env, WorkDir: o.dir, Part: o.part, Stdin: o.stdin, TTY: o.tty}
 	p := &attach.Person{Stdout: s.Stdout, Stderr: s.Stderr}
 	if o.stdin {
 		p.Stdin = s.Stdin

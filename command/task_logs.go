@@ -26,7 +26,7 @@ func newTaskLogs(m *Meta) *command {
 		prose: `Shows the output of all instances of a job, or of one task of it (job/task), wherever they run. Each line begins with the instance that wrote it, and the lines are in the order of their times as far as they have arrived. What is kept of an instance's former runs, the last 256 KiB of each, comes first; with -since also that of instances which have been replaced since.
 
 Following, instances that start later join in from their beginning, one that ends leaves with a line on standard error, an output that breaks off because a server or an agent fell is followed again from where it broke off, and it ends when the job has ended. When the output of an instance cannot be had, standard error says so, the others' is shown, and without -f the exit code is 1.`,
-		example: "$ cube task logs web -f -tail 20\n$ cube task logs web -since 10m -stderr",
+		example: "$ cube task logs web -f -tail 20\n$ cube task logs web -since 10m -stderr\n$ cube task logs web -part proxy",
 		flags: func(f *flag.FlagSet) {
 			o.declare(f)
 			f.IntVar(&instance, "instance", -1, "Only the instance of this `number`.")
@@ -122,7 +122,7 @@ func (l *logReader) followAll(ctx context.Context, status *api.JobStatus, index 
 	for tail := l.request.Tail; ; tail = -1 { // what starts later is shown from its beginning
 		request := l.request
 		request.Tail = tail
-		l.attach(ctx, append(following(l.ofJob(status)), l.replaced(status)...), streams, func(a *api.Allocation, out *output) {
+		l.attach(ctx, append(following(l.ofJob(status), l.request.Part), l.replaced(status)...), streams, func(a *api.Allocation, out *output) {
 			out.request = request
 			l.follow(ctx, a, out)
 		})
@@ -150,7 +150,7 @@ func (l *logReader) showOnce(ctx context.Context, status *api.JobStatus, streams
 // attach begins to show the output of the allocations that have written something and are not shown yet.
 func (l *logReader) attach(ctx context.Context, allocs []*api.Allocation, streams *sync.WaitGroup, show func(*api.Allocation, *output)) {
 	for _, a := range allocs {
-		if l.attached[a.ID] || a.StartedAt.IsZero() {
+		if l.attached[a.ID] || !hasWritten(a, l.request.Part) {
 			continue
 		}
 		if len(l.attached) >= maxLogStreams {
@@ -247,14 +247,19 @@ func (l *logReader) replaced(status *api.JobStatus) []*api.Allocation {
 	})
 }
 
+// hasWritten reports whether there may be output of an instance, or of a part of its task, which may run before it.
+func hasWritten(a *api.Allocation, part string) bool {
+	return !a.StartedAt.IsZero() || part != "" && (a.Phase != api.PhasePending || a.Restarts > 0)
+}
+
 // following are the allocations whose output is to be followed: those that have started and are not over, and of each
 // slot that has none such, the newest that has started.
-func following(allocs []*api.Allocation) []*api.Allocation {
+func following(allocs []*api.Allocation, part string) []*api.Allocation {
 	var out []*api.Allocation
 	have := map[slotKey]bool{}
 	for _, live := range []bool{true, false} {
 		for _, a := range allocs {
-			if a.StartedAt.IsZero() || a.Phase.Terminal() == live || !live && have[slotOf(a)] {
+			if !hasWritten(a, part) || a.Phase.Terminal() == live || !live && have[slotOf(a)] {
 				continue
 			}
 			have[slotOf(a)] = true

@@ -23,6 +23,7 @@ const (
 type lastWords struct {
 	Instance   string   // web[0]
 	Allocation string   // ID
+	Part       string   `json:",omitempty"` // the sidecar or hook of its task that wrote it, where that is what fails
 	Stream     string   `json:",omitempty"` // "stderr" or "stdout"; "" if it wrote nothing, or nobody could be asked
 	Lines      []string `json:",omitempty"`
 	Missing    string   `json:",omitempty"` // why its output could not be had
@@ -73,7 +74,7 @@ func failing(allocs []*api.Allocation, now time.Time) (shown []*api.Allocation, 
 func failingIn(slot []*api.Allocation, now time.Time) *api.Allocation {
 	for i, a := range slot {
 		switch {
-		case (i == 0 || a.Phase == api.PhaseFailed) && unwell(a, now) && !a.StartedAt.IsZero():
+		case (i == 0 || a.Phase == api.PhaseFailed) && unwell(a, now) && hasWritten(a, api.PartOf(a.Message)):
 			return a
 		case a.Phase == api.PhaseComplete || a.Phase == api.PhaseRunning && a.Health == api.HealthHealthy:
 			return nil
@@ -99,9 +100,9 @@ func readLastWords(ctx context.Context, cluster api.Cluster, allocs []*api.Alloc
 func lastWordsOf(ctx context.Context, cluster api.Cluster, a *api.Allocation) lastWords {
 	ctx, cancel := context.WithTimeout(ctx, tailPatience)
 	defer cancel()
-	w := lastWords{Instance: a.Name, Allocation: a.ID}
+	w := lastWords{Instance: a.Name, Allocation: a.ID, Part: api.PartOf(a.Message)}
 	for _, stream := range []string{"stderr", "stdout"} {
-		lines, err := tailOf(ctx, cluster, a.ID, api.LogRequest{Stream: stream, Tail: recentLines})
+		lines, err := tailOf(ctx, cluster, a.ID, api.LogRequest{Stream: stream, Tail: recentLines, Part: w.Part})
 		switch {
 		case len(lines) > 0:
 			w.Stream, w.Lines = stream, lines
@@ -117,6 +118,9 @@ func lastWordsOf(ctx context.Context, cluster api.Cluster, a *api.Allocation) la
 func printLastWords(s *session, words []lastWords, more int) {
 	for _, w := range words {
 		title := "Last output of " + printable(w.Instance)
+		if w.Part != "" {
+			title = "Last output of " + w.Part + " of " + printable(w.Instance)
+		}
 		if w.Stream != "" {
 			title += " (" + w.Stream + ")"
 		}

@@ -316,7 +316,7 @@ func (b *body) unknown(name string, place hcl.Range, known []string) {
 
 // later reports whether a key is one that this version of Cube does not have yet.
 func later(key string) bool {
-	return slices.Contains([]string{"artifact", "service", "sidecar", "template"}, key)
+	return slices.Contains([]string{"artifact", "service", "template"}, key)
 }
 
 // locate finds the value that a path leads to from this block on: the blocks, then the key. It comes as near as the text

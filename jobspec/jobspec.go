@@ -6,6 +6,7 @@
 package jobspec
 
 import (
+	_ "embed"
 	"fmt"
 	"maps"
 	"slices"
@@ -240,3 +241,9 @@ func (p *parser) source() *api.Source {
 	}
 	return s
 }
+
+//go:embed sample.hcl
+var sample string
+
+// Sample returns a task file to begin from, with comments. It runs the image that Cube's own examples use.
+func Sample() []byte { return []byte(sample) }

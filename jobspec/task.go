@@ -27,7 +27,7 @@ func nestedKeys() map[string]string {
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
 	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "driver", "env", "ephemeral_disk", "image", "kill_signal", "kill_timeout", "max_run_duration",
-		"migrate", "port", "reschedule", "resources", "restart", "shutdown_delay", "spread", "update", "user", "volume", "work_dir"}
+		"migrate", "port", "poststop", "prestart", "reschedule", "resources", "restart", "shutdown_delay", "sidecar", "spread", "update", "user", "volume", "work_dir"}
 }
 
 // readTask reads what a task says, checked; nil if something is wrong. It finishes the body.
@@ -79,6 +79,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 		}
 	})
 	p.readVolumes(b, t)
+	p.readParts(b, t)
 	p.readReschedule(b, t, j.Type)
 	p.readChecks(b, t)
 	b.block1("migrate", func(r *body) {
@@ -104,7 +105,7 @@ func checkTask(t *api.Task, kind api.JobType) error {
 	c := *t
 	j := &api.Job{Name: "x", Type: kind, Priority: api.DefaultPriority, Tasks: []*api.Task{&c}}
 	c.Ports, c.Sensitive, c.Devices = slices.Clone(t.Ports), slices.Clone(t.Sensitive), slices.Clone(t.Devices)
-	c.Volumes = slices.Clone(t.Volumes)
+	c.Volumes, c.Parts = slices.Clone(t.Volumes), slices.Clone(t.Parts)
 	c.Checks, c.DependsOn = slices.Clone(t.Checks), nil
 	c.Constraints, c.Affinities, c.Spreads = slices.Clone(t.Constraints), slices.Clone(t.Affinities), slices.Clone(t.Spreads)
 	if !kind.Completes() && !kind.EveryNode() {

@@ -64,7 +64,7 @@ func (r *request) objections(node int) iter.Seq[refusal] {
 				rank++
 			}
 		}
-		ask, free := r.task.Resources, r.view.free[node]
+		ask, free := r.task.Holds(), r.view.free[node]
 		if ask.CPU > free.CPU && !yield(amountRefusal(rank, "cpu", ask.CPU, free.CPU, api.FormatCPU)) ||
 			ask.Memory > free.Memory && !yield(amountRefusal(rank+1, "memory", ask.Memory, free.Memory, api.FormatMiB)) ||
 			ask.Disk > free.Disk && !yield(amountRefusal(rank+2, "disk", ask.Disk, free.Disk, api.FormatMiB)) {
@@ -340,7 +340,7 @@ func (r *Room) Suffices(wants []Want, without int) bool {
 	ports := 0
 	for i := range wants {
 		w, n := &wants[i], wants[i].Count+wants[i].Others
-		ask := w.Task.Resources
+		ask := w.Task.Holds()
 		load = load.Add(api.Resources{CPU: int64(n) * ask.CPU, Memory: int64(n) * ask.Memory, Disk: int64(n) * ask.Disk})
 		instances += n
 		ports += n * len(w.Task.Ports)
@@ -376,7 +376,7 @@ func (r *Room) Suffices(wants []Want, without int) bool {
 
 // holds reports whether the nodes cannot all be filled by the load less one instance of the task, and so many nodes more.
 func (r *Room) holds(t *room, load api.Resources, others, ports, without int) bool {
-	ask := t.request.task.Resources
+	ask := t.request.task.Holds()
 	rest := load.Sub(ask)
 	kinds := 0.0
 	for _, amount := range [3]int64{rest.CPU, rest.Memory, rest.Disk} {

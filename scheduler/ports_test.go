@@ -69,3 +69,25 @@ func TestDynamicPortsRotate(t *testing.T) {
 		}
 	}
 }
+
+// TestPartsNeedRoom: an instance holds what its main container and its sidecars ask for together, and what runs alone if that
+// is more.
+func TestPartsNeedRoom(t *testing.T) {
+	w := &scheduler.World{}
+	w.PutNode(&api.Node{ID: "n1", Name: "n1", Status: api.NodeReady, Resources: api.Resources{CPU: 64000, Memory: 1000},
+		Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+	task := api.DefaultTask("web")
+	task.Count = 3
+	task.Parts = []api.Part{api.DefaultPart(api.PartPrestart, "migrate"), api.DefaultPart(api.PartSidecar, "proxy")}
+	task.Parts[0].Resources = api.Resources{CPU: 1000, Memory: 100}
+	task.Parts[1].Resources = api.Resources{CPU: 100, Memory: 300}
+	w.PutJob(&api.Job{Name: "web", Type: api.JobService, Version: 1, Tasks: []*api.Task{task}})
+	j := scheduleWeb(w)
+	if want := (api.Resources{CPU: 1000, Memory: 428}); len(j.Placements) != 2 || j.Placements[0].Held != want {
+		t.Errorf("placed are %+v; want two that hold %+v each", j.Placements, want)
+	}
+	const want = "web: 1 of 3 not placed: the only node lacks memory (428 MiB wanted, 144 MiB free)"
+	if got := j.Explanations[0].Lines(); len(got) != 1 || got[0] != want {
+		t.Errorf("explained as %q, not %q", got, want)
+	}
+}

@@ -288,7 +288,7 @@ func (v *view) alike(a, b int) bool {
 
 // loss is what an instance of the task would cost of a node's prospects, in devices.
 func (r *request) loss(o *outlook, node int) float64 {
-	v, d, ask := r.view, r.view.devices, r.task.Resources
+	v, d, ask := r.view, r.view.devices, r.task.Holds()
 	cpu, memory := v.free[node].CPU, v.free[node].Memory
 	if math.IsNaN(o.worth[node]) {
 		o.worth[node] = o.worthOf(node, cpu, memory, d.of(node))

@@ -335,7 +335,7 @@ func (c *change) rank(r *request) *ranking {
 	if len(r.task.Spreads) > 0 || len(r.task.Ports) > r.dynamic || algorithm == api.AlgorithmRoundRobin {
 		return k // what they think of a node depends on other nodes, on static ports, or on the job
 	}
-	ask := r.task.Resources
+	ask := r.task.Holds()
 	key := fmt.Appendf(r.shape, "%d %d %d\n%s", ask.CPU, ask.Memory, ask.Disk, algorithm)
 	for _, a := range r.task.Affinities {
 		key = append(append(key, '\n'), conditionKey(a.Attribute, a.Operator, a.Value)...)

@@ -487,7 +487,7 @@ func (c *change) fill(r *request, slots []slot, vacant slotState) (placed int) {
 func (c *change) put(r *request, s *slot, node int, given grant) *api.Placement {
 	c.take()
 	p := api.Placement{Task: r.task.Name, Slot: s.number, Version: r.job.Version, Node: c.view.nodes[node].ID,
-		Held: r.task.Resources, Ports: given.ports, Devices: given.devices}
+		Held: r.task.Holds(), Ports: given.ports, Devices: given.devices}
 	if s.last != nil {
 		p.Replaces = s.last.ID
 	}

@@ -205,7 +205,7 @@ func (r *request) askVolume(wanted api.VolumeRequest) {
 
 // fits reports whether a node that passes the fixed filters can take one more instance, dynamic ports apart.
 func (r *request) fits(node int) bool {
-	if !r.task.Resources.Fits(r.view.free[node]) {
+	if !r.task.Holds().Fits(r.view.free[node]) {
 		return false
 	}
 	for i := range r.others {
@@ -263,7 +263,7 @@ func (r *request) count(rows []api.AllocationRow, placed []api.Placement) {
 // give gives an instance to a node.
 func (r *request) give(node int, g grant) {
 	v := r.view
-	v.give(node, r.task.Resources, g)
+	v.give(node, r.task.Holds(), g)
 	for i := range r.task.Volumes {
 		held := v.volumes(node)
 		hold := held[r.task.Volumes[i].Source]

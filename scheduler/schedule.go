@@ -220,12 +220,12 @@ func (c *change) preempt(r *request, vacant int, nodes func(i int) iter.Seq[int]
 	}
 	promised, gone := 0, []string(nil)
 	for i := range vacant {
-		node, stops, ok := c.rooms.Promise(r.task.Resources, c.job.Priority, r.lackingRoom(nodes(i)))
+		node, stops, ok := c.rooms.Promise(r.task.Holds(), c.job.Priority, r.lackingRoom(nodes(i)))
 		if !ok {
 			continue
 		}
 		promised++
-		c.answer.Promises = append(c.answer.Promises, api.Promise{Node: c.view.nodes[node].ID, Room: r.task.Resources})
+		c.answer.Promises = append(c.answer.Promises, api.Promise{Node: c.view.nodes[node].ID, Room: r.task.Holds()})
 		for _, i := range stops {
 			if !c.take() {
 				return

@@ -54,7 +54,7 @@ func (r *request) bestFit(node int) float64 { return r.fullAfter(node) - r.avers
 
 // fullAfter is the part of the node that is reserved once it has one more instance.
 func (r *request) fullAfter(node int) float64 {
-	v, ask := r.view, r.task.Resources
+	v, ask := r.view, r.task.Holds()
 	return (v.cpu[node] + float64(ask.CPU)*v.perCPU[node] + v.memory[node] + float64(ask.Memory)*v.perMemory[node]) / 2
 }
 
@@ -196,7 +196,7 @@ type opportunity struct {
 // The growth is n^u (n^a - 1), a being the part that the instance asks for. The score is its negative, as a part of the
 // most that two resources can cost.
 func (r *request) marginalCost() scoring {
-	v, ask := r.view, r.task.Resources
+	v, ask := r.view, r.task.Holds()
 	o := v.costs()
 	most := 2 * math.Expm1(o.log)
 	growCPU, growMemory := growth(o.log, ask.CPU), growth(o.log, ask.Memory)

@@ -118,7 +118,7 @@ func (s *Server) Exec(ctx context.Context, id string, r api.ExecRequest) (io.Rea
 	if err != nil {
 		return nil, err
 	}
-	if row.Phase != api.PhaseRunning {
+	if row.Phase != api.PhaseRunning && (r.Part == "" || row.Phase.Terminal()) {
 		if _, err := s.leading(); err != nil {
 			return nil, err // it may run by now
 		}

@@ -75,7 +75,7 @@ func serveLogs(w http.ResponseWriter, r *http.Request, open func(context.Context
 }
 
 func parseLogRequest(v url.Values) (api.LogRequest, error) {
-	req := api.LogRequest{Stream: v.Get("stream"), Tail: -1, Follow: v.Has("follow") && v.Get("follow") != "false"}
+	req := api.LogRequest{Stream: v.Get("stream"), Part: v.Get("part"), Tail: -1, Follow: v.Has("follow") && v.Get("follow") != "false"}
 	switch req.Stream {
 	case "", "stdout", "stderr":
 	default:
@@ -103,6 +103,9 @@ func logQuery(r api.LogRequest) string {
 	v := url.Values{"tail": {strconv.Itoa(r.Tail)}}
 	if r.Stream != "" {
 		v.Set("stream", r.Stream)
+	}
+	if r.Part != "" {
+		v.Set("part", r.Part)
 	}
 	if r.Follow {
 		v.Set("follow", "true")

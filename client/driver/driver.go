@@ -16,10 +16,13 @@ type Owner struct {
 	NodeID    string
 }
 
-// Key names one run of one allocation: each restart is a new instance with the next Restarts.
+// Key names one run of one allocation: each restart is a new instance with the next Restarts. A part of its task (a sidecar,
+// a prestart, a poststop) is an instance of its own that belongs to the run Of of the main one, and counts its own restarts.
 type Key struct {
 	Allocation api.ID
 	Restarts   uint32
+	Of         uint32 `json:",omitempty"` // with Part
+	Part       string `json:",omitempty"` // "": the main instance
 }
 
 // Config is everything a driver needs to start an instance. Every ${} is filled in already.
@@ -37,13 +40,20 @@ type Config struct {
 	Env     map[string]string // CUBE_* and the task's own
 	User    string
 	WorkDir string
-	Address string // of the node: ports are published on it
-	Ports   []api.PortBinding
+	Network
 	Devices []Device
 	Volumes []Volume
 	Held    api.Resources
 	Options map[string]any // the task's config block, already checked by CheckOptions
 	Dir     string         // a directory on the node that is this allocation's own; it exists
+}
+
+// Network is how an instance is reached.
+type Network struct {
+	Address string // of the node: ports are published on it
+	Ports   []api.PortBinding
+	// Beside is the running instance whose network a part is in, as its Handle's Data says; "": the network is its own.
+	Beside string
 }
 
 // Device is a device of the node that an instance holds.
@@ -133,7 +143,8 @@ type Driver interface {
 	// Watch calls ended for each instance of the owner that ends, at least once each, until ctx is done; it costs no
 	// goroutine an instance. What ended before Watch began is reported too. ended must not block.
 	Watch(ctx context.Context, ended func(Handle, Exit)) error
-	// Logs streams the output of an allocation's instances, the kept tails of former ones first.
+	// Logs streams the output of an allocation's instances, the kept tails of former ones first: of the main ones, or of
+	// those of the part that is asked for.
 	Logs(ctx context.Context, allocation api.ID, r api.LogRequest) (io.ReadCloser, error)
 	// Usage counts what a running instance uses now. CodeConflict when it does not run, and
 	// CodeNotYet when this machine has no means to count.

@@ -37,6 +37,7 @@ type options struct {
 	open       string
 	echo       bool
 	size       bool
+	get        string
 }
 
 func main() {
@@ -59,6 +60,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	f.StringVar(&o.open, "open", "", "open the `file`, such as a device, to read and write, or end with 1")
 	f.BoolVar(&o.echo, "echo", false, "copy what is read to stdout, and end after the last of it")
 	f.BoolVar(&o.size, "size", false, "print the rows and columns of the terminal, again whenever they change, until there is nothing to read")
+	f.StringVar(&o.get, "get", "", "print what the `URL` answers, which may take ten seconds to come up, or end with 1")
 	if err := f.Parse(args); err != nil {
 		return 2
 	}
@@ -88,6 +90,12 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "out %d\n", i)
 		fmt.Fprintf(stderr, "err %d\n", i)
 	}
+	if o.get != "" {
+		if err := fetch(o.get, stdout); err != nil {
+			fmt.Fprintf(stderr, "hello: %v\n", err)
+			return 1
+		}
+	}
 	if o.echo {
 		if _, err := io.Copy(stdout, stdin); err != nil {
 			fmt.Fprintf(stderr, "hello: %v\n", err)
@@ -99,6 +107,23 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		return o.watchSize(stdin, stdout, stderr)
 	}
 	return o.serve(signals, stdout, stderr)
+}
+
+// fetch prints what a URL answers. What asks may have started before what answers.
+func fetch(url string, to io.Writer) error {
+	for until := time.Now().Add(10 * time.Second); ; {
+		answer, err := http.Get(url)
+		if err != nil && time.Now().Before(until) {
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		_, err = io.Copy(to, answer.Body)
+		return err
+	}
 }
 
 // watchSize prints how large the terminal is, and ends when nothing more can be read from it.

@@ -11,6 +11,8 @@ import (
 )
 
 func TestRun(t *testing.T) {
+	other := httptest.NewServer(handler(make(chan int, 1), http.StatusOK))
+	defer other.Close()
 	for _, c := range []struct {
 		args           string
 		stdin          string
@@ -24,6 +26,7 @@ func TestRun(t *testing.T) {
 		{"-listen none -exit-after 0s -open /dev/null/x", "", 1, "", "hello: open /dev/null/x: not a directory"},
 		{"-echo -exit-code 5", "one\ntwo", 5, "one\ntwo", ""},
 		{"-size", "", 1, "", "hello: stdin is no terminal"},
+		{"-listen none -exit-after 0s -get " + other.URL + "/healthz", "", 0, "ok\n", ""},
 		{"-no-such-flag", "", 2, "", "flag provided but not defined: -no-such-flag"},
 	} {
 		var stdout, stderr strings.Builder

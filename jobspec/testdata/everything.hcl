@@ -52,6 +52,39 @@ task "web" {
     destination = "/scratch"
   }
 
+  prestart "migrate" {
+    image   = "search-tools:9"
+    args    = ["migrate", "${CUBE_JOB_NAME}"]
+    timeout = "5m"
+    volumes = ["data"]
+  }
+
+  prestart "check" {
+    image = "search-tools:9"
+  }
+
+  sidecar "proxy" {
+    image = "proxy:3"
+    user  = "1000"
+    env = {
+      UPSTREAM = "127.0.0.1:9200"
+    }
+
+    resources {
+      cpu    = 0.05
+      memory = "32MiB"
+    }
+
+    config {
+      read_only = true
+    }
+  }
+
+  poststop "tidy" {
+    image   = "search-tools:9"
+    command = "tidy"
+  }
+
   volume "data" {
     source      = "web-data"
     destination = "/var/lib/web"

@@ -2,6 +2,6 @@ job "agents" {
   type = "system"
   task "agent" {
     image = "cube/hello:1"
-    sidecar "proxy" {}
+    template "conf" {}
   }
 }

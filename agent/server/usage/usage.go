@@ -40,10 +40,10 @@ type node struct {
 // NewQuestion begins a question; text says how people see IDs.
 func NewQuestion(text api.IDText) *Question { return &Question{text: text, nodes: map[string]*node{}} }
 
-// Add asks for the use of those of the allocations that run, each once, and at most api.MaxUsage in all.
+// Add asks for the use of those of the allocations that run, or have parts that run before them, each once, and at most api.MaxUsage in all.
 func (q *Question) Add(rows iter.Seq[api.AllocationRow]) {
 	for r := range rows {
-		if r.Phase != api.PhaseRunning || q.nodes[r.Node] != nil && q.nodes[r.Node].instances[r.ID] != nil {
+		if r.Phase != api.PhaseRunning && r.Phase != api.PhasePreparing || q.nodes[r.Node] != nil && q.nodes[r.Node].instances[r.ID] != nil {
 			continue
 		}
 		if q.asked == api.MaxUsage {
@@ -85,7 +85,7 @@ func (q *Question) Gather(ctx context.Context, find func(node string) (name stri
 			}
 			for _, u := range measured {
 				if i := n.instances[u.ID]; i != nil {
-					i.Usage, i.Checks = u.Usage, u.Checks
+					i.Usage, i.Checks, i.Parts = u.Usage, u.Checks, u.Parts
 					report.Instances = append(report.Instances, *i)
 				}
 			}

@@ -26,7 +26,7 @@ func BenchmarkStart(b *testing.B) {
 	for n := 0; b.Loop(); n++ {
 		c := &driver.Config{
 			Owner: d.owner, Key: driver.Key{Allocation: api.MakeID(0, uint32(2*n+1))}, Job: "bench", Task: "bench", Version: 1,
-			Address: "127.0.0.1", Held: api.Resources{CPU: 100, Memory: 64}, Dir: dir,
+			Network: driver.Network{Address: "127.0.0.1"}, Held: api.Resources{CPU: 100, Memory: 64}, Dir: dir,
 		}
 		configure(c, drivertest.Program{})
 		begin := time.Now()

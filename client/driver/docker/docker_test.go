@@ -57,6 +57,9 @@ func configure(c *driver.Config, p drivertest.Program) {
 	if p.Echo {
 		c.Args = append(c.Args, "-echo")
 	}
+	if p.Get != "" {
+		c.Args = append(c.Args, "-get", p.Get)
+	}
 	if p.Size {
 		c.Args = append(c.Args, "-size")
 	}
@@ -87,5 +90,7 @@ func TestContract(t *testing.T) {
 		Surrounding: true,
 		OOM:         true,
 		Counts:      true,
+		Parts:       true,
+		Networks:    true,
 	})
 }

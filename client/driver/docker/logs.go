@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/pkg/stdcopy"
@@ -29,7 +31,7 @@ func (d *Driver) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) 
 	if err := d.meet(ctx); err != nil {
 		return nil, err
 	}
-	containers, err := d.runs(ctx, allocation)
+	containers, err := d.runs(ctx, allocation, r.Part)
 	if err != nil {
 		return nil, err
 	}
@@ -60,31 +62,42 @@ func (l *logs) Close() error {
 	return err
 }
 
-// runs returns the allocation's containers, in the order of their restarts.
-func (d *Driver) runs(ctx context.Context, allocation api.ID) ([]container.Summary, error) {
+// runs returns the allocation's main containers, or those of a part, in the order of their runs.
+func (d *Driver) runs(ctx context.Context, allocation api.ID, part string) ([]container.Summary, error) {
 	all, err := d.list(ctx, filters.Arg("label", labelAlloc+"="+d.text.Format(allocation)))
 	if err != nil {
 		return nil, err
 	}
-	restarts := func(s container.Summary) int64 {
-		n, err := strconv.ParseInt(s.Labels[labelRestarts], 10, 64)
-		if err != nil {
+	all = slices.DeleteFunc(all, func(s container.Summary) bool { return s.Labels[labelPart] != part })
+	number := func(s container.Summary, label string) int64 {
+		n, err := strconv.ParseInt(s.Labels[label], 10, 64)
+		if err != nil && s.Labels[label] != "" {
 			return math.MaxInt64
 		}
 		return n
 	}
-	slices.SortFunc(all, func(a, b container.Summary) int { return int(restarts(a) - restarts(b)) })
+	slices.SortFunc(all, func(a, b container.Summary) int {
+		return cmp.Or(cmp.Compare(number(a, labelRun), number(b, labelRun)), cmp.Compare(number(a, labelRestarts), number(b, labelRestarts)))
+	})
 	return all, nil
 }
 
 func (d *Driver) writeLogs(ctx context.Context, w io.Writer, allocation api.ID, containers []container.Summary, r api.LogRequest) error {
 	answer := transcript.NewAnswer(w, r)
-	if err := d.archive.AnswerKept(allocation, answer); err != nil {
+	there := make([]driver.Key, len(containers))
+	for i, s := range containers {
+		h, _ := d.handle(s.ID, s.Labels)
+		there[i] = h.Key
+	}
+	if err := d.archive.AnswerKept(allocation, r.Part, answer, there...); err != nil {
 		return err
 	}
 	for i, s := range containers {
 		last, err := d.history(ctx, s.ID, r, answer.Add)
-		if err != nil && !gone(err) {
+		if gone(err) || errdefs.IsConflict(err) { // it is being removed: its output is kept by now
+			err = d.archive.AnswerRun(there[i], answer)
+		}
+		if err != nil {
 			return fmt.Errorf("read the output of the container %.12s: %w", s.ID, err)
 		}
 		if i == len(containers)-1 && r.Follow {

@@ -24,10 +24,12 @@ const (
 	labelSlot     = "cube.slot"
 	labelVersion  = "cube.version"
 	labelRestarts = "cube.restarts"
+	labelPart     = "cube.part" // of a part of the task only
+	labelRun      = "cube.run"  // of a part: the run of the main container that it belongs to
 )
 
 // marks are the labels that must agree for a container to be adopted.
-var marks = [...]string{labelCluster, labelNode, labelJob, labelTask, labelAlloc, labelVersion, labelRestarts}
+var marks = [...]string{labelCluster, labelNode, labelJob, labelTask, labelAlloc, labelVersion, labelRestarts, labelPart, labelRun}
 
 const (
 	mib = 1 << 20
@@ -44,6 +46,9 @@ const (
 var droppedCaps = [...]string{"NET_RAW", "MKNOD"}
 
 func (d *Driver) name(k driver.Key) string {
+	if k.Part != "" {
+		return fmt.Sprintf("cube-%s-%d-%s-%d", d.text.Format(k.Allocation), k.Of, k.Part, k.Restarts)
+	}
 	return fmt.Sprintf("cube-%s-%d", d.text.Format(k.Allocation), k.Restarts)
 }
 
@@ -60,6 +65,9 @@ func (d *Driver) labels(c *driver.Config, o *options) map[string]string {
 	l[labelSlot] = strconv.FormatUint(uint64(c.Slot), 10)
 	l[labelVersion] = strconv.FormatUint(c.Version, 10)
 	l[labelRestarts] = strconv.FormatUint(uint64(c.Key.Restarts), 10)
+	if c.Key.Part != "" {
+		l[labelPart], l[labelRun] = c.Key.Part, strconv.FormatUint(uint64(c.Key.Of), 10)
+	}
 	return l
 }
 
@@ -92,10 +100,15 @@ func (d *Driver) containerConfig(c *driver.Config, o *options) *container.Config
 }
 
 // hostConfig is what the container gets of the machine. It sets what a task may have and nothing else: no privileges, no
-// namespaces of the host, no directories of the host but volumes, no devices but those that were placed with it.
+// namespaces of the host or of others but the network of the instance that it is a part of, no directories of the host but volumes, no devices but those that were placed with it.
 func hostConfig(c *driver.Config, o *options) *container.HostConfig {
 	memory, pids := c.Held.Memory*mib, int64(pidsLimit)
+	network := container.NetworkMode("") // the engine's bridge
+	if c.Beside != "" {
+		network = container.NetworkMode("container:" + c.Beside)
+	}
 	return &container.HostConfig{
+		NetworkMode:    network,
 		PortBindings:   portBindings(c),
 		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled}, // Cube restarts, by the task's policy
 		LogConfig:      container.LogConfig{Type: "json-file", Config: o.logConfig()},

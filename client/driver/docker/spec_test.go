@@ -19,9 +19,9 @@ func everything() *driver.Config {
 	return &driver.Config{
 		Key: driver.Key{Allocation: api.MakeID(0, 7), Restarts: 2}, Job: "shop", Task: "web", Slot: 1, Version: 3,
 		Image: "cube/hello:1", Command: "serve", Args: []string{"-v"}, Env: map[string]string{"B": "2", "A": "1"},
-		User: "1000", WorkDir: "/srv", Address: "127.0.0.2",
-		Ports: []api.PortBinding{{Label: "http", Host: 20001, To: 8080}, {Label: "raw", Host: 20002}},
-		Held:  api.Resources{CPU: 250, Memory: 64},
+		User: "1000", WorkDir: "/srv",
+		Network: driver.Network{Address: "127.0.0.2", Ports: []api.PortBinding{{Label: "http", Host: 20001, To: 8080}, {Label: "raw", Host: 20002}}},
+		Held:    api.Resources{CPU: 250, Memory: 64},
 		Devices: []driver.Device{
 			{DeviceClaim: api.DeviceClaim{Type: "fuse", ID: "/dev/fuse", Share: 1000}, Path: "/dev/fuse"},
 			{DeviceClaim: api.DeviceClaim{Type: "gpu", ID: "GPU-2", Share: 1000}, Vendor: "nvidia"},
@@ -119,6 +119,19 @@ func TestContainer(t *testing.T) {
 		if !reflect.DeepEqual(check.got, check.want) {
 			t.Errorf("%s: %v, want %v", check.what, check.got, check.want)
 		}
+	}
+	hook := *c
+	hook.Key = driver.Key{Allocation: c.Key.Allocation, Of: 2, Part: "proxy", Restarts: 1}
+	labels := d.labels(&hook, &options{})
+	if name := d.name(hook.Key); !strings.HasSuffix(name, "-2-proxy-1") {
+		t.Errorf("a part is called %s", name)
+	}
+	if h, ok := d.handle("x", labels); !ok || h.Key != hook.Key {
+		t.Errorf("a part's labels %v are those of %+v, want %+v", labels, h, hook.Key)
+	}
+	hook.Beside = "f00"
+	if got := hostConfig(&hook, &options{}).NetworkMode; got != "container:f00" {
+		t.Errorf("beside another container its network is %q", got)
 	}
 	c.Address = "0.0.0.0"
 	if got := portBindings(c)["8080/tcp"][0].HostIP; got != "" {

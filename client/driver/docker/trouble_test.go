@@ -96,7 +96,7 @@ func (s *shop) config(p drivertest.Program) *driver.Config {
 	id := api.MakeID(0, s.ids.Add(1))
 	c := &driver.Config{
 		Owner: s.owner, Key: driver.Key{Allocation: id}, Text: s.text.Format(id), Job: "shop", Task: "web", Version: 1,
-		Address: "127.0.0.1", Held: api.Resources{CPU: 100, Memory: 64}, Dir: s.TempDir(),
+		Network: driver.Network{Address: "127.0.0.1"}, Held: api.Resources{CPU: 100, Memory: 64}, Dir: s.TempDir(),
 	}
 	configure(c, p)
 	return c

@@ -86,7 +86,11 @@ func (d *Driver) handle(id string, labels map[string]string) (driver.Handle, boo
 	allocation, ok := d.text.Parse(labels[labelAlloc])
 	restarts, err := strconv.ParseUint(labels[labelRestarts], 10, 32)
 	_, bad := strconv.ParseUint(labels[labelVersion], 10, 64)
-	k := driver.Key{Allocation: allocation, Restarts: uint32(restarts)}
+	k := driver.Key{Allocation: allocation, Restarts: uint32(restarts), Part: labels[labelPart]}
+	if k.Part != "" {
+		of, err := strconv.ParseUint(labels[labelRun], 10, 32)
+		k.Of, ok = uint32(of), ok && err == nil
+	}
 	return driver.Handle{Key: k, Data: id}, ok && err == nil && bad == nil
 }
 

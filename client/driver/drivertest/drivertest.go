@@ -24,8 +24,9 @@ type Program struct {
 	Ends       bool          // ends by itself, After it has started
 	After      time.Duration // with Ends
 	ExitCode   int
-	IgnoreTerm bool // goes on after SIGTERM
-	Memory     int  // MiB to take at SIGUSR1
+	IgnoreTerm bool   // goes on after SIGTERM
+	Memory     int    // MiB to take at SIGUSR1
+	Get        string // prints what a URL answers, once it does
 
 	// What commands are asked for that run beside an instance.
 	Echo bool // copies stdin to stdout after the Lines, and ends with it; signals end it
@@ -51,6 +52,8 @@ type Harness struct {
 	Surrounding bool // see arguments, environment and directory: Program.Show
 	OOM         bool // are killed at their memory limit, and the driver tells
 	Counts      bool // what they use is counted
+	Parts       bool // have parts beside them
+	Networks    bool // are in networks that parts can be in, too: Program.Serve and Program.Get
 }
 
 // patience bounds every step of a test. It is generous: the machines that run tests are slow and busy.
@@ -101,6 +104,9 @@ func Run(t *testing.T, h Harness) {
 		{"out of memory", h.OOM, outOfMemory},
 		{"usage is counted", h.Counts, usageIsCounted},
 		{"usage of what has ended", true, usageOfTheEnded},
+		{"parts are instances of their own", h.Parts, partsAreInstances},
+		{"a part joins what runs", h.Parts, partJoinsWhatRuns},
+		{"a part shares the network", h.Networks, partSharesTheNetwork},
 	} {
 		if !c.need {
 			continue
@@ -175,7 +181,7 @@ func (b *bench) config(p Program) *driver.Config {
 		Slot:    uint32(id),
 		Version: 1,
 		Env:     map[string]string{"CUBE_TEST": "yes"},
-		Address: "127.0.0.1",
+		Network: driver.Network{Address: "127.0.0.1"},
 		Held:    api.Resources{CPU: 100, Memory: 64},
 		Dir:     filepath.Join(b.dir, b.text.Format(id)),
 	}

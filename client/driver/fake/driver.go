@@ -3,6 +3,7 @@ package fake
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -116,6 +117,9 @@ func (e *Engine) start(name driver.Owner, c *driver.Config, s script) (driver.Ha
 				Err: api.Errorf(api.CodeConflict, "port %d (%s) is in use by something outside Cube", p.Host, p.Label)}
 		}
 	}
+	if c.Beside != "" && !o.runs(c.Beside) {
+		return driver.Handle{}, time.Time{}, &driver.StartError{Failure: api.FailureStart, Err: fmt.Errorf("cannot join the network of %s, which does not run", c.Beside)}
+	}
 	e.serial++
 	i := &instance{of: o, key: c.Key, serial: e.serial, job: c.Job, task: c.Task, version: c.Version,
 		script: e.scripts.share(s), started: time.Now().Round(0)}
@@ -194,9 +198,10 @@ func (d *Driver) Remove(ctx context.Context, h driver.Handle) error {
 	}
 	if i.script.lines > 0 {
 		if i.of.kept == nil {
-			i.of.kept = map[api.ID][]written{}
+			i.of.kept = map[source][]written{}
 		}
-		i.of.kept[h.Key.Allocation] = append(i.of.kept[h.Key.Allocation], i.written())
+		from := source{h.Key.Allocation, h.Key.Part}
+		i.of.kept[from] = append(i.of.kept[from], i.written())
 	}
 	e.forget(i)
 	return nil
@@ -241,9 +246,9 @@ func (d *Driver) Logs(ctx context.Context, allocation api.ID, r api.LogRequest) 
 	l := &stream{ctx: ctx, closed: make(chan struct{})}
 	var all []written
 	if o := e.owners[d.owner]; o != nil {
-		all = slices.Clone(o.kept[allocation])
+		all = slices.Clone(o.kept[source{allocation, r.Part}])
 		for _, in := range e.list(d.owner) {
-			if in.Handle.Key.Allocation != allocation {
+			if in.Handle.Key.Allocation != allocation || in.Handle.Key.Part != r.Part {
 				continue
 			}
 			i := o.instances[in.Handle.Key]

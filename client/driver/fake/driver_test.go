@@ -29,6 +29,7 @@ func TestContract(t *testing.T) {
 		Break:   func(c *driver.Config) { c.Options = map[string]any{"start_error": "no such image"} },
 		OOM:     true,
 		Counts:  true,
+		Parts:   true,
 	})
 }
 

@@ -34,8 +34,24 @@ type Engine struct {
 type owner struct {
 	name      driver.Owner
 	instances map[driver.Key]*instance
-	kept      map[api.ID][]written // of each removed instance
+	kept      map[source][]written // of each removed instance
 	watches   []*watch
+}
+
+// source is whose output something is: an allocation's main instances', or those of a part.
+type source struct {
+	allocation api.ID
+	part       string
+}
+
+// runs reports whether the instance with this data in its handle does.
+func (o *owner) runs(data string) bool {
+	for _, i := range o.instances {
+		if i.handle().Data == data {
+			return i.exit == nil
+		}
+	}
+	return false
 }
 
 // watch is one Watch that is going on.
@@ -76,14 +92,19 @@ func NewEngine() *Engine {
 // Driver returns a driver that sees the owner's instances.
 func (e *Engine) Driver(o driver.Owner) *Driver { return &Driver{engine: e, owner: o} }
 
-// Kill ends the running instance of an allocation, whoever owns it, as if it had ended by itself so. ok is false when
+// Kill ends the running main instance of an allocation, whoever owns it, as if it had ended by itself so. ok is false when
 // none runs.
 func (e *Engine) Kill(allocation api.ID, x driver.Exit) (ok bool) {
+	return e.KillPart(allocation, "", x)
+}
+
+// KillPart is Kill for a part of the allocation's task.
+func (e *Engine) KillPart(allocation api.ID, part string, x driver.Exit) (ok bool) {
 	e.mu.Lock()
 	var ended []func()
 	for _, o := range e.owners {
 		for _, i := range o.instances {
-			if i.key.Allocation == allocation && i.exit == nil {
+			if i.key.Allocation == allocation && i.key.Part == part && i.exit == nil {
 				ended = append(ended, e.end(i, x))
 			}
 		}
@@ -182,13 +203,8 @@ func (e *Engine) list(name driver.Owner) []driver.Instance {
 		out = append(out, i.view())
 	}
 	slices.SortFunc(out, func(a, b driver.Instance) int {
-		switch ka, kb := a.Handle.Key, b.Handle.Key; {
-		case ka.Allocation != kb.Allocation && ka.Allocation < kb.Allocation, ka.Allocation == kb.Allocation && ka.Restarts < kb.Restarts:
-			return -1
-		case ka == kb:
-			return 0
-		}
-		return 1
+		ka, kb := a.Handle.Key, b.Handle.Key
+		return cmp.Or(cmp.Compare(ka.Allocation, kb.Allocation), cmp.Compare(ka.Part, kb.Part), cmp.Compare(ka.Of, kb.Of), cmp.Compare(ka.Restarts, kb.Restarts))
 	})
 	return out
 }

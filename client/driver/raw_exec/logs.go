@@ -48,8 +48,11 @@ func (l *logs) Close() error {
 }
 
 func (d *Driver) writeLogs(ctx context.Context, w io.Writer, allocation api.ID, home string, runs []uint32, r api.LogRequest) error {
+	if r.Part != "" {
+		return api.Errorf(api.CodeNotFound, "allocation %s has no part %.80s: the raw_exec driver knows none", d.text.Format(allocation), r.Part)
+	}
 	answer := transcript.NewAnswer(w, r)
-	if err := d.archive.AnswerKept(allocation, answer); err != nil {
+	if err := d.archive.AnswerKept(allocation, "", answer); err != nil {
 		return err
 	}
 	for i, n := range runs {

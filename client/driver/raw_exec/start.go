@@ -52,6 +52,9 @@ func (d *Driver) Start(ctx context.Context, c *driver.Config, _ driver.Progress)
 }
 
 func (d *Driver) start(ctx context.Context, c *driver.Config) (*state, error) {
+	if c.Key.Part != "" { // a task file that asks for it is refused before
+		return nil, startError(true, fmt.Errorf("the %s driver has no containers, so there is nothing that %q can be beside", Name, c.Key.Part))
+	}
 	if err := d.archive.Place(c.Key.Allocation, c.Dir); err != nil {
 		return nil, startError(false, err)
 	}

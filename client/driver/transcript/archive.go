@@ -127,6 +127,23 @@ func (a *Archive) Allocations() ([]api.ID, error) {
 
 const keptPrefix, keptSuffix = "kept-", ".log"
 
+// prefixOf begins the names of the files that are kept of an allocation's main instances, or of a part's. Names of parts have
+// no dot, so none passes for another's.
+func prefixOf(part string) string {
+	if part == "" {
+		return keptPrefix
+	}
+	return "part." + part + "." + keptPrefix
+}
+
+// fileOf is the name of the file that is kept of one run. Names sort as runs do.
+func fileOf(k driver.Key) string {
+	if k.Part == "" {
+		return fmt.Sprintf("%s%010d%s", keptPrefix, k.Restarts, keptSuffix)
+	}
+	return fmt.Sprintf("%s%010d-%010d%s", prefixOf(k.Part), k.Of, k.Restarts, keptSuffix)
+}
+
 // Keep writes the tail of an instance that is about to be removed. Where the allocation's directory is gone there is
 // nobody to ask for it, and nothing is kept.
 func (a *Archive) Keep(k driver.Key, t *Tail) error {
@@ -139,14 +156,14 @@ func (a *Archive) Keep(k driver.Key, t *Tail) error {
 	for _, r := range t.Records() {
 		text = e.append(text, r)
 	}
-	path := filepath.Join(dir, fmt.Sprintf("%s%010d%s", keptPrefix, k.Restarts, keptSuffix))
+	path := filepath.Join(dir, fileOf(k))
 	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
 		return fmt.Errorf("keep the instance's last output: %w", err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
 		return fmt.Errorf("keep the instance's last output: %w", err)
 	}
-	all, err := kept(dir)
+	all, err := kept(dir, k.Part)
 	if err != nil {
 		return err
 	}
@@ -159,15 +176,15 @@ func (a *Archive) Keep(k driver.Key, t *Tail) error {
 	return nil
 }
 
-// kept returns the files of kept output, oldest run first.
-func kept(dir string) ([]string, error) {
+// kept returns the files of output that is kept of the main instances, or of a part's, oldest run first.
+func kept(dir, part string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("look for kept output: %w", err)
 	}
 	var all []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), keptPrefix) && strings.HasSuffix(e.Name(), keptSuffix) {
+		if strings.HasPrefix(e.Name(), prefixOf(part)) && strings.HasSuffix(e.Name(), keptSuffix) {
 			all = append(all, filepath.Join(dir, e.Name()))
 		}
 	}
@@ -175,17 +192,21 @@ func kept(dir string) ([]string, error) {
 	return all, nil
 }
 
-// AnswerKept adds the kept records of an allocation's removed instances to an answer, oldest first.
-func (a *Archive) AnswerKept(id api.ID, answer *Answer) error {
+// AnswerKept adds the kept records of an allocation's removed instances to an answer, oldest first: of the main ones, or of
+// a part's. Runs that are there still, as far as the caller knows, are left to AnswerRun.
+func (a *Archive) AnswerKept(id api.ID, part string, answer *Answer, there ...driver.Key) error {
 	dir, ok := a.Dir(id)
 	if !ok {
 		return nil
 	}
-	all, err := kept(dir)
+	all, err := kept(dir, part)
 	if err != nil {
 		return err
 	}
 	for _, path := range all {
+		if slices.ContainsFunc(there, func(k driver.Key) bool { return fileOf(k) == filepath.Base(path) }) {
+			continue
+		}
 		if err := readFile(path, answer.Add); err != nil {
 			return err
 		}
@@ -194,6 +215,15 @@ func (a *Archive) AnswerKept(id api.ID, answer *Answer) error {
 		}
 	}
 	return nil
+}
+
+// AnswerRun adds what is kept of one run to an answer, if that is anything.
+func (a *Archive) AnswerRun(k driver.Key, answer *Answer) error {
+	dir, ok := a.Dir(k.Allocation)
+	if !ok {
+		return nil
+	}
+	return readFile(filepath.Join(dir, fileOf(k)), answer.Add)
 }
 
 func readFile(path string, each func(Record) error) error {

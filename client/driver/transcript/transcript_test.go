@@ -380,6 +380,13 @@ func TestArchive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for n := range uint32(5) { // of two runs of the main instance
+		tail := LastBytes(KeepBytes)
+		tail.Add(Record{Stream: Stdout, Text: fmt.Appendf(nil, "part %d\n", n)})
+		if err := a.Keep(driver.Key{Allocation: one, Restarts: (n + 2) % 4, Of: n / 3, Part: "kept"}, tail); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := a.Keep(driver.Key{Allocation: gone}, LastBytes(1)); err != nil {
 		t.Errorf("keeping output where the directory is gone: %v", err)
 	}
@@ -388,8 +395,21 @@ func TestArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got strings.Builder
-	if err := b.AnswerKept(one, NewAnswer(&got, api.LogRequest{Tail: -1})); err != nil || got.String() != "run 2\nrun 3\nrun 4\n" {
+	if err := b.AnswerKept(one, "", NewAnswer(&got, api.LogRequest{Tail: -1})); err != nil || got.String() != "run 2\nrun 3\nrun 4\n" {
 		t.Errorf("kept is %q, %v; want the last three runs", got.String(), err)
+	}
+	got.Reset()
+	last := driver.Key{Allocation: one, Restarts: 4}
+	answer := NewAnswer(&got, api.LogRequest{Tail: -1})
+	if err := errors.Join(b.AnswerKept(one, "", answer, last, driver.Key{Allocation: one, Restarts: 9}), b.AnswerRun(driver.Key{Allocation: one, Restarts: 9}, answer)); err != nil || got.String() != "run 2\nrun 3\n" {
+		t.Errorf("kept without the last is %q, %v", got.String(), err)
+	}
+	if err := b.AnswerRun(last, answer); err != nil || !strings.HasSuffix(got.String(), "run 3\nrun 4\n") {
+		t.Errorf("with the last it is %q, %v", got.String(), err)
+	}
+	got.Reset()
+	if err := b.AnswerKept(one, "kept", NewAnswer(&got, api.LogRequest{Tail: -1})); err != nil || got.String() != "part 1\npart 3\npart 4\n" {
+		t.Errorf("kept of a part is %q, %v; want the last three runs", got.String(), err)
 	}
 	if ids, err := b.Allocations(); err != nil || len(ids) != 1 || ids[0] != one {
 		t.Errorf("the archive has %v, %v; want %v", ids, err, one)
