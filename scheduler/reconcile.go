@@ -164,57 +164,6 @@ func (c *change) task(t *api.Task) {
 	c.moveOut(r, slots)
 }
 
-// wait is what a task waits for before anything of it begins.
-type wait struct {
-	text string    // "" for nothing
-	due  time.Time // when it gives up; zero: never
-	over bool      // it has
-}
-
-// unmet returns what the task waits for: the first of its dependencies, or one for which it has waited for as long as it may.
-func (c *change) unmet(t *api.Task) (w wait) {
-	for _, d := range t.DependsOn {
-		on := c.job.Task(d.Task)
-		n := c.meeting(on, d.Condition)
-		if n >= on.Count {
-			continue
-		}
-		due := d.GivesUp(c.job, c.state.Deployment(c.job.Name))
-		if !due.IsZero() && due.UnixNano() <= c.options.Now {
-			return wait{over: true, text: fmt.Sprintf("has waited %s for %s to be %s, and gives up: %d of %d instances are", api.Brief(d.Timeout), on.Name, d.Condition, n, on.Count)}
-		}
-		if w.text == "" {
-			w.text = fmt.Sprintf("waits for %s to be %s: %d of %d instances are", on.Name, d.Condition, n, on.Count)
-		}
-		if w.due.IsZero() || !due.IsZero() && due.Before(w.due) {
-			w.due = due
-		}
-	}
-	if !w.due.IsZero() {
-		w.text += "; gives up at " + w.due.UTC().Format("15:04:05 MST")
-	}
-	return w
-}
-
-// meeting counts the task's slots that meet a condition of a dependency, in the version in force.
-func (c *change) meeting(t *api.Task, condition string) (n int) {
-	r := &request{task: t}
-	for _, rows := range c.bySlot(t) {
-		if len(rows) == 0 {
-			continue
-		}
-		last := &rows[len(rows)-1]
-		current := last.Version == c.job.Version || c.same(r, last)
-		up := current && last.Phase == api.PhaseRunning && last.Desired == api.DesiredRun
-		switch {
-		case c.job.Type.Completes() && c.state.Completed(c.job.Name, t.Name, c.job.Version, last.Slot),
-			up && condition == api.DependRunning, up && condition == api.DependHealthy && last.Health == api.HealthHealthy:
-			n++
-		}
-	}
-	return n
-}
-
 // hold keeps vacant slots from being filled with what would be new, and reports whether the task has something that waits: such a
 // slot, or an instance that an update will replace.
 func (c *change) hold(r *request, slots []slot) (held bool) {
