@@ -83,6 +83,11 @@ func (c *change) roll(r *request, slots []slot, held bool) {
 	waits := ""
 	switch step.Wait {
 	case rollout.WaitNothing:
+		if i := c.twice(slots); i >= 0 {
+			c.answer.Status = api.EvalBlocked
+			c.messages = append(c.messages, c.waitsFor(r.task, &slots[i]))
+			return
+		}
 		back := filledBack(slots)
 		if standing.Canaries == 0 || back < 0 {
 			return
@@ -117,6 +122,12 @@ func (c *change) stages(r *request, slots []slot) []rollout.Slot {
 		out[i] = rollout.Slot{Holder: c.stage(r, &slots[i]), Successor: stageOf(slots[i].next)}
 	}
 	return out
+}
+
+// twice returns the place of a slot that has two instances of the same version though nothing wants the first to leave any more, as after
+// a drain that was cancelled: the one to come is to take over. It is -1 if there is none.
+func (c *change) twice(slots []slot) int {
+	return slices.IndexFunc(slots, func(s slot) bool { return s.next == slotStarting && s.state == slotWell && c.evicting(s.last) == nil })
 }
 
 // filledBack returns the place of a slot that this plan has filled in the version before, -1 if there is none. The slots are not nodes.
