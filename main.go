@@ -3,6 +3,7 @@ package main
 
 import (
 	"os"
+	_ "time/tzdata" // so that time zones are known where the system has no files of them
 
 	"cube/command"
 )

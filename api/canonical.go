@@ -18,6 +18,9 @@ func (j *Job) Canonicalize() {
 	if len(j.Datacenters) == 0 { // none and an empty list both mean any
 		j.Datacenters = nil
 	}
+	if j.Periodic != nil {
+		j.Periodic.canonicalize()
+	}
 	slices.SortFunc(j.Tasks, func(a, b *Task) int { return cmp.Compare(taskName(a), taskName(b)) })
 	for _, t := range j.Tasks {
 		if t != nil {

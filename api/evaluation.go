@@ -34,6 +34,7 @@ const (
 	CauseRestart    = "job-restart"  // instances are to be replaced by ones of the same content
 	CauseDeployment = "deployment"   // its deployment was moved: promoted, paused, resumed, failed
 	CausePreempted  = "preempted"    // instances gave way to a more important job
+	CauseLaunch     = "launch"       // its time came
 	CauseRestore    = "restore"      // after a snapshot restore
 	CauseQuarantine = "port-expired" // reserved
 )
@@ -58,6 +59,8 @@ func CauseWords(cause string) string {
 		return "an instance ended"
 	case CauseUpdate:
 		return "a roll-out went on"
+	case CauseLaunch:
+		return "its time came"
 	case CauseRevert:
 		return "an older version was put in force again"
 	case CauseScale:

@@ -205,7 +205,7 @@ func (m *Moment) by() string {
 // because says what led to the evaluation.
 func (m *Moment) because() string {
 	switch m.Cause {
-	case CauseRegister, CauseRevert:
+	case CauseRegister, CauseRevert, CauseLaunch:
 		return fmt.Sprintf("version %d", m.Version)
 	case CauseScale:
 		return "scaled" + m.by()

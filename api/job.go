@@ -58,6 +58,7 @@ type Job struct {
 	Priority    int
 	Meta        map[string]string `json:",omitempty"`
 	Scheduler   string            `json:",omitempty"` // algorithm; empty: the servers' default
+	Periodic    *Periodic         `json:",omitempty"` // launched at certain times; nil: it runs once it is registered
 	Tasks       []*Task           // sorted by name
 
 	Version     uint64     // grows by one a change, never restarts, not even after a purge
@@ -67,6 +68,8 @@ type Job struct {
 	SubmittedBy string     `json:",omitempty"` // who asked for the version; "" if it is not known
 	Origin      string     `json:",omitempty"` // what made it, if that was no submission: "reverted to version 2"
 	StoppedBy   string     `json:",omitempty"` // who asked it to stop; "" if it is not known
+	Parent      string     `json:",omitempty"` // the job that launched it
+	Launched    *Launched  `json:",omitempty"` // of a periodic job, within the version
 	Scaled      *Scaling   `json:",omitempty"` // the latest change of a count within the version
 	Restarted   *Restarted `json:",omitempty"` // instances that are to be replaced though nothing about them has changed
 	Stable      bool       `json:",omitempty"` // its deployment was successful: an automatic revert may come back to it
@@ -135,6 +138,7 @@ const (
 	JobRunning  = "running"  // every instance asked for runs, or has completed
 	JobDegraded = "degraded" // some instances failed
 	JobComplete = "complete" // a batch job whose slots have all completed
+	JobWaiting  = "waiting"  // it launches others when their time comes
 	JobDead     = "stopped"  // stopped by a person and nothing is left
 )
 
@@ -150,4 +154,5 @@ type JobStatus struct {
 	Allocations []*Allocation   // by task, slot, then newest first
 	Evaluation  *Evaluation     // the newest one
 	Deployment  *DeploymentView `json:",omitempty"` // that of the version in force
+	Launches    *LaunchStatus   `json:",omitempty"` // of a job that launches others
 }

@@ -121,7 +121,7 @@ func (j *Job) validateHead() error {
 	if len(j.Tasks) > MaxJobTasks {
 		return faultf("", "%d tasks are more than %d", len(j.Tasks), MaxJobTasks)
 	}
-	return checkPairs("meta", j.Meta)
+	return cmp.Or(checkPairs("meta", j.Meta), j.validateLaunches())
 }
 
 // checkName checks what becomes part of container names and DNS names: a DNS label (RFC 1123).

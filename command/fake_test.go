@@ -61,7 +61,9 @@ type fakeCluster struct {
 	fail func(method string, q api.Query) error
 	// registered plays the scheduler: it is called after each accepted change of a job, in a goroutine of its own.
 	registered func(c *fakeCluster, job *api.Job)
-	scripts    sync.WaitGroup // the goroutines of registered and exec
+	// launches plays the clock: what there is to say of a periodic job.
+	launches func(*api.Job) *api.LaunchStatus
+	scripts  sync.WaitGroup // the goroutines of registered and exec
 	// exec plays a command beside an instance.
 	exec func(ctx context.Context, a *api.Allocation, r api.ExecRequest, c *attach.Command) (int, error)
 	// settle lets everybody see a change before the next one, so that what a monitor prints does not hang on luck.
@@ -464,6 +466,9 @@ func (c *fakeCluster) status(name string) *api.JobStatus {
 	s := &api.JobStatus{Job: j, Summary: api.JobSummary{
 		Name: name, Type: j.Type, Priority: j.Priority, Version: j.Version, Stopped: j.Stopped, SubmittedAt: j.SubmittedAt, Status: api.JobPending,
 	}}
+	if c.launches != nil {
+		s.Launches = c.launches(j)
+	}
 	for _, t := range j.Tasks {
 		s.Summary.Desired += t.Count
 	}

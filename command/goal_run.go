@@ -240,6 +240,8 @@ func (g *runGoal) verdict(now time.Time) verdict {
 		return verdict{outcome: stuck, summary: fmt.Sprintf("job %q was stopped meanwhile", g.name)}
 	case job.Version < g.version:
 		return verdict{} // a server that is behind answered
+	case job.Launches():
+		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d is registered; %s", g.name, g.version, firstLaunch(g.status, now))}
 	case g.status.Summary.Status == api.JobComplete && g.planned():
 		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d is complete", g.name, g.version)}
 	case e != nil && e.Status == api.EvalFailed:

@@ -112,6 +112,14 @@ func printJob(s *session, f moments, status *api.JobStatus, used usage) {
 	b.add("Version", "%d", j.Version)
 	b.add("Priority", "%d", j.Priority)
 	b.add("Datacenters", "%s", orAny(j.Datacenters))
+	if j.Parent != "" {
+		b.add("Launched by", "%s", j.Parent)
+	}
+	if j.Launches() {
+		b.add("Submitted", "%s", f.ago(j.SubmittedAt))
+		printLaunches(s, f, &b, status)
+		return
+	}
 	b.add("Running", "%s", runningOf(sum))
 	if hasChecks(j) {
 		b.add("Healthy", "%d/%d", sum.Healthy, sum.Desired)

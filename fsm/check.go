@@ -238,6 +238,36 @@ func (c *checker) jobRows() {
 	})
 }
 
+// recount counts a job's current instances anew: a change of the counts asked for moves what counts.
+func (s *state) recount(j *job) {
+	row := s.tally(j.handle)
+	fresh := s.countOf(j)
+	row.counts, row.healthy, row.occupied = fresh.counts, fresh.healthy, fresh.occupied
+	row.current, row.well = fresh.current, fresh.well
+	s.jobs.tallies.Set(row)
+}
+
+// countOf counts a job's allocations from the rows.
+func (t *tables) countOf(j *job) tally {
+	var sum tally
+	var newest allocation
+	flush := func() {
+		if newest.id != 0 {
+			sum.tallySlot(j, t.allocations.speaker(newest), 1)
+		}
+	}
+	t.eachOfJob(j.handle, func(a allocation) bool {
+		if a.task != newest.task || a.slot != newest.slot {
+			flush()
+		}
+		newest = a
+		sum.tallyLive(j, a, 1)
+		return true
+	})
+	flush()
+	return sum
+}
+
 func (c *checker) evaluations() {
 	t := &c.s.evaluations
 	kept, open := map[string]int32{}, map[string]api.ID{}

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -461,4 +462,33 @@ func (r *planReader) placements() []api.Placement {
 		r.trials(out)
 	}
 	return out
+}
+
+func (t *requestTable) persist(k *sink) {
+	t.rows.Scan(func(q *request) bool {
+		k.uvarint(q.index)
+		k.string(q.id)
+		k.b = append(k.b, q.body[:]...)
+		k.uvarint(uint64(q.evaluation))
+		k.uvarint(uint64(len(q.registered)))
+		for _, j := range q.registered {
+			k.string(j.Name)
+			k.uvarint(j.Version)
+			k.bool(j.Changed)
+			k.uvarint(uint64(j.Evaluation))
+		}
+		return k.row()
+	})
+}
+
+func (s *state) restoreRequest(r *reader) {
+	q := &request{index: r.uvarint(), id: r.string()}
+	copy(q.body[:], r.take(sha256.Size))
+	q.evaluation = api.ID(r.uvarint())
+	const registeredSize = 4
+	q.registered = makeSlice[RegisteredJob](r.count(registeredSize))
+	for i := range q.registered {
+		q.registered[i] = RegisteredJob{Name: r.string(), Version: r.uvarint(), Changed: r.bool(), Evaluation: api.ID(r.uvarint())}
+	}
+	s.keepRequest(q)
 }

@@ -12,6 +12,7 @@ import (
 
 	"cube/api"
 	"cube/fsm/deployment"
+	"cube/fsm/launch"
 )
 
 // Kind numbers what a command does. Numbers are written to the Raft log for ever: new ones are appended, and what one
@@ -39,11 +40,12 @@ const (
 	kindJudge          Kind = 18
 	kindDrainNode      Kind = 19
 	kindRestartJob     Kind = 20
+	kindLaunchJob      Kind = 21
 )
 
 var kindNames = [...]string{"", "init-cluster", "register-jobs", "stop-job", "stop-allocation", "register-node", "node-ready",
 	"nodes-down", "set-eligibility", "commit-plan", "update-statuses", "reap", "raise-rules", "raise-epoch", "tag-version", "revert-job", "scale-job", "steer-deployment",
-	"judge-deployments", "drain-node", "restart-job"}
+	"judge-deployments", "drain-node", "restart-job", "launch-job"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) && k > 0 {
@@ -74,7 +76,8 @@ const RulesVersion uint16 = 3
 //	9  plans that have others give way
 //	10 plans that place again what failed, or wait for the time to do so
 //	11 eligibility with its date
-const envelopeVersion = 11
+//	12 registrations of jobs that launch others
+const envelopeVersion = 12
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
@@ -86,15 +89,7 @@ func envelope(b Body) uint8 {
 			return 8
 		}
 	case *RegisterJobs:
-		if b.Deploy {
-			return 8
-		}
-		if slices.ContainsFunc(b.Jobs, func(j *api.Job) bool { return j != nil && j.Type.EveryNode() }) {
-			return 7
-		}
-		if b.CheckIndex != nil || slices.ContainsFunc(b.Jobs, func(j *api.Job) bool { return j != nil && j.SubmittedBy != "" }) {
-			return 3
-		}
+		return b.envelope()
 	case *UpdateStatuses:
 		if tellsHealth(b.Reports) {
 			return 4
@@ -149,6 +144,27 @@ type RegisterJobs struct {
 	// Deploy gives each new version of a service a deployment. Entries of the time before there were any do not have it.
 	Deploy bool `json:",omitempty"`
 }
+
+// envelope is the version that a registration needs, by what is in it that earlier servers do not know.
+func (b *RegisterJobs) envelope() uint8 {
+	has := func(is func(*api.Job) bool) bool {
+		return slices.ContainsFunc(b.Jobs, func(j *api.Job) bool { return j != nil && is(j) })
+	}
+	switch {
+	case has((*api.Job).Launches):
+		return 12
+	case b.Deploy:
+		return 8
+	case has(func(j *api.Job) bool { return j.Type.EveryNode() }):
+		return 7
+	case b.CheckIndex != nil || has(func(j *api.Job) bool { return j.SubmittedBy != "" }):
+		return 3
+	}
+	return 1
+}
+
+// LaunchJob launches what another job says: see package launch.
+type LaunchJob struct{ launch.Order }
 
 // TagVersion names a version of a job, or takes the name away. Version is as in RevertJob.
 type TagVersion struct {
@@ -286,52 +302,37 @@ func (*ScaleJob) kind() Kind         { return kindScaleJob }
 func (*RestartJob) kind() Kind       { return kindRestartJob }
 func (*SteerDeployment) kind() Kind  { return kindSteer }
 func (*JudgeDeployments) kind() Kind { return kindJudge }
+func (*LaunchJob) kind() Kind        { return kindLaunchJob }
 
 // newBody returns an empty body of the kind, nil for a kind this binary does not know.
 func newBody(k Kind) Body {
-	switch k {
-	case kindInitCluster:
-		return &InitCluster{}
-	case kindRegisterJobs:
-		return &RegisterJobs{}
-	case kindStopJob:
-		return &StopJob{}
-	case kindStopAllocation:
-		return &StopAllocation{}
-	case kindRegisterNode:
-		return &RegisterNode{}
-	case kindNodeReady:
-		return &NodeReady{}
-	case kindNodesDown:
-		return &NodesDown{}
-	case kindSetEligibility:
-		return &SetEligibility{}
-	case kindDrainNode:
-		return &DrainNode{}
-	case kindCommitPlan:
-		return &CommitPlan{}
-	case kindUpdateStatuses:
-		return &UpdateStatuses{}
-	case kindReap:
-		return &Reap{}
-	case kindRaiseRules:
-		return &RaiseRules{}
-	case kindRaiseEpoch:
-		return &RaiseEpoch{}
-	case kindTagVersion:
-		return &TagVersion{}
-	case kindRevertJob:
-		return &RevertJob{}
-	case kindScaleJob:
-		return &ScaleJob{}
-	case kindRestartJob:
-		return &RestartJob{}
-	case kindSteer:
-		return &SteerDeployment{}
-	case kindJudge:
-		return &JudgeDeployments{}
+	bodies := [...]func() Body{
+		kindInitCluster:    func() Body { return &InitCluster{} },
+		kindRegisterJobs:   func() Body { return &RegisterJobs{} },
+		kindStopJob:        func() Body { return &StopJob{} },
+		kindStopAllocation: func() Body { return &StopAllocation{} },
+		kindRegisterNode:   func() Body { return &RegisterNode{} },
+		kindNodeReady:      func() Body { return &NodeReady{} },
+		kindNodesDown:      func() Body { return &NodesDown{} },
+		kindSetEligibility: func() Body { return &SetEligibility{} },
+		kindDrainNode:      func() Body { return &DrainNode{} },
+		kindCommitPlan:     func() Body { return &CommitPlan{} },
+		kindUpdateStatuses: func() Body { return &UpdateStatuses{} },
+		kindReap:           func() Body { return &Reap{} },
+		kindRaiseRules:     func() Body { return &RaiseRules{} },
+		kindRaiseEpoch:     func() Body { return &RaiseEpoch{} },
+		kindTagVersion:     func() Body { return &TagVersion{} },
+		kindRevertJob:      func() Body { return &RevertJob{} },
+		kindScaleJob:       func() Body { return &ScaleJob{} },
+		kindSteer:          func() Body { return &SteerDeployment{} },
+		kindJudge:          func() Body { return &JudgeDeployments{} },
+		kindLaunchJob:      func() Body { return &LaunchJob{} },
+		kindRestartJob:     func() Body { return &RestartJob{} },
 	}
-	return nil
+	if int(k) >= len(bodies) || bodies[k] == nil {
+		return nil
+	}
+	return bodies[k]()
 }
 
 // prefixSize is the fixed beginning of an encoded command: kind, envelope version, rules version, CRC. Its layout is the

@@ -246,6 +246,25 @@ func (t *tables) settled(j *job) bool {
 	return current == nil || current.Stopped && t.tally(j.handle).wanted == 0
 }
 
+// finished reports whether nothing of a job runs and nothing is left to do for it.
+func (t *tables) finished(name string) bool {
+	j := t.jobs.get(name)
+	sum := t.tally(j.handle)
+	return sum.live == 0 && (sum.open == 0 || j.current().Stopped)
+}
+
+// spentChildren returns the finished children of a job that are beyond what is kept, oldest first.
+func (t *tables) spentChildren(parent string) []string {
+	return t.jobs.launches.Spent(parent, t.isJob(parent), t.finished)
+}
+
+// forgettable reports whether every instance of a finished child is certainly gone.
+func (t *tables) forgettable(name string) bool {
+	yes := true
+	t.eachOfJob(t.jobs.get(name).handle, func(a allocation) bool { yes = t.gone(&a); return yes })
+	return yes
+}
+
 // ended gives a job whose allocation has ended a new look, unless it gets one anyway or needs none: a batch slot that is
 // done and an instance that was one too many leave nothing to put in their place.
 func (s *state) ended(j *job, a allocation) {

@@ -7,6 +7,7 @@ import (
 	"github.com/tidwall/btree"
 
 	"cube/api"
+	"cube/fsm/launch"
 )
 
 // job is a row of the job table: a name with its kept versions. A stored job never changes; it is replaced.
@@ -46,12 +47,14 @@ type jobTables struct {
 	rows      *btree.BTreeG[*job] // by name
 	tallies   *btree.BTreeG[tally]
 	completed *btree.BTreeG[completedSlots]
+	launches  launch.Table
 }
 
 func newJobTables() jobTables {
 	return jobTables{
-		rows:    newTree(func(a, b *job) bool { return a.name < b.name }),
-		tallies: newTree(func(a, b tally) bool { return a.job < b.job }),
+		launches: launch.New(),
+		rows:     newTree(func(a, b *job) bool { return a.name < b.name }),
+		tallies:  newTree(func(a, b tally) bool { return a.job < b.job }),
 		completed: newTree(func(a, b completedSlots) bool {
 			switch {
 			case a.job != b.job:
@@ -67,7 +70,7 @@ func newJobTables() jobTables {
 }
 
 func (t *jobTables) copy() jobTables {
-	return jobTables{rows: t.rows.Copy(), tallies: t.tallies.Copy(), completed: t.completed.Copy()}
+	return jobTables{rows: t.rows.Copy(), tallies: t.tallies.Copy(), completed: t.completed.Copy(), launches: t.launches.Copy()}
 }
 
 // get returns the row, nil if there never was such a job.
@@ -209,6 +212,7 @@ func (s *state) registerJob(spec *api.Job, r registration) RegisteredJob {
 	accepted.SubmittedAt = time.Unix(0, s.now).UTC()
 	accepted.CreateIndex, accepted.ModifyIndex = s.index, s.index
 	accepted.Scaled, accepted.Tags, accepted.StoppedBy, accepted.Stable = nil, nil, "", false
+	accepted.Launched = launch.Since(old, &accepted, accepted.SubmittedAt)
 	if old != nil {
 		accepted.CreateIndex = old.CreateIndex
 	}
@@ -265,12 +269,36 @@ func (s *state) stopJob(b *StopJob, who string) Result {
 	return r
 }
 
+// launchJob launches a job for another one. A time that comes due for which nothing is launched is noted.
+func (s *state) launchJob(b *LaunchJob) Result {
+	row := s.jobs.get(b.Name)
+	parent := row.current()
+	if parent == nil {
+		return refused(s.index, noJob(b.Name))
+	}
+	noted, child, err := s.jobs.launches.Take(&b.Order, parent, launch.Jobs{Known: s.isJob, Finished: s.finished}, s.time())
+	if err != nil {
+		return refused(s.index, err)
+	}
+	r := s.done()
+	s.replaceVersion(row, 0, noted)
+	if child != nil {
+		r.Registered = []RegisteredJob{s.registerJob(child, registration{cause: api.CauseLaunch})}
+	}
+	return r
+}
+
 func noJob(name string) error { return api.Errorf(api.CodeNotFound, "there is no job %q", name) }
+
+func (t *tables) isJob(name string) bool { return t.jobs.get(name).current() != nil }
 
 func (s *state) putJob(j *job) {
 	s.jobs.rows.Set(j)
 	s.touch(WatchKey{Table: TableJobs, Key: j.name})
 	s.noteEveryNode(j)
+	if s.jobs.launches.Note(j.name, j.current()) {
+		s.touch(LaunchesKey())
+	}
 }
 
 // counted reports whether the allocation that speaks for a slot is an instance that people count, and whether its slot
@@ -320,36 +348,6 @@ func (t *tally) tallyLive(j *job, a allocation, by int32) {
 			t.well += by
 		}
 	}
-}
-
-// recount counts a job's current instances anew: a change of the counts asked for moves what counts.
-func (s *state) recount(j *job) {
-	row := s.tally(j.handle)
-	fresh := s.countOf(j)
-	row.counts, row.healthy, row.occupied = fresh.counts, fresh.healthy, fresh.occupied
-	row.current, row.well = fresh.current, fresh.well
-	s.jobs.tallies.Set(row)
-}
-
-// countOf counts a job's allocations from the rows.
-func (t *tables) countOf(j *job) tally {
-	var sum tally
-	var newest allocation
-	flush := func() {
-		if newest.id != 0 {
-			sum.tallySlot(j, t.allocations.speaker(newest), 1)
-		}
-	}
-	t.eachOfJob(j.handle, func(a allocation) bool {
-		if a.task != newest.task || a.slot != newest.slot {
-			flush()
-		}
-		newest = a
-		sum.tallyLive(j, a, 1)
-		return true
-	})
-	flush()
-	return sum
 }
 
 // Job returns the version in force, nil if there is no such job.
@@ -403,7 +401,7 @@ func (s *Snapshot) Summary(name string) api.JobSummary {
 		Failed: int(t.counts[api.PhaseFailed]), Lost: int(t.counts[api.PhaseLost]),
 	}
 	sum.Status = jobStatus(j, &sum, int(t.live))
-	if j.Type.EveryNode() && !j.Stopped && s.unsettled(&t, sum.Desired) {
+	if j.Type.EveryNode() && !j.Stopped && !j.Launches() && s.unsettled(&t, sum.Desired) {
 		sum.Status = api.JobPending
 	}
 	return sum
@@ -416,6 +414,8 @@ func jobStatus(j *api.Job, sum *api.JobSummary, live int) string {
 		return api.JobDead
 	case j.Stopped:
 		return api.JobRunning // until the last instance is gone
+	case j.Launches():
+		return api.JobWaiting
 	case j.Type.Completes() && sum.Desired > 0 && c.Complete == sum.Desired:
 		return api.JobComplete
 	case c.Failed > 0:
@@ -464,6 +464,7 @@ func (s *state) restoreJob(r *reader) {
 	}
 	s.jobs.rows.Set(j)
 	s.noteEveryNode(j)
+	s.jobs.launches.Note(j.name, j.current())
 	if len(j.versions) > 0 {
 		s.jobs.tallies.Set(t)
 	}

@@ -192,6 +192,8 @@ func (s *state) dispatch(c *Command) Result {
 		return s.tagVersion(b)
 	case *RevertJob:
 		return s.revertJob(b, c.Who)
+	case *LaunchJob:
+		return s.launchJob(b)
 	case *ScaleJob:
 		return s.scaleJob(b, c.Who)
 	case *RestartJob:

@@ -314,16 +314,23 @@ func (t *tables) liveOn(node uint32) []allocation {
 
 // sameSlots refuses to make nodes of a job's slots, or the reverse: where its instances have been would mean something else.
 func (s *state) sameSlots(j *api.Job) error {
-	row := s.jobs.get(j.Name)
-	if old := row.current(); old != nil && old.Type.EveryNode() != j.Type.EveryNode() {
+	old := s.jobs.get(j.Name).current()
+	switch {
+	case old == nil:
+	case old.Parent != "" && j.Parent == "":
+		return api.Errorf(api.CodeConflict, "job %.80q was launched by job %.80q: change that one", j.Name, old.Parent)
+	case old.Launches() != j.Launches():
+		return api.Errorf(api.CodeConflict, "job %.80q cannot become periodic, nor cease to be: stop and purge it first, or choose another name", j.Name)
+	case old.Type.EveryNode() != j.Type.EveryNode():
 		return api.Errorf(api.CodeConflict, "job %.80q is a %s job and cannot become a %s job: stop and purge it first, or choose another name", j.Name, old.Type, j.Type)
 	}
 	return nil
 }
 
-// noteEveryNode keeps the set of the jobs that are looked at when a node can take instances.
+// noteEveryNode keeps the set of the jobs that are looked at when a node can take instances. One that was launched is for the
+// nodes of its time.
 func (s *state) noteEveryNode(j *job) {
-	if j.everyNode() && !j.current().Stopped {
+	if j.everyNode() && !j.current().Stopped && !j.current().Launches() && j.current().Parent == "" {
 		s.nodely.Set(j.name)
 	} else {
 		s.nodely.Delete(j.name)
@@ -382,7 +389,7 @@ func (s *state) leaveSlot(j *job, a allocation) {
 // scheduler found missing when it last looked.
 func (t *tables) desired(j *api.Job, sum *tally) (n int) {
 	switch {
-	case j.Stopped:
+	case j.Stopped || j.Launches():
 	case j.Type.EveryNode():
 		n = int(sum.occupied)
 		if e := t.evaluations.get(sum.open); e != nil {

@@ -11,6 +11,7 @@ import (
 
 	"cube/api"
 	"cube/fsm/deployment"
+	"cube/fsm/launch"
 )
 
 // TestAnyHistory drives random commands, sensible and not, and checks every invariant after every entry. Then the same
@@ -168,6 +169,9 @@ func (h *history) step() {
 	case 14:
 		h.reapSome()
 	case 15:
+		if h.n(3, "launch") == 0 {
+			h.apply(&LaunchJob{launch.Order{Name: h.name("job", 3), Time: h.at/int64(time.Second) - int64(h.n(3, "time")-1), Missed: h.n(8, "missed") == 0}})
+		}
 		switch h.n(9, "epoch") {
 		case 0, 1:
 			h.apply(&RaiseEpoch{})
@@ -189,6 +193,9 @@ func (h *history) jobs() (out []*api.Job) {
 		j := testJob(h.name("job", 3), pick(h, []api.JobType{api.JobService, api.JobBatch}, "type"), 1+h.n(5, "count"))
 		if j.Name == "job2" { // mostly: the other kinds do not become one another
 			j.Type = pick(h, []api.JobType{api.JobSystem, api.JobSysbatch, api.JobSystem, api.JobSysbatch, api.JobService}, "type")
+		}
+		if j.Name == "job1" && h.n(3, "periodic") > 0 {
+			j.Type, j.Periodic = api.JobBatch, &api.Periodic{Crons: []string{"* * * * *"}, ProhibitOverlap: h.n(2, "overlap") == 0}
 		}
 		j.Priority = 50 + h.n(2, "priority")
 		j.Tasks[0].Image = h.name("image", 2)

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"github.com/tidwall/btree"
 
 	"cube/api"
+	"cube/fsm/launch"
 	"cube/fsm/versions"
 )
 
@@ -98,8 +98,13 @@ func (s *state) reap(b *Reap) Result {
 			s.deleteEvaluation(id)
 		}
 	}
+	spent := s.spentAmong(b.Jobs)
 	for _, name := range b.Jobs {
-		s.purgeJob(name)
+		if spent[name] && s.forgettable(name) {
+			s.forgetChild(name)
+		} else {
+			s.purgeJob(name)
+		}
 	}
 	for _, id := range b.Nodes {
 		if n, ok := s.nodes.get(id); ok && s.expired(&n) && s.empty(n.handle) {
@@ -120,14 +125,20 @@ func (s *state) purgeJob(name string) {
 	if !empty {
 		return
 	}
+	s.forgetJob(j)
+}
+
+// forgetJob forgets what belongs to a job that has no allocations, and its versions.
+func (s *state) forgetJob(j *job) {
 	for _, id := range s.evaluationsOf(j.handle) {
 		s.deleteEvaluation(id)
 	}
-	s.forgetDeployments(name, 0)
+	s.forgetDeployments(j.name, 0)
+	s.jobs.launches.Forget(j.current())
 	purged := &job{name: j.name, handle: j.handle, next: j.next}
 	s.dropCompleted(purged)
-	s.timeline.Forget(name)
-	s.note(api.Event{Type: api.EventPurged, Job: name, By: s.by})
+	s.timeline.Forget(j.name)
+	s.note(api.Event{Type: api.EventPurged, Job: j.name, By: s.by})
 	s.jobs.tallies.Delete(tally{job: j.handle})
 	s.putJob(purged)
 	for _, table := range []Table{TableJobs, TableJobAllocations, TableJobEvaluations} {
@@ -161,7 +172,7 @@ func (s *state) deleteNode(n nodeRow) {
 }
 
 // Garbage returns what retention by count no longer asks to keep, at most limit (and 1,000) things; nil when there is
-// nothing. Jobs are never among them: a person purges them.
+// nothing. Of jobs only those are among them that others launched: the rest are for a person to purge.
 func (s *Snapshot) Garbage(limit int) *Reap {
 	left := min(limit, maxReaped)
 	var r Reap
@@ -191,12 +202,63 @@ func (s *Snapshot) Garbage(limit int) *Reap {
 		}
 		return left > 0
 	})
+	s.garbageOfLaunches(&left, &r)
 	slices.Sort(r.Allocations)
 	r.Allocations = slices.Compact(r.Allocations)
-	if len(r.Allocations)+len(r.Evaluations)+len(r.Nodes) == 0 {
+	if len(r.Allocations)+len(r.Evaluations)+len(r.Jobs)+len(r.Nodes) == 0 {
 		return nil
 	}
 	return &r
+}
+
+// Launches returns which jobs launch others, and which were launched.
+func (s *Snapshot) Launches() *launch.Table { return &s.jobs.launches }
+
+// LaunchesKey is what to watch for anything that changes when a job is launched next.
+func LaunchesKey() WatchKey { return WatchKey{Table: TableJobs, Key: "/launches"} } // no job is called so
+
+// spentAmong returns which of the jobs are finished children that need not be kept. It looks at the children of each parent once.
+func (t *tables) spentAmong(names []string) map[string]bool {
+	spent, looked := map[string]bool{}, map[string]bool{}
+	for _, name := range names {
+		current := t.jobs.get(name).current()
+		if current == nil || current.Parent == "" || looked[current.Parent] {
+			continue
+		}
+		looked[current.Parent] = true
+		for _, child := range t.spentChildren(current.Parent) {
+			spent[child] = true
+		}
+	}
+	return spent
+}
+
+// garbageOfLaunches adds what is left of children that need not be kept: their names.
+func (s *Snapshot) garbageOfLaunches(left *int, r *Reap) {
+	for _, parent := range s.jobs.launches.Parents(0) {
+		for _, name := range s.spentChildren(parent) {
+			if *left > 0 && s.forgettable(name) {
+				r.Jobs = append(r.Jobs, name)
+				*left--
+			}
+		}
+	}
+}
+
+// forgetChild forgets a spent child wholly, name and all: no other job will ever be called so. One with very many allocations
+// takes several entries.
+func (s *state) forgetChild(name string) {
+	j := s.jobs.get(name)
+	var ended []allocation
+	s.eachOfJob(j.handle, func(a allocation) bool { ended = append(ended, a); return len(ended) <= maxReaped })
+	for _, a := range ended[:min(len(ended), maxReaped)] {
+		s.deleteAllocation(a)
+	}
+	if len(ended) <= maxReaped {
+		s.forgetJob(j)
+		s.timeline.Forget(name) // and with it that the job was forgotten
+		s.jobs.rows.Delete(j)
+	}
 }
 
 // garbageOf adds what a forgotten node leaves: its allocations first, and when there are none, the node.
@@ -407,35 +469,6 @@ func (s *state) restoreTrial(r *reader) {
 		return
 	}
 	s.allocations.trials.Set(row)
-}
-
-func (t *requestTable) persist(k *sink) {
-	t.rows.Scan(func(q *request) bool {
-		k.uvarint(q.index)
-		k.string(q.id)
-		k.b = append(k.b, q.body[:]...)
-		k.uvarint(uint64(q.evaluation))
-		k.uvarint(uint64(len(q.registered)))
-		for _, j := range q.registered {
-			k.string(j.Name)
-			k.uvarint(j.Version)
-			k.bool(j.Changed)
-			k.uvarint(uint64(j.Evaluation))
-		}
-		return k.row()
-	})
-}
-
-func (s *state) restoreRequest(r *reader) {
-	q := &request{index: r.uvarint(), id: r.string()}
-	copy(q.body[:], r.take(sha256.Size))
-	q.evaluation = api.ID(r.uvarint())
-	const registeredSize = 4
-	q.registered = makeSlice[RegisteredJob](r.count(registeredSize))
-	for i := range q.registered {
-		q.registered[i] = RegisteredJob{Name: r.string(), Version: r.uvarint(), Changed: r.bool(), Evaluation: api.ID(r.uvarint())}
-	}
-	s.keepRequest(q)
 }
 
 // keptVersions is how many versions of a job are kept whether anything runs in them or not.

@@ -116,12 +116,12 @@ type Header struct {
 // something runs and is not healthy; 5 has the section of what is to stop without delay; 6 has jobs that want an instance on every
 // node, which a server that knows format 5 would take for jobs of one instance; 7 has deployments; 8 has the timelines of jobs; 9 has the section of what was
 // placed again after a failure, or an evaluation that waits for a time; 10 has nodes that are
-// drained, or dates of their eligibility; 11 has versions that know of restarts. So a cluster without devices can
+// drained, or dates of their eligibility; 11 has versions that know of restarts; 12 has jobs that launch others, or were launched. So a cluster without devices can
 // be joined by a server that knows format 1 only, and
 // equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 11
+	snapshotFormat = 12
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )

@@ -468,6 +468,8 @@ func (t *tables) format() uint16 {
 		return !hurried
 	})
 	switch {
+	case t.jobs.launches.Len() > 0 || t.anyVersion((*api.Job).Launches):
+		return 12
 	case t.anyVersion(func(j *api.Job) bool { return j.Restarted != nil }):
 		return 11
 	case t.nodes.dated():

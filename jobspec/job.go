@@ -84,7 +84,7 @@ func (p *parser) jobName(block *hclsyntax.Block) (string, bool) {
 }
 
 // headKeys are what a job has besides tasks and meta; a bare task takes them too.
-func headKeys() []string { return []string{"datacenters", "priority", "scheduler", "type"} }
+func headKeys() []string { return []string{"datacenters", "periodic", "priority", "scheduler", "type"} }
 
 func (p *parser) readHead(b *body, j *api.Job) {
 	var kind string
@@ -93,6 +93,13 @@ func (p *parser) readHead(b *body, j *api.Job) {
 	b.text("scheduler", &j.Scheduler)
 	b.text("type", &kind)
 	j.Type = api.JobType(kind)
+	b.block1("periodic", func(r *body) {
+		j.Periodic = &api.Periodic{}
+		r.texts("crons", &j.Periodic.Crons, 0)
+		r.text("time_zone", &j.Periodic.TimeZone)
+		r.flag("prohibit_overlap", &j.Periodic.ProhibitOverlap)
+		r.text("on_missed", &j.Periodic.OnMissed)
+	})
 }
 
 // accept has api check a job that has no fault yet. The block is the job's, or that of its only task.

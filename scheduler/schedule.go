@@ -168,7 +168,7 @@ func (b *batch) answer(e *api.Evaluation) api.JobPlan {
 	for row := range b.state.JobRows(e.Job) {
 		c.rows = append(c.rows, row)
 	}
-	if job == nil || job.Stopped {
+	if job == nil || job.Stopped || job.Launches() {
 		c.stopAll()
 	} else {
 		c.stopUnwanted()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"cube/agent/server/launch"
 	"cube/api"
 	"cube/fsm"
 	"cube/jobspec"
@@ -70,6 +71,11 @@ func (s *Server) jobsOf(ctx context.Context, sub api.Submission) ([]*api.Job, er
 		job := &api.Job{
 			Name: sub.Job.Name, Type: sub.Job.Type, Datacenters: sub.Job.Datacenters, Priority: sub.Job.Priority,
 			Meta: sub.Job.Meta, Scheduler: sub.Job.Scheduler, Tasks: slices.Clone(sub.Job.Tasks),
+		}
+		if p := sub.Job.Periodic; p != nil {
+			own := *p
+			own.Crons = slices.Clone(p.Crons)
+			job.Periodic = &own
 		}
 		job.Canonicalize()
 		if err := job.Validate(); err != nil {
@@ -252,6 +258,7 @@ func (s *Server) Job(ctx context.Context, name string, q api.Query) (*api.JobSta
 			if all := snapshot.JobEvaluations(name); len(all) > 0 {
 				status.Evaluation = newest(all)
 			}
+			status.Launches = launch.Status(snapshot, job, time.Now())
 			return status, nil
 		},
 	})

@@ -15,6 +15,7 @@ import (
 	"cube/agent/server/contact"
 	"cube/agent/server/deployer"
 	"cube/agent/server/drain"
+	"cube/agent/server/launch"
 	"cube/agent/server/members"
 	"cube/agent/server/signal"
 	"cube/api"
@@ -179,6 +180,7 @@ func (s *Server) lead(ctx context.Context) error {
 	g.Go(func() error { return s.raiseRules(ctx) })
 	g.Go(func() error { return s.deployer().Run(ctx) })
 	g.Go(func() error { return s.drains().Run(ctx) })
+	g.Go(func() error { return s.launches().Run(ctx) })
 	g.Go(func() error { return t.reports.run(ctx, s.commitReports) })
 	s.tenure.Store(t)
 	s.leader.changed.Notify()
@@ -303,6 +305,14 @@ func (s *Server) retention() *retention {
 		_, err := s.door.apply(r, leaderLoop("retention", "kept long enough"))
 		return err
 	}}
+}
+
+func (s *Server) launches() *launch.Loop {
+	return &launch.Loop{Machine: s.machine, Now: s.door.clock.now, Logger: s.logger.Named("launch"),
+		Launch: func(b *fsm.LaunchJob) error {
+			_, err := s.door.apply(b, leaderLoop("launch", "its time came"))
+			return err
+		}}
 }
 
 func (s *Server) keeper() *members.Keeper {

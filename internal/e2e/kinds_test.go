@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,4 +126,54 @@ task "web" {
     delay    = "100ms"
     mode     = "fail"
   }`, "web[0]: ran longer than its max_run_duration 1s; no restart left of 1 within 10m", 1)
+}
+
+// says runs the CLI, which is to end with a code and to say something.
+func (f *fleet) says(code int, want string, args ...string) string {
+	f.t.Helper()
+	got, out := f.cube(args...)
+	if got != code || !strings.Contains(out, want) {
+		f.t.Errorf("%s ends with %d, not %d, or does not say %q:\n%s", strings.Join(args[:2], " "), got, code, want, out)
+	}
+	return out
+}
+
+// TestLaunchedAtTimes: a periodic job is registered without running, tells when it is launched, goes on with the same times after a
+// change and after its only server was killed, and is refused where its times are none.
+func TestLaunchedAtTimes(t *testing.T) {
+	f := newAlone(t, "127.0.0.1")
+	nightly := func(cron string) string {
+		return write(t, "backup.hcl", fmt.Sprintf(`
+task "backup" {
+  type  = "batch"
+  image = %q
+  periodic {
+    crons     = [%q]
+    time_zone = "Europe/Berlin"
+  }
+}
+`, helloimage.Tag, cron))
+	}
+	f.says(1, `Nothing of it runs now: it is launched first at `, "task", "plan", nightly("30 2 29 2 *"))
+	f.says(0, `it is launched first at 2028-02-29 02:30 CET`, "task", "run", nightly("30 2 29 2 *"))
+	f.says(0, `2032-02-29 02:30 CET`, "task", "status", "backup")
+	f.says(0, `waiting`, "task", "status")
+	f.says(1, `crons: ["30 2 29 2 *"] => ["30 2 1 7 *"]`, "task", "plan", nightly("30 2 1 7 *"))
+	f.says(0, `-07-01 02:30 CEST`, "task", "run", nightly("30 2 1 7 *"))
+	f.servers[0].end(t, syscall.SIGKILL)
+	f.servers[0].start(t)
+	f.eventually("it waits for its time again", 20*time.Second, func() error {
+		status, _, err := f.up().Job(t.Context(), "backup", api.Query{})
+		if err == nil && (status.Summary.Status != api.JobWaiting || len(status.Launches.Next) != 3 || status.Job.Version != 2) {
+			err = fmt.Errorf("it is %+v with %+v", status.Summary, status.Launches)
+		}
+		return err
+	})
+	f.says(1, `"0 0 30 2 *" never comes due`, "task", "run", nightly("0 0 30 2 *"))
+	f.says(1, `cannot become periodic, nor cease to be`, "task", "run",
+		write(t, "plain.hcl", fmt.Sprintf("task \"backup\" {\n  type  = \"batch\"\n  image = %q\n}\n", helloimage.Tag)))
+	if running := f.containers(); len(running) > 0 {
+		t.Errorf("nothing was to run; there are %v", running)
+	}
+	f.says(0, "", "task", "stop", "-purge", "backup")
 }

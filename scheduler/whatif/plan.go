@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"cube/api"
 	"cube/scheduler"
@@ -28,6 +29,7 @@ func Plan(s State, jobs []*api.Job, o scheduler.Options) *api.Forecast {
 			names = append(names, j.Name)
 		}
 	}
+	now := time.Unix(0, o.Now)
 	o.MaxPlacements = 0
 	first := scheduler.Schedule(p.draft, p.evaluations(names), o)
 	for i := range first.Jobs {
@@ -38,6 +40,10 @@ func Plan(s State, jobs []*api.Job, o scheduler.Options) *api.Forecast {
 		job := &f.Jobs[i]
 		at := slices.IndexFunc(second.Jobs, func(j api.JobPlan) bool { return j.Job == job.Name })
 		if at < 0 {
+			continue
+		}
+		if j := p.asked[job.Name]; j.Launches() {
+			job.Message = j.ToBeLaunched(now)
 			continue
 		}
 		job.Tasks = p.tasks(&second.Jobs[at])

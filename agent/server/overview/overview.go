@@ -93,6 +93,8 @@ func countJob(c *api.JobCounts, j *api.JobSummary) {
 		c.Complete++
 	case api.JobDead:
 		c.Stopped++
+	case api.JobWaiting:
+		c.Waiting++
 	default:
 		c.Pending++
 	}

@@ -1,0 +1,81 @@
+package launch
+
+import (
+	"time"
+
+	"cube/api"
+)
+
+// Order asks for a job to be launched that does what a periodic one says, for a time that came due.
+type Order struct {
+	Name   string
+	Time   int64 // Unix seconds
+	Missed bool  `json:",omitempty"` // it is too late for it: it is noted, and that is all
+}
+
+// Jobs answers what a launch depends on besides the job that launches.
+type Jobs struct {
+	Known    func(name string) bool // there is such a job
+	Finished func(name string) bool // nothing of it runs, and nothing is left to do for it
+}
+
+// Take decides on an order. It returns the parent with the time noted, and the job to be registered; nil where none is, and then
+// the note says why. Each time is taken once, and only later ones after it: an order that comes twice, or from a leader that
+// was behind, is refused and changes nothing.
+func (t *Table) Take(o *Order, parent *api.Job, jobs Jobs, now time.Time) (noted, child *api.Job, err error) {
+	due := time.Unix(o.Time, 0).UTC()
+	switch {
+	case parent.Periodic == nil || parent.Stopped:
+		return nil, nil, api.Errorf(api.CodeConflict, "job %.80q is not periodic, or stopped: it is not launched", o.Name)
+	case parent.Launched != nil && !due.After(parent.Launched.Time):
+		return nil, nil, api.Errorf(api.CodeConflict, "the launch of job %.80q for %s is dealt with already", o.Name, due.Format(time.RFC3339))
+	case due.After(now):
+		return nil, nil, api.Errorf(api.CodeInvalid, "%s is not there yet", due.Format(time.RFC3339))
+	}
+	name := api.LaunchName(o.Name, due)
+	note := t.obstacle(parent, name, jobs)
+	if o.Missed {
+		note = "missed: there was no leader"
+	}
+	after := *parent
+	after.Launched = &api.Launched{Time: due, Note: note}
+	if note != "" {
+		return &after, nil, nil
+	}
+	return &after, childOf(parent, name, "launched for "+due.Format(time.RFC3339)), nil
+}
+
+// obstacle says why a job cannot be launched now under a name, "" if it can.
+func (t *Table) obstacle(parent *api.Job, name string, jobs Jobs) (why string) {
+	if jobs.Known(name) {
+		return "there is a job " + name + " already"
+	}
+	if parent.Periodic.ProhibitOverlap {
+		t.Each(parent.Name, func(other string) bool {
+			if !jobs.Finished(other) {
+				why = other + " still runs"
+			}
+			return why == ""
+		})
+	}
+	return why
+}
+
+// childOf returns the job that does what its parent says.
+func childOf(parent *api.Job, name, origin string) *api.Job {
+	spec := *parent
+	spec.Name, spec.Parent, spec.Origin = name, parent.Name, origin
+	spec.Periodic, spec.Launched, spec.Source = nil, nil, nil
+	return &spec
+}
+
+// Since is the time from which a new version of a periodic job is launched: what came due before is another's affair.
+func Since(before, accepted *api.Job, now time.Time) *api.Launched {
+	switch {
+	case accepted.Periodic == nil:
+		return nil
+	case before != nil && !before.Stopped && before.Launched != nil:
+		return before.Launched
+	}
+	return &api.Launched{Time: now}
+}
