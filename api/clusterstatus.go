@@ -47,8 +47,8 @@ type NodeCounts struct {
 
 // JobCounts counts jobs by status.
 type JobCounts struct {
-	Total, Running, Pending, Degraded, Complete, Stopped int
-	Waiting                                              int `json:",omitzero"` // to launch others
+	Total, Running, Pending, Degraded, Failed, Complete, Stopped int
+	Waiting                                                      int `json:",omitzero"` // to launch others
 }
 
 // DeviceFill is what is held of the devices of one type, on nodes that take instances, in thousandths of a device.

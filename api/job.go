@@ -137,6 +137,7 @@ const (
 	JobPending  = "pending"  // something is still to be placed or started
 	JobRunning  = "running"  // every instance asked for runs, or has completed
 	JobDegraded = "degraded" // some instances failed
+	JobFailed   = "failed"   // it was to run to completion, some instances failed for good, and nothing is under way
 	JobComplete = "complete" // a batch job whose slots have all completed
 	JobWaiting  = "waiting"  // it launches others when their time comes
 	JobDead     = "stopped"  // stopped by a person and nothing is left

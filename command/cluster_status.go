@@ -47,7 +47,7 @@ func printCluster(s *session, f moments, c *api.ClusterStatus) {
 	b.add("Servers", "%s", serversLine(c))
 	b.add("Nodes", "%s", nodesLine(&c.Nodes))
 	b.add("Jobs", "%s", counts([]counted{{c.Jobs.Running, "running"}, {c.Jobs.Pending, "pending"}, {c.Jobs.Degraded, "degraded"},
-		{c.Jobs.Complete, "complete"}, {c.Jobs.Waiting, "waiting"}, {c.Jobs.Stopped, "stopped"}}))
+		{c.Jobs.Failed, "failed"}, {c.Jobs.Complete, "complete"}, {c.Jobs.Waiting, "waiting"}, {c.Jobs.Stopped, "stopped"}}))
 	b.add("Instances", "%s", counts([]counted{{c.Phases.Running, "running"}, {c.Phases.Preparing + c.Phases.Pending, "starting"},
 		{c.Phases.Queued, "without a place"}, {c.Phases.Failed, "failed"}}))
 	s.print(b.render(s.style))

@@ -492,6 +492,9 @@ func (c *fakeCluster) status(name string) *api.JobStatus {
 		case api.PhaseFailed:
 			s.Summary.Counts.Failed++
 			s.Summary.Status = api.JobDegraded
+			if j.Type.Completes() {
+				s.Summary.Status = api.JobFailed
+			}
 		}
 	}
 	switch {

@@ -271,7 +271,9 @@ func following(allocs []*api.Allocation, part string) []*api.Allocation {
 
 // ended reports whether nothing more is to come of a job.
 func ended(status *api.JobStatus) bool {
-	if !status.Job.Stopped && status.Summary.Status != api.JobComplete {
+	switch {
+	case status.Job.Stopped, status.Summary.Status == api.JobComplete, status.Summary.Status == api.JobFailed:
+	default:
 		return false
 	}
 	return !slices.ContainsFunc(status.Allocations, func(a *api.Allocation) bool { return !a.Phase.Terminal() })

@@ -400,14 +400,14 @@ func (s *Snapshot) Summary(name string) api.JobSummary {
 		Running: int(t.counts[api.PhaseRunning]), Complete: int(t.counts[api.PhaseComplete]),
 		Failed: int(t.counts[api.PhaseFailed]), Lost: int(t.counts[api.PhaseLost]),
 	}
-	sum.Status = jobStatus(j, &sum, int(t.live))
+	sum.Status = jobStatus(j, &sum, int(t.live), t.open != 0)
 	if j.Type.EveryNode() && !j.Stopped && !j.Launches() && s.unsettled(&t, sum.Desired) {
 		sum.Status = api.JobPending
 	}
 	return sum
 }
 
-func jobStatus(j *api.Job, sum *api.JobSummary, live int) string {
+func jobStatus(j *api.Job, sum *api.JobSummary, live int, open bool) string {
 	c := &sum.Counts
 	switch {
 	case j.Stopped && live == 0:
@@ -418,6 +418,8 @@ func jobStatus(j *api.Job, sum *api.JobSummary, live int) string {
 		return api.JobWaiting
 	case j.Type.Completes() && sum.Desired > 0 && c.Complete == sum.Desired:
 		return api.JobComplete
+	case c.Failed > 0 && j.Type.Completes() && live == 0 && !open: // open: what failed may be placed again
+		return api.JobFailed
 	case c.Failed > 0:
 		return api.JobDegraded
 	case c.Queued+c.Pending+c.Preparing+c.Lost > 0:

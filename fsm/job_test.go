@@ -147,6 +147,22 @@ func TestABatchSlotCompletesForGood(t *testing.T) {
 	equal(t, "the old ones", done(2, 65), true)
 }
 
+// TestABatchJobHasFailed when what failed is not placed again and the rest is over, not before.
+func TestABatchJobHasFailed(t *testing.T) {
+	c := newCluster(t)
+	c.nodes("n1")
+	c.register(testJob("sum", api.JobBatch, 2))
+	ids := c.run("sum", 2, "n1")
+	status := func() string { return c.m.Snapshot().Summary("sum").Status }
+	c.report(ids[0], api.PhaseFailed)
+	equal(t, "one may be placed again", status(), api.JobDegraded)
+	c.ok(&CommitPlan{Plan: c.plan("sum", api.EvalComplete)})
+	equal(t, "the other one runs", status(), api.JobDegraded)
+	c.report(ids[1], api.PhaseComplete)
+	c.ok(&CommitPlan{Plan: c.plan("sum", api.EvalComplete)})
+	equal(t, "all is over", status(), api.JobFailed)
+}
+
 func TestAStoppedBatchJobRunsAgain(t *testing.T) {
 	c := newCluster(t)
 	c.nodes("n1")

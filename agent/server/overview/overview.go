@@ -89,6 +89,8 @@ func countJob(c *api.JobCounts, j *api.JobSummary) {
 		c.Running++
 	case api.JobDegraded:
 		c.Degraded++
+	case api.JobFailed:
+		c.Failed++
 	case api.JobComplete:
 		c.Complete++
 	case api.JobDead:
