@@ -116,7 +116,7 @@ func (a *Agent) open() error {
 		Joining: len(a.cfg.Join) > 0, BootstrapExpect: a.cfg.Server.BootstrapExpect, Dev: a.cfg.Dev,
 		Membership: a.pool, NewWorker: rest.NewWorker, NewPeer: rest.NewPeer,
 		NewCluster: func(rt http.RoundTripper) api.Cluster { return rest.NewTransportClient(rt) },
-		EncodeJob:  rest.EncodeJob, Policy: server.Policy{Algorithm: a.cfg.Server.Scheduler, Preempt: a.cfg.Server.Preempt}, RaftMultiplier: a.cfg.Server.RaftMultiplier,
+		EncodeJob:  rest.EncodeJob, Policy: server.Policy{Algorithm: a.cfg.Server.Scheduler, Preempt: a.cfg.Server.Preempt, Rebalance: a.cfg.Server.Rebalance}, RaftMultiplier: a.cfg.Server.RaftMultiplier,
 		Graces: a.cfg.Server.Graces, Audit: a.cfg.Server.Audit, Logger: a.logger.Named("server"),
 	})
 	return err

@@ -46,12 +46,13 @@ type Config struct {
 // ServerConfig is the server's part.
 type ServerConfig struct {
 	Enabled         bool
-	BootstrapExpect int           // servers that found a cluster together; 0: not given
-	Scheduler       string        // default algorithm of jobs that name none
-	Preempt         []api.JobType // types of jobs for which less important instances give way
-	RaftMultiplier  int           // scales Raft's timeouts; 1 suits a LAN
-	Graces          server.Graces // how long a node may be silent
-	Audit           server.Audit  // for tests: sees the state after every entry
+	BootstrapExpect int                  // servers that found a cluster together; 0: not given
+	Scheduler       string               // default algorithm of jobs that name none
+	Preempt         []api.JobType        // types of jobs for which less important instances give way
+	Rebalance       *api.RebalanceBudget // what the leader moves by itself to better nodes; nil: nothing
+	RaftMultiplier  int                  // scales Raft's timeouts; 1 suits a LAN
+	Graces          server.Graces        // how long a node may be silent
+	Audit           server.Audit         // for tests: sees the state after every entry
 }
 
 // ClientConfig is the client's part.
@@ -129,6 +130,14 @@ func (c *Config) completeScheduler() error {
 	for _, t := range c.Server.Preempt {
 		if types := []api.JobType{api.JobService, api.JobBatch, api.JobSystem, api.JobSysbatch}; !slices.Contains(types, t) {
 			return fmt.Errorf("preempt: %q is none of %v", t, types)
+		}
+	}
+	if b := c.Server.Rebalance; b != nil {
+		if err := b.Check(); err != nil {
+			return fmt.Errorf("rebalance: %w", err)
+		}
+		if b.Per == 0 {
+			return fmt.Errorf("rebalance: per is the time for which max_moves is counted, and how often the servers look; it is above 0")
 		}
 	}
 	for _, a := range api.Algorithms() {

@@ -47,6 +47,15 @@ type serverFile struct {
 	RaftMultiplier  *int     `hcl:"raft_multiplier"`
 	NodeGrace       *string  `hcl:"node_grace"`
 	DisconnectAfter *string  `hcl:"disconnect_after"`
+
+	Rebalance *rebalanceFile `hcl:"rebalance,block"`
+}
+
+// rebalanceFile is an api.RebalanceBudget as a file writes it.
+type rebalanceFile struct {
+	MaxMoves *int     `hcl:"max_moves"`
+	Per      *string  `hcl:"per"`
+	MinGain  *float64 `hcl:"min_gain"`
 }
 
 type clientFile struct {
@@ -200,6 +209,19 @@ func (c *Config) merge(path string, f *configFile) error {
 		}
 		if err := setDuration(&c.Server.Graces.Disconnect, s.DisconnectAfter, path, "server.disconnect_after"); err != nil {
 			return err
+		}
+		if r := s.Rebalance; r != nil {
+			b := api.DefaultRebalanceBudget()
+			b.Per = api.DefaultRebalancePer
+			if c.Server.Rebalance != nil {
+				b = *c.Server.Rebalance
+			}
+			set(&b.MaxMoves, r.MaxMoves)
+			set(&b.MinGain, r.MinGain)
+			if err := setDuration(&b.Per, r.Per, path, "server.rebalance.per"); err != nil {
+				return err
+			}
+			c.Server.Rebalance = &b
 		}
 	}
 	if s := f.Client; s != nil {

@@ -130,6 +130,9 @@ join = ["10.0.0.1"]
 server {
   bootstrap_expect = 3
   node_grace       = "7s"
+  rebalance {
+    per = "20m"
+  }
 }`)
 	write("20-more.hcl", `
 datacenter = "fra"
@@ -148,6 +151,11 @@ client {
   }
 }`)
 	write("30-kvm.hcl", `
+server {
+  rebalance {
+    min_gain = 2.5
+  }
+}
 client {
   device "kvm" {
     count      = 4
@@ -157,6 +165,9 @@ client {
 	var cfg Config
 	if err := cfg.LoadConfig(dir); err != nil {
 		t.Fatal(err)
+	}
+	if b := cfg.Server.Rebalance; b == nil || *b != (api.RebalanceBudget{MaxMoves: 2, Per: 20 * time.Minute, MinGain: 2.5}) {
+		t.Errorf("rebalance is %+v", b)
 	}
 	if cfg.Name != "n1" || cfg.Datacenter != "fra" || strings.Join(cfg.Join, " ") != "10.0.0.1 10.0.0.2" ||
 		!cfg.Server.Enabled || cfg.Server.BootstrapExpect != 3 || cfg.Server.Graces.Node != 7*time.Second ||
@@ -210,6 +221,9 @@ func TestRefusals(t *testing.T) {
 		"bootstrap-expect":         {Server: ServerConfig{Enabled: true, BootstrapExpect: -1}},
 		"scheduler":                {Server: ServerConfig{Enabled: true, Scheduler: "best"}},
 		"preempt":                  {Server: ServerConfig{Enabled: true, Preempt: []api.JobType{"daemon"}}},
+		"rebalance: max_moves 0":   {Server: ServerConfig{Enabled: true, Rebalance: &api.RebalanceBudget{Per: time.Minute, MinGain: 5}}},
+		"rebalance: min_gain -1":   {Server: ServerConfig{Enabled: true, Rebalance: &api.RebalanceBudget{MaxMoves: 1, Per: time.Minute, MinGain: -1}}},
+		"rebalance: per is":        {Server: ServerConfig{Enabled: true, Rebalance: &api.RebalanceBudget{MaxMoves: 1, MinGain: 5}}},
 		"raft_multiplier":          {Server: ServerConfig{Enabled: true, RaftMultiplier: 11}},
 		"printed":                  {Server: ServerConfig{Enabled: true}, Name: "a\x1b[2J"},
 	} {

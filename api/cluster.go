@@ -15,6 +15,7 @@ type Cluster interface {
 	Nodes
 	Drains
 	Volumes
+	Rebalances
 	Allocations
 	Evaluations
 	Measures

@@ -27,6 +27,7 @@ const (
 	CauseNodeDown   = "node-down"
 	CauseNodeUp     = "node-up"
 	CauseDrain      = "node-drain"   // a node is to be emptied, or not any more
+	CauseRebalance  = "rebalance"    // an instance is to move to a better node, or not any more
 	CauseAllocEnded = "alloc-ended"  // an instance ended or was lost
 	CauseUpdate     = "update"       // the next slot of a rolling change
 	CauseRevert     = "job-revert"   // an older version was asked for again
@@ -55,6 +56,8 @@ func CauseWords(cause string) string {
 		return "a node is back"
 	case CauseDrain:
 		return "a node is drained, or no longer"
+	case CauseRebalance:
+		return "an instance moves to a better node, or no longer"
 	case CauseAllocEnded:
 		return "an instance ended"
 	case CauseUpdate:

@@ -217,6 +217,8 @@ func (m *Moment) because() string {
 		return "replacement asked for" + m.by()
 	case CauseNodeDown:
 		return "node " + m.Detail + " is down"
+	case CauseRebalance:
+		return "moved to balance" + m.by()
 	case CauseAllocEnded:
 		return "the instance before it ended"
 	case CauseUpdate:

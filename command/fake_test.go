@@ -615,6 +615,63 @@ func (c *fakeCluster) CancelDrain(_ context.Context, id string, r api.CancelDrai
 	return n, err
 }
 
+func (c *fakeCluster) PlanRebalance(_ context.Context, r api.RebalanceRequest) (*api.RebalancePlan, error) {
+	if err := c.begin("PlanRebalance", api.Query{}); err != nil {
+		return nil, err
+	}
+	p := &api.RebalancePlan{Algorithm: "binpack", Moves: []api.PlannedMove{}, Looked: 4, Left: []api.LeftOut{{Instances: 2, Why: "batch jobs are not moved"}}}
+	if r.Budget.MinGain < 50 {
+		of := func(cpu int64) api.Fill {
+			return api.Fill{Held: api.Resources{CPU: cpu}, Total: api.Resources{CPU: 1000}}
+		}
+		p.Moves = []api.PlannedMove{{Name: "web[0]", From: "n1", To: "n4", Gain: 33.25, Why: "binpack +33"}, {Name: "web[1]", From: "n1", To: "n4", Gain: 12, Why: "spread +12"}}
+		p.Nodes = []api.NodeOutcome{{Name: "n1", Leave: 2, Before: of(810), After: of(600)}, {Name: "n4", Arrive: 2, Before: of(0), After: of(400)}}
+		p.Before, p.After = api.Levels{Fullest: 81, Used: 1}, api.Levels{Fullest: 60, Emptiest: 40, Used: 2}
+	}
+	return p, nil
+}
+
+func (c *fakeCluster) BeginRebalance(ctx context.Context, r api.RebalanceRequest, w api.WriteMeta) (*api.RebalanceStatus, error) {
+	if err := c.begin("BeginRebalance", api.Query{}); err != nil {
+		return nil, err
+	}
+	if r.Budget.MinGain >= 50 {
+		return &api.RebalanceStatus{}, nil
+	}
+	status, _, err := c.Rebalance(ctx, api.Query{})
+	status.By, status.Budget = w.Who, r.Budget
+	return status, err
+}
+
+func (c *fakeCluster) CancelRebalance(ctx context.Context, _ api.WriteMeta) (*api.RebalanceStatus, error) {
+	if err := c.begin("CancelRebalance", api.Query{}); err != nil {
+		return nil, err
+	}
+	status, _, err := c.Rebalance(ctx, api.Query{})
+	status.Stage = api.RebalanceCancelled
+	return status, err
+}
+
+// Rebalance makes a move with each look, and drops the last.
+func (c *fakeCluster) Rebalance(_ context.Context, q api.Query) (*api.RebalanceStatus, api.ReadMeta, error) {
+	if err := c.begin("Rebalance", q); err != nil {
+		return nil, api.ReadMeta{}, err
+	}
+	status := &api.RebalanceStatus{Stage: api.RebalanceMoving, StartedAt: time.Now(), Budget: api.DefaultRebalanceBudget()}
+	for i := range uint64(3) {
+		v := api.MoveView{Allocation: "f00d", Name: fmt.Sprintf("web[%d]", i), From: "n1", To: "n4", Gain: 33, Stage: api.MoveUnder, Text: "waits to be healthy on n4"}
+		switch {
+		case i < q.Index && i == 2:
+			v.Stage, v.Text = api.MoveDropped, "n4 cannot take it any more"
+			status.Stage, status.EndedAt = api.RebalanceComplete, time.Now().Add(time.Minute)
+		case i < q.Index:
+			v.Stage, v.Text = api.MoveDone, "moved"
+		}
+		status.Moves = append(status.Moves, v)
+	}
+	return status, api.ReadMeta{Index: q.Index + 1}, nil
+}
+
 // NodeDrain moves an instance with each look.
 func (c *fakeCluster) NodeDrain(_ context.Context, id string, q api.Query) (*api.DrainStatus, api.ReadMeta, error) {
 	if err := c.begin("NodeDrain", q); err != nil {

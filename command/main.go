@@ -153,7 +153,7 @@ func (m *Meta) leaves() []*command {
 		newTaskRun(m), newTaskPlan(m), newTaskExplain(m), newTaskValidate(m), newTaskHistory(m), newTaskTimeline(m), newTaskTag(m), newTaskRevert(m),
 		newTaskScale(m), newTaskRestart(m), newTaskConvert(m), newTaskFmt(m), newTaskInit(m), newTaskStatus(m), newTaskStop(m), newTaskLogs(m), newTaskExec(m),
 		newAllocStatus(m), newAllocLogs(m), newAllocStop(m),
-		newSim(m), newTop(m), newClusterStatus(m),
+		newSim(m), newTop(m), newClusterStatus(m), newRebalance(m),
 		newNodeStatus(m), newNodeEligibility(m), newNodeDrain(m),
 		newVolumeCreate(m), newVolumeList(m), newVolumeStatus(m), newVolumeDelete(m),
 		newServerMembers(m), newServerLeave(m),

@@ -41,11 +41,12 @@ const (
 	kindDrainNode      Kind = 19
 	kindRestartJob     Kind = 20
 	kindLaunchJob      Kind = 21
+	kindRebalance      Kind = 22
 )
 
 var kindNames = [...]string{"", "init-cluster", "register-jobs", "stop-job", "stop-allocation", "register-node", "node-ready",
 	"nodes-down", "set-eligibility", "commit-plan", "update-statuses", "reap", "raise-rules", "raise-epoch", "tag-version", "revert-job", "scale-job", "steer-deployment",
-	"judge-deployments", "drain-node", "restart-job", "launch-job"}
+	"judge-deployments", "drain-node", "restart-job", "launch-job", "rebalance"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) && k > 0 {
@@ -328,6 +329,7 @@ func newBody(k Kind) Body {
 		kindJudge:          func() Body { return &JudgeDeployments{} },
 		kindLaunchJob:      func() Body { return &LaunchJob{} },
 		kindRestartJob:     func() Body { return &RestartJob{} },
+		kindRebalance:      func() Body { return &Rebalance{} },
 	}
 	if int(k) >= len(bodies) || bodies[k] == nil {
 		return nil

@@ -178,6 +178,8 @@ func (s *state) dispatch(c *Command) Result {
 		return s.setEligibility(b)
 	case *DrainNode:
 		return s.drainNode(b, c.Who)
+	case *Rebalance:
+		return s.rebalance(b, c.Who)
 	case *CommitPlan:
 		return s.commitPlan(b)
 	case *UpdateStatuses:
@@ -347,6 +349,7 @@ const (
 	TableJobEvaluations               // Key: job name; a change of any evaluation of it
 	TableRunnable                     // no key: there may be something for the scheduler
 	TableDeployments                  // Key: job name; a change of any deployment of it
+	TableRebalance                    // no key: the rebalance there is
 	tableCount
 )
 

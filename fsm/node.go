@@ -31,13 +31,17 @@ type nodeRow struct {
 type nodeTables struct {
 	rows  *btree.BTreeG[nodeRow] // by ID
 	order *nodeOrder             // replaced when a node comes or goes for good
+
+	rebalance *api.Rebalance // the latest one, nil if there was none; never changed once stored
 }
 
 func newNodeTables() nodeTables {
 	return nodeTables{rows: newTree(func(a, b nodeRow) bool { return a.id < b.id }), order: &nodeOrder{}}
 }
 
-func (t *nodeTables) copy() nodeTables { return nodeTables{rows: t.rows.Copy(), order: t.order} }
+func (t *nodeTables) copy() nodeTables {
+	return nodeTables{rows: t.rows.Copy(), order: t.order, rebalance: t.rebalance}
+}
 
 func (t *nodeTables) get(id string) (nodeRow, bool) { return t.rows.Get(nodeRow{id: id}) }
 

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"cube/api"
+	"cube/fsm/balance"
 	"cube/fsm/deployment"
 	"cube/fsm/launch"
 )
@@ -113,7 +114,17 @@ func pick[T any](h *history, from []T, what string) (v T) {
 // eligibility has a node take no more, or take some again, in one of the ways there are.
 func (h *history) eligibility() {
 	node := h.name("node", 5)
-	switch h.n(6, "eligibility") {
+	switch h.n(8, "eligibility") {
+	case 6:
+		h.apply(&Rebalance{Cancel: h.n(4, "cancel") == 0})
+	case 7:
+		var moves []api.Move
+		for row := range h.m.Snapshot().Rows() {
+			if h.n(2, "moves") == 0 {
+				moves = append(moves, api.Move{Allocation: row.ID, Job: row.Job, Task: row.Task, Slot: row.Slot, From: row.Node, To: node})
+			}
+		}
+		h.apply(&Rebalance{Begin: &balance.Order{Budget: api.RebalanceBudget{MaxMoves: 2, MinGain: 1, Per: pick(h, []time.Duration{0, time.Second}, "per")}, Moves: moves}})
 	case 0:
 		h.apply(&DrainNode{Node: node, Begin: &api.DrainRequest{Deadline: pick(h, []time.Duration{0, time.Second, time.Minute}, "deadline"), IgnoreSystem: h.n(2, "system") == 0}})
 	case 1, 2:

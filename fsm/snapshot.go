@@ -116,12 +116,13 @@ type Header struct {
 // something runs and is not healthy; 5 has the section of what is to stop without delay; 6 has jobs that want an instance on every
 // node, which a server that knows format 5 would take for jobs of one instance; 7 has deployments; 8 has the timelines of jobs; 9 has the section of what was
 // placed again after a failure, or an evaluation that waits for a time; 10 has nodes that are
-// drained, or dates of their eligibility; 11 has versions that know of restarts; 12 has jobs that launch others, or were launched. So a cluster without devices can
+// drained, or dates of their eligibility; 11 has versions that know of restarts; 12 has jobs that launch others, or were launched; 13 has the section of the
+// latest rebalance. So a cluster without devices can
 // be joined by a server that knows format 1 only, and
 // equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 12
+	snapshotFormat = 13
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )
@@ -144,6 +145,7 @@ const (
 	sectionDeployments // from format 7 on
 	sectionTimeline    // from format 8 on
 	sectionTrials      // from format 9 on
+	sectionRebalance   // from format 13 on
 )
 
 // sink writes a snapshot and adds up its digest. The first error sticks.
@@ -244,6 +246,9 @@ func (t *tables) persist(w io.Writer) (digest [sha256.Size]byte, err error) {
 	if format >= 9 {
 		k.section(sectionTrials, func() { t.allocations.persistTrials(k) })
 	}
+	if format >= 13 {
+		k.section(sectionRebalance, func() { t.nodes.persistRebalance(k) })
+	}
 	k.raw([]byte{sectionEnd})
 	k.sum.Sum(digest[:0])
 	if k.err == nil {
@@ -333,8 +338,10 @@ func (src *source) last() uint8 {
 		return sectionDeployments
 	case src.format < 9:
 		return sectionTimeline
+	case src.format < 13:
+		return sectionTrials
 	}
-	return sectionTrials
+	return sectionRebalance
 }
 
 // take reads n bytes. The buffer grows with what really comes, whatever n claims.
@@ -457,7 +464,7 @@ func restore(r io.Reader) (*state, error) {
 		{sectionAllocations, l.restoreAllocation}, {sectionQuarantines, s.restoreQuarantine},
 		{sectionEvaluations, s.restoreEvaluation}, {sectionClaims, s.restoreClaims}, {sectionHealth, s.restoreHealth},
 		{sectionHurry, s.restoreHurry}, {sectionDeployments, s.restoreDeployment},
-		{sectionTimeline, s.restoreTimeline}, {sectionTrials, s.restoreTrial},
+		{sectionTimeline, s.restoreTimeline}, {sectionTrials, s.restoreTrial}, {sectionRebalance, s.restoreRebalance},
 	} {
 		if section.tag > src.last() {
 			break

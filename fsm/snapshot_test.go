@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cube/api"
+	"cube/fsm/balance"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the golden files that do not exist yet")
@@ -173,13 +174,28 @@ func restartStory(t failer) *cluster {
 	return c
 }
 
+// rebalanceStory is what the stories lack: a rebalance of which a move is under way. It may not change either.
+func rebalanceStory(t failer) *cluster {
+	c := newCluster(t)
+	c.nodes("n1", "n2", "n3")
+	c.register(testJob("web", api.JobService, 3))
+	web := c.run("web", 3, "n1", "n3")
+	for _, id := range web {
+		c.report(id, api.PhaseRunning)
+	}
+	c.ok(&Rebalance{Begin: &balance.Order{Budget: api.RebalanceBudget{MaxMoves: 3, MinGain: 0.5}, Automatic: true,
+		Moves: append(c.moves("n2", web[0]), c.moves("n1", web[1], web[1])...)}})
+	c.ok(&Rebalance{})
+	return c
+}
+
 // TestGoldenHistory replays the log of each release, and restores the snapshot that the release made of it. What an entry
 // means never changes, so both give the same state. The two are compared as this binary writes them: a field that a later
 // release adds to a job changes a snapshot's bytes, not what it says.
 func TestGoldenHistory(t *testing.T) {
 	stories := map[string]func(failer) *cluster{"0.1": story, "0.1-devices": deviceStory, "0.1-history": historyStory, "0.1-health": healthStory, "0.1-hurry": hurryStory, "0.1-everynode": everyNodeStory,
 		"0.1-rollout": rolloutStory, "0.1-timeline": timelineStory, "0.1-retry": retryStory, "0.1-drain": drainStory,
-		"0.1-restart": restartStory, "0.1-launch": launchStory}
+		"0.1-restart": restartStory, "0.1-launch": launchStory, "0.1-rebalance": rebalanceStory}
 	for name, story := range stories {
 		if _, err := os.Stat(filepath.Join("testdata", "log-"+name)); *rewrite && os.IsNotExist(err) {
 			writeGolden(t, name, story(t))

@@ -468,6 +468,8 @@ func (t *tables) format() uint16 {
 		return !hurried
 	})
 	switch {
+	case t.nodes.rebalance != nil:
+		return 13
 	case t.jobs.launches.Len() > 0 || t.anyVersion((*api.Job).Launches):
 		return 12
 	case t.anyVersion(func(j *api.Job) bool { return j.Restarted != nil }):

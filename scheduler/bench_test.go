@@ -168,3 +168,32 @@ func benchWorld(jobs, count int, edit func(*api.Job), nodes ...func(int, *api.No
 	}
 	return w, evals
 }
+
+// BenchmarkRebalance is the search for moves where jobs of a hundred instances each fill half of 5,000 nodes.
+func BenchmarkRebalance(b *testing.B) {
+	for _, a := range []string{api.AlgorithmBinpack, api.AlgorithmSpread} {
+		b.Run(a, func(b *testing.B) {
+			w := &scheduler.World{}
+			for i := range 5000 {
+				w.PutNode(&api.Node{ID: fmt.Sprintf("n%04d", i), Status: api.NodeReady, Resources: api.Resources{CPU: 8000, Memory: 65536, Disk: 1 << 20},
+					Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+			}
+			for i := range 1000 {
+				t := api.DefaultTask("web")
+				t.Count, t.Resources = 100, api.Resources{CPU: int64(100 + i%7*20), Memory: int64(512 + i%5*128)}
+				j := &api.Job{Name: fmt.Sprintf("job%04d", i), Type: api.JobService, Version: 1, ModifyIndex: 1, Tasks: []*api.Task{t}}
+				w.PutJob(j)
+				for slot := range t.Count {
+					w.PutAllocation(api.AllocationRow{Job: j.Name, Task: t.Name, Slot: uint32(slot), Version: 1, Node: fmt.Sprintf("n%04d", (i*37+slot*13)%2500),
+						Desired: api.DesiredRun, Phase: api.PhaseRunning, Health: api.HealthHealthy, Held: t.Resources}, nil)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if out := scheduler.Rebalance(w, 10, 5, scheduler.Options{Algorithm: a}); out.Looked != 100_000 {
+					b.Fatalf("%+v", out)
+				}
+			}
+		})
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"cube/api"
+	"cube/scheduler/matching"
 )
 
 // devices are what the view's nodes have of devices, in columns. A node's groups lie one after the other, and so do a
@@ -241,7 +242,7 @@ func (d *devices) suiting(condition string, request *api.DeviceRequest) suits {
 		s.kinds[k] = d.kinds[k].group.Type == request.Type
 	}
 	for _, c := range request.Constraints {
-		match, err := newMatcher(c.Operator, c.Value)
+		match, err := matching.New(c.Operator, c.Value)
 		if err != nil {
 			s = suits{make([]bool, len(d.kinds)), err}
 			break

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"cube/api"
+	"cube/scheduler/matching"
 )
 
 // What a fleet remembers at most, twice over (see shelf): sets of nodes that meet a condition, columns of attributes.
@@ -105,7 +106,7 @@ func (f *fleet) setWhere(attribute, operator, operand string) (bitmap, error) {
 	}
 	c := &condition{nodes: newBitmap(len(f.nodes))}
 	f.conditions.put(key, c)
-	match, err := newMatcher(operator, operand)
+	match, err := matching.New(operator, operand)
 	if err != nil {
 		c.err = err
 		return c.nodes, c.err

@@ -162,6 +162,7 @@ func (c *change) task(t *api.Task) {
 	}
 	c.roll(r, slots, held)
 	c.moveOut(r, slots)
+	c.rebalance(r, slots)
 }
 
 // hold keeps vacant slots from being filled with what would be new, and reports whether the task has something that waits: such a

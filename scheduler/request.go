@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"cube/api"
+	"cube/scheduler/matching"
 )
 
 // request is one task's wish for nodes.
@@ -155,7 +156,7 @@ func (r *request) askConstraint(c api.Constraint) {
 	r.stays.intersect(r.fixSet(conditionKey(c.Attribute, c.Operator, c.Value), "constraint "+name, wanted, set, seen))
 }
 
-func attributeTest(attribute string, match matcher) func(*api.Node) bool {
+func attributeTest(attribute string, match matching.Matcher) func(*api.Node) bool {
 	return func(n *api.Node) bool { return match(n.Attribute(attribute)) }
 }
 

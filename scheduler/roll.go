@@ -69,6 +69,8 @@ func (c *change) roll(r *request, slots []slot, held bool) {
 		}
 		if n := c.evicting(slots[i].last); n != nil {
 			reason = n.Drain.Cause(n.Name)
+		} else if m := c.moveOf(slots[i].last.ID); m != nil {
+			reason = c.state.Rebalancing().Cause(c.nodeName(m.From), c.nodeName(m.To))
 		}
 		c.stop(slots[i].last, reason)
 	}
@@ -125,9 +127,11 @@ func (c *change) stages(r *request, slots []slot) []rollout.Slot {
 }
 
 // twice returns the place of a slot that has two instances of the same version though nothing wants the first to leave any more, as after
-// a drain that was cancelled: the one to come is to take over. It is -1 if there is none.
+// a drain that was cancelled: the one to come is to take over. A move of a rebalance says itself what it waits for. It is -1 if there is none.
 func (c *change) twice(slots []slot) int {
-	return slices.IndexFunc(slots, func(s slot) bool { return s.next == slotStarting && s.state == slotWell && c.evicting(s.last) == nil })
+	return slices.IndexFunc(slots, func(s slot) bool {
+		return s.next == slotStarting && s.state == slotWell && c.evicting(s.last) == nil && c.moveOf(s.last.ID) == nil
+	})
 }
 
 // filledBack returns the place of a slot that this plan has filled in the version before, -1 if there is none. The slots are not nodes.
@@ -363,4 +367,80 @@ func (c *change) cannotLeave(r *request, s *slot, row *api.AllocationRow, why st
 		r.explain(&e)
 	}
 	c.answer.Explanations = append(c.answer.Explanations, e)
+}
+
+// moveOf returns the move of an instance that the rebalance under way has begun, nil if there is none.
+func (c *change) moveOf(id api.ID) *api.Move {
+	if r := c.state.Rebalancing(); r != nil {
+		for i := range r.Moves {
+			if m := &r.Moves[i]; m.Allocation == id && m.Under() {
+				return m
+			}
+		}
+	}
+	return nil
+}
+
+// nodeName is what people call a node; its ID if it is not known any more.
+func (c *change) nodeName(id string) string {
+	if i := c.view.ordinal(id); i < len(c.view.nodes) && c.view.nodes[i].ID == id {
+		return c.view.nodes[i].Name
+	}
+	return id
+}
+
+// rebalance takes the next steps of the moves that were begun for instances of the task: it places what is to take their place,
+// on the node that was chosen, and says what that waits for. What finds no room there is not placed: the leader drops
+// the move when it sees so. A successor whose time is up stops.
+func (c *change) rebalance(r *request, slots []slot) {
+	under := c.state.Rebalancing()
+	if under == nil || c.cut || c.job.Type.EveryNode() {
+		return
+	}
+	for i := range under.Moves {
+		m := &under.Moves[i]
+		if !m.Under() || m.Job != c.job.Name || m.Task != r.task.Name || int64(m.Slot) >= int64(len(slots)) {
+			continue
+		}
+		s := &slots[m.Slot]
+		if s.last == nil || s.last.ID != m.Allocation || s.last.Desired == api.DesiredStop {
+			continue
+		}
+		switch {
+		case m.Stage == api.MoveUndone:
+			if s.next == slotStarting {
+				c.stop(s.beside, m.Reason)
+			}
+			continue
+		case s.next == slotVacant, s.next == slotFailed && s.beside.CreateIndex < m.Begun: // that one is of an earlier try
+			if s.state != slotWell || !c.placeOn(r, s, m.To) {
+				continue
+			}
+		case s.next != slotStarting:
+			continue
+		}
+		c.answer.Status = api.EvalBlocked
+		c.messages = append(c.messages, "rebalancing: "+c.arrives(r, s))
+	}
+}
+
+// placeOn places a successor beside a slot's holder on a node, if that can take it.
+func (c *change) placeOn(r *request, s *slot, id string) bool {
+	node := c.view.ordinal(id)
+	if node >= len(c.view.nodes) || c.view.nodes[node].ID != id || c.left == 0 {
+		c.cut = c.cut || c.left == 0
+		return false
+	}
+	r.count(c.rows, c.answer.Placements)
+	if !r.open.has(node) {
+		return false
+	}
+	given, ok := r.grantOn(node)
+	if !ok {
+		return false
+	}
+	copied := *s // the slot is still its holder's
+	c.put(r, &copied, node, given).Beside = true
+	s.next = slotStarting
+	return true
 }

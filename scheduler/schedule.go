@@ -60,6 +60,8 @@ type State interface {
 	// NodeRows yields a node's allocations that changed after an index: all of them after 0. Of some it is asked only where
 	// one job may have others give way.
 	NodeRows(node string, since uint64) iter.Seq[api.AllocationRow]
+	// Rebalancing returns the rebalance that is under way, nil if none is.
+	Rebalancing() *api.Rebalance
 	// Promised yields the blocked evaluations to which room is promised, by priority, the highest first.
 	Promised() iter.Seq[*api.Evaluation]
 	// Quarantined reports whether a host port was found taken by something outside Cube not long ago.

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"cube/api"
+	"cube/scheduler/matching"
 )
 
 // How much wishes count, in units of the range of an algorithm's own score (0 to 1, or a part of it):
@@ -117,7 +118,7 @@ func (r *request) withAffinities(base scoring) scoring {
 	}
 	var wishes []wish
 	for _, a := range r.task.Affinities {
-		match, err := newMatcher(a.Operator, a.Value)
+		match, err := matching.New(a.Operator, a.Value)
 		if err != nil {
 			continue // a wish that cannot be read is one that no node meets
 		}

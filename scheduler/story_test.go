@@ -29,6 +29,8 @@ import (
 //	                    healthy unless it is said to be unknown or unhealthy
 //	drain NODE          stage=moving (or system, forced), cancel; by=, message=
 //	restart NAME        slots=0,2: a version that says the same, with a restart of all or of some slots
+//	rebalance           what would be moved; min-gain= most= algorithm=
+//	move SLOT NODE      the rebalance under way moves it; undo: it has to be undone; end: none is under way
 //	down, forget        nodes: their allocations are lost
 //	stop, purge         jobs
 //	load                lines: NODE cpu=PART memory=PART, of what the machine has
@@ -91,6 +93,11 @@ func (s *story) run(d *datadriven.TestData) (string, error) {
 		return "", nil
 	case "drain":
 		return "", s.drain(d)
+	case "rebalance":
+		return s.rebalance(d)
+	case "move":
+		s.move(d)
+		return "", nil
 	case "stop", "purge":
 		for _, a := range d.CmdArgs {
 			s.stopJob(a.Key, d.Cmd == "purge")

@@ -3,11 +3,15 @@ package scheduler_test
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/datadriven"
+
 	"cube/api"
+	"cube/scheduler"
 )
 
 // What the lines of a story say of tasks and of nodes' devices: see TestStories.
@@ -160,4 +164,52 @@ func addDevices(n *api.Node, kind, text string) {
 		g.IDs = append(g.IDs, fmt.Sprintf("%s%d", kind, from+i))
 	}
 	n.Devices = append(n.Devices, g)
+}
+
+// rebalance prints what would be moved.
+func (s *story) rebalance(d *datadriven.TestData) (string, error) {
+	o := scheduler.Options{Load: func(id string) (api.NodeLoad, bool) { l, ok := s.loads[id]; return l, ok }}
+	least, most := 5.0, 500
+	var err error
+	for _, a := range d.CmdArgs {
+		switch a.Key {
+		case "min-gain":
+			least, err = strconv.ParseFloat(a.Vals[0], 64)
+		case "most":
+			most, err = strconv.Atoi(a.Vals[0])
+		case "algorithm":
+			o.Algorithm = a.Vals[0]
+		}
+	}
+	var nodes []string
+	for n := range s.world.Nodes() {
+		nodes = append(nodes, n.Name)
+	}
+	found := scheduler.Rebalance(s.world, most, least, o)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d looked at, more %t\n", found.Looked, found.More)
+	for _, m := range found.Moves {
+		fmt.Fprintf(&b, "%s -> %s: %.1f (%s)\n", s.name(m.Row.ID), nodes[m.To], m.Gain, m.Why)
+	}
+	for _, l := range found.Left {
+		fmt.Fprintf(&b, "%d left: %s\n", l.Instances, l.Why)
+	}
+	return b.String(), err
+}
+
+// move puts a rebalance of one move under way, or ends it.
+func (s *story) move(d *datadriven.TestData) {
+	switch d.CmdArgs[0].Key {
+	case "end":
+		s.world.PutRebalance(nil)
+	case "undo":
+		r := *s.world.Rebalancing()
+		r.Moves = slices.Clone(r.Moves)
+		r.Moves[0].Stage, r.Moves[0].Reason = api.MoveUndone, "not healthy in time"
+		s.world.PutRebalance(&r)
+	default:
+		row := s.slotRows(d.CmdArgs[0].Key, true)[0]
+		s.world.PutRebalance(&api.Rebalance{Stage: api.RebalanceMoving, By: "alice", Moves: []api.Move{{Allocation: row.ID, Job: row.Job, Task: row.Task,
+			Slot: row.Slot, From: row.Node, To: d.CmdArgs[1].Key, Stage: api.MoveUnder, Begun: s.world.Index()}}})
+	}
 }

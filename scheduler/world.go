@@ -31,6 +31,7 @@ type World struct {
 	rolling map[string]*api.Deployment // by job
 	now     int64                      // Unix nanoseconds
 	pasts   map[api.ID]api.Past        // without the nodes that failed
+	moves   *api.Rebalance
 }
 
 type worldPort struct {
@@ -46,7 +47,7 @@ type worldSlot struct {
 	slot      uint32
 }
 
-var _ State = (*World)(nil)
+var _ Cluster = (*World)(nil)
 
 // set makes writing to a map that may not exist yet one line.
 func set[K comparable, V any](m *map[K]V, key K, value V) {
@@ -262,6 +263,17 @@ func (w *World) Job(name string) *api.Job {
 	return nil
 }
 
+// Jobs implements Cluster.
+func (w *World) Jobs() iter.Seq[*api.Job] {
+	return func(yield func(*api.Job) bool) {
+		for _, name := range slices.Sorted(maps.Keys(w.jobs)) {
+			if !yield(w.Job(name)) {
+				return
+			}
+		}
+	}
+}
+
 // JobVersion implements State.
 func (w *World) JobVersion(name string, version uint64) *api.Job {
 	for _, j := range w.jobs[name] {
@@ -365,6 +377,15 @@ func (w *World) Promised() iter.Seq[*api.Evaluation] {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.ID, b.ID))
 	}))
 }
+
+// PutRebalance sets the rebalance that is under way; nil is none.
+func (w *World) PutRebalance(r *api.Rebalance) {
+	w.index++
+	w.moves = r
+}
+
+// Rebalancing implements State.
+func (w *World) Rebalancing() *api.Rebalance { return w.moves }
 
 // Completed implements State. What completed stays so through restarts; any other version begins anew.
 func (w *World) Completed(job, task string, version uint64, slot uint32) bool {

@@ -51,6 +51,8 @@ type Config struct {
 type Policy struct {
 	Algorithm string        // binpack unless it is set
 	Preempt   []api.JobType // types of jobs for which instances of less important jobs give way
+	// Rebalance is how much the leader moves by itself to better nodes; nil: nothing.
+	Rebalance *api.RebalanceBudget
 }
 
 // Graces says how long a node may be silent; zero fields take the defaults.

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
 
+	"cube/agent/server/balancer"
 	"cube/agent/server/contact"
 	"cube/agent/server/deployer"
 	"cube/agent/server/drain"
@@ -21,6 +22,7 @@ import (
 	"cube/api"
 	"cube/fsm"
 	"cube/internal/session"
+	"cube/scheduler"
 )
 
 // leadRetry is the pause before a server that leads and whose loops failed begins anew.
@@ -181,6 +183,7 @@ func (s *Server) lead(ctx context.Context) error {
 	g.Go(func() error { return s.deployer().Run(ctx) })
 	g.Go(func() error { return s.drains().Run(ctx) })
 	g.Go(func() error { return s.launches().Run(ctx) })
+	g.Go(func() error { return s.balancer(t).Run(ctx) })
 	g.Go(func() error { return t.reports.run(ctx, s.commitReports) })
 	s.tenure.Store(t)
 	s.leader.changed.Notify()
@@ -298,6 +301,19 @@ func (s *Server) drains() *drain.Keeper {
 		_, err := s.door.apply(&fsm.DrainNode{Node: node}, leaderLoop("drain", "the next step of a drain"))
 		return err
 	}}
+}
+
+func (s *Server) balancer(t *tenure) *balancer.Keeper {
+	return &balancer.Keeper{
+		Machine: s.machine, Now: s.door.clock.now, Auto: s.cfg.Policy.Rebalance, Logger: s.logger.Named("balancer"),
+		Options: func() scheduler.Options {
+			return options(s.cfg.Policy, t.directory.Loads(time.Now()), s.door.clock.now())
+		},
+		Apply: func(b *fsm.Rebalance) error {
+			_, err := s.door.apply(b, leaderLoop("balancer", "the next step of a rebalance"))
+			return err
+		},
+	}
 }
 
 func (s *Server) retention() *retention {

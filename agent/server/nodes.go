@@ -7,11 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"cube/agent/server/balancer"
 	"cube/agent/server/drain"
 	"cube/agent/server/usage"
 	"cube/agent/server/volume"
 	"cube/api"
 	"cube/fsm"
+	"cube/fsm/balance"
+	"cube/scheduler"
 )
 
 // ListNodes implements api.Nodes.
@@ -264,6 +267,67 @@ func (s *Server) writable(w api.WriteMeta) error {
 		return err
 	}
 	return checkWrite(w)
+}
+
+// PlanRebalance implements api.Rebalances.
+func (s *Server) PlanRebalance(ctx context.Context, r api.RebalanceRequest) (*api.RebalancePlan, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	return foresee(ctx, s, func(snapshot *fsm.Snapshot, o scheduler.Options) (*api.RebalancePlan, error) {
+		p, _ := balancer.Plan(snapshot, r.Budget, o)
+		return p, nil
+	})
+}
+
+// BeginRebalance implements api.Rebalances.
+func (s *Server) BeginRebalance(ctx context.Context, r api.RebalanceRequest, w api.WriteMeta) (*api.RebalanceStatus, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	if err := checkWrite(w); err != nil {
+		return nil, err
+	}
+	moves, err := foresee(ctx, s, func(snapshot *fsm.Snapshot, o scheduler.Options) ([]api.Move, error) {
+		_, moves := balancer.Plan(snapshot, r.Budget, o)
+		return moves, nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(moves) == 0 && s.machine.Snapshot().Rebalancing() == nil:
+		return &api.RebalanceStatus{Moves: []api.MoveView{}}, nil
+	}
+	return s.writeRebalance(&fsm.Rebalance{Begin: &balance.Order{Budget: r.Budget, Moves: moves}}, w)
+}
+
+// CancelRebalance implements api.Rebalances.
+func (s *Server) CancelRebalance(_ context.Context, w api.WriteMeta) (*api.RebalanceStatus, error) {
+	return s.writeRebalance(&fsm.Rebalance{Cancel: true}, w)
+}
+
+func (s *Server) writeRebalance(b *fsm.Rebalance, w api.WriteMeta) (*api.RebalanceStatus, error) {
+	if err := s.writable(w); err != nil {
+		return nil, err
+	}
+	if _, err := s.door.apply(b, person(w, api.CauseRebalance)); err != nil {
+		return nil, err
+	}
+	return balancer.Status(s.machine.Snapshot()), nil
+}
+
+// Rebalance implements api.Rebalances.
+func (s *Server) Rebalance(ctx context.Context, q api.Query) (*api.RebalanceStatus, api.ReadMeta, error) {
+	return read(ctx, s, q, lookup[*api.RebalanceStatus]{
+		keys: func(snapshot *fsm.Snapshot) ([]fsm.WatchKey, error) {
+			keys := []fsm.WatchKey{{Table: fsm.TableRebalance}}
+			if snapshot.Rebalancing() != nil { // what an instance waits for happens to its successor
+				keys = append(keys, fsm.WatchKey{Table: fsm.TableAllocations})
+			}
+			return keys, nil
+		},
+		get: func(snapshot *fsm.Snapshot) (*api.RebalanceStatus, error) { return balancer.Status(snapshot), nil },
+	})
 }
 
 // NodeTransport reaches a node over its session with this server; ok is false when it has none here, or only that of a

@@ -20,6 +20,7 @@ func TestEveryRouteIsDocumented(t *testing.T) {
 		h.foresightRoutes(r)
 		h.nodeRoutes(r)
 		h.volumeRoutes(r)
+		h.rebalanceRoutes(r)
 		h.allocationRoutes(r)
 		h.evaluationRoutes(r)
 		h.eventRoutes(r)

@@ -74,3 +74,38 @@ func (c *Client) Simulate(ctx context.Context, r api.SimulationRequest, q api.Qu
 	}
 	return s, api.ReadMeta{Index: s.Index, Stale: q.Stale}, nil
 }
+
+func (h *handler) rebalanceRoutes(r chi.Router) {
+	r.Get("/rebalance", read(h, "", func(ctx context.Context, _ string, q api.Query) (*api.RebalanceStatus, api.ReadMeta, error) {
+		return h.cluster.Rebalance(ctx, q)
+	}))
+	r.Post("/rebalance", writeWith(func(ctx context.Context, _ *http.Request, how api.RebalanceRequest, m api.WriteMeta) (*api.RebalanceStatus, error) {
+		return h.cluster.BeginRebalance(ctx, how, m)
+	}))
+	r.Post("/rebalance/plan", writeWith(func(ctx context.Context, _ *http.Request, how api.RebalanceRequest, _ api.WriteMeta) (*api.RebalancePlan, error) {
+		return h.cluster.PlanRebalance(ctx, how)
+	}))
+	r.Post("/rebalance/cancel", write(func(ctx context.Context, _ *http.Request, m api.WriteMeta) (*api.RebalanceStatus, error) {
+		return h.cluster.CancelRebalance(ctx, m)
+	}))
+}
+
+// PlanRebalance implements api.Rebalances.
+func (c *Client) PlanRebalance(ctx context.Context, r api.RebalanceRequest) (*api.RebalancePlan, error) {
+	return post[*api.RebalancePlan](ctx, c, path("rebalance", "plan"), r, api.WriteMeta{})
+}
+
+// BeginRebalance implements api.Rebalances.
+func (c *Client) BeginRebalance(ctx context.Context, r api.RebalanceRequest, w api.WriteMeta) (*api.RebalanceStatus, error) {
+	return post[*api.RebalanceStatus](ctx, c, path("rebalance"), r, w)
+}
+
+// CancelRebalance implements api.Rebalances.
+func (c *Client) CancelRebalance(ctx context.Context, w api.WriteMeta) (*api.RebalanceStatus, error) {
+	return post[*api.RebalanceStatus](ctx, c, path("rebalance", "cancel"), nil, w)
+}
+
+// Rebalance implements api.Rebalances.
+func (c *Client) Rebalance(ctx context.Context, q api.Query) (*api.RebalanceStatus, api.ReadMeta, error) {
+	return get[*api.RebalanceStatus](ctx, c, path("rebalance"), q)
+}

@@ -61,6 +61,7 @@ func NewHandler(c api.Cluster, logger hclog.Logger) http.Handler {
 		h.foresightRoutes(r)
 		h.nodeRoutes(r)
 		h.volumeRoutes(r)
+		h.rebalanceRoutes(r)
 		h.allocationRoutes(r)
 		h.evaluationRoutes(r)
 		h.eventRoutes(r)

@@ -172,6 +172,21 @@ func (e *echo) DeleteVolume(_ context.Context, name string, r api.VolumeRemoval,
 	e.sent, e.write = r, w
 	return &api.VolumeView{NodeVolume: api.NodeVolume{Name: name}}, e.err
 }
+func (e *echo) PlanRebalance(_ context.Context, r api.RebalanceRequest) (*api.RebalancePlan, error) {
+	e.sent = r
+	return &api.RebalancePlan{Moves: []api.PlannedMove{{Name: "web[0]", From: "n1", To: "n2", Gain: 31}}}, e.err
+}
+func (e *echo) BeginRebalance(_ context.Context, r api.RebalanceRequest, w api.WriteMeta) (*api.RebalanceStatus, error) {
+	e.sent, e.write = r, w
+	return &api.RebalanceStatus{Stage: api.RebalanceMoving, Budget: r.Budget, Moves: []api.MoveView{{Name: "web[0]", Stage: api.MoveWaiting}}}, e.err
+}
+func (e *echo) CancelRebalance(_ context.Context, w api.WriteMeta) (*api.RebalanceStatus, error) {
+	e.write = w
+	return &api.RebalanceStatus{Stage: api.RebalanceCancelled, Moves: []api.MoveView{}}, e.err
+}
+func (e *echo) Rebalance(_ context.Context, q api.Query) (*api.RebalanceStatus, api.ReadMeta, error) {
+	return &api.RebalanceStatus{Stage: api.RebalanceMoving, Moves: []api.MoveView{{Name: "web[0]", Health: api.HealthHealthy}}}, e.meta(q), e.err
+}
 func (e *echo) ListAllocations(_ context.Context, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
 	return nil, e.meta(q), e.err
 }
@@ -283,6 +298,7 @@ func TestEveryMethodArrives(t *testing.T) {
 		"ListNodes": func(c api.Cluster) (any, api.ReadMeta, error) { v, m, err := c.ListNodes(ctx, q); return v, m, err },
 		"Node":      func(c api.Cluster) (any, api.ReadMeta, error) { v, m, err := c.Node(ctx, "n1", q); return v, m, err },
 		"NodeDrain": func(c api.Cluster) (any, api.ReadMeta, error) { return c.NodeDrain(ctx, "n1", q) },
+		"Rebalance": func(c api.Cluster) (any, api.ReadMeta, error) { return c.Rebalance(ctx, q) },
 		"NodeAllocations": func(c api.Cluster) (any, api.ReadMeta, error) {
 			v, m, err := c.NodeAllocations(ctx, "n1", q)
 			return v, m, err
@@ -378,7 +394,11 @@ func TestEveryMethodArrives(t *testing.T) {
 		"DeleteVolume": func(c api.Cluster) (any, error) {
 			return c.DeleteVolume(ctx, "db", api.VolumeRemoval{Node: "n1", Data: true}, w)
 		},
-		"RemovePeer": func(c api.Cluster) (any, error) { return nil, c.RemovePeer(ctx, "s1", w) },
+		"BeginRebalance": func(c api.Cluster) (any, error) {
+			return c.BeginRebalance(ctx, api.RebalanceRequest{Budget: api.RebalanceBudget{MaxMoves: 2, Per: time.Minute, MinGain: 0.5}}, w)
+		},
+		"CancelRebalance": func(c api.Cluster) (any, error) { return c.CancelRebalance(ctx, w) },
+		"RemovePeer":      func(c api.Cluster) (any, error) { return nil, c.RemovePeer(ctx, "s1", w) },
 	}
 	for name, call := range writes {
 		t.Run(name, func(t *testing.T) {

@@ -197,6 +197,9 @@ func (d *draft) Deployment(job string) *api.Deployment {
 	return d.State.Deployment(job)
 }
 
+// Rebalancing implements scheduler.State. What would happen does not hang on what is just being moved.
+func (d *draft) Rebalancing() *api.Rebalance { return nil }
+
 // PortHeld implements scheduler.State.
 func (d *draft) PortHeld(node, port int) bool {
 	return !d.freed[nodePort{node, port}] && d.State.PortHeld(node, port)

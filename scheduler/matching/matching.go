@@ -1,4 +1,5 @@
-package scheduler
+// Package matching compiles conditions on attributes of nodes and devices. It is pure.
+package matching
 
 import (
 	"cmp"
@@ -13,13 +14,13 @@ import (
 	"cube/api"
 )
 
-// matcher says whether an attribute's value meets a condition. set is false when the node does not have the attribute:
+// Matcher says whether an attribute's value meets a condition. set is false when the node does not have the attribute:
 // then only != is met.
-type matcher func(value string, set bool) bool
+type Matcher func(value string, set bool) bool
 
-// newMatcher compiles a condition on one attribute. An operand that does not compile is an error: jobs are checked when
+// New compiles a condition on one attribute. An operand that does not compile is an error: jobs are checked when
 // they are registered, but by the rules of the version that registered them.
-func newMatcher(operator, operand string) (matcher, error) {
+func New(operator, operand string) (Matcher, error) {
 	switch operator {
 	case api.OpEqual:
 		return func(value string, set bool) bool { return set && value == operand }, nil
@@ -54,8 +55,8 @@ func newMatcher(operator, operand string) (matcher, error) {
 	return nil, fmt.Errorf("unknown operator %q", operator)
 }
 
-// remembered makes a matcher of a costly test: nodes share values, so each value is tested once.
-func remembered(test func(value string) bool) matcher {
+// remembered makes a Matcher of a costly test: nodes share values, so each value is tested once.
+func remembered(test func(value string) bool) Matcher {
 	known := map[string]bool{}
 	return func(value string, set bool) bool {
 		if !set {

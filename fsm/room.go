@@ -8,6 +8,7 @@ import (
 	"github.com/tidwall/btree"
 
 	"cube/api"
+	"cube/fsm/balance"
 )
 
 // heldPort is a host port that an allocation holds. The row ends with the allocation's life.
@@ -227,4 +228,131 @@ func (s *state) rehold(old, a allocation) {
 	}
 	n.touched = s.index
 	s.nodes.rows.Set(n)
+}
+
+// Rebalances: instances that go where there is more room, or less.
+
+// Rebalance is the command that begins to move instances to better nodes, or has nothing more begin. With neither it takes the next
+// step of the rebalance under way, if that has come by the entry's time and by what has become of the instances.
+type Rebalance struct {
+	Begin  *balance.Order `json:",omitempty"`
+	Cancel bool           `json:",omitempty"`
+}
+
+func (*Rebalance) kind() Kind { return kindRebalance }
+
+// rebalance begins a rebalance, has nothing more of one begin, or takes its next step.
+func (s *state) rebalance(b *Rebalance, who string) Result {
+	var next *api.Rebalance
+	var err error
+	var look []int
+	switch {
+	case b.Begin != nil:
+		next, err = balance.Begin(s.nodes.rebalance, b.Begin, personOf(who), s.time())
+	case b.Cancel:
+		next, err = balance.Cancel(s.nodes.rebalance, s.time())
+	default:
+		next, look = balance.Step(s.nodes.rebalance, s.factOf, s.time())
+	}
+	switch {
+	case err != nil:
+		return refused(s.index, err)
+	case next == nil:
+		return s.done()
+	}
+	s.nodes.rebalance = next
+	s.touch(WatchKey{Table: TableRebalance})
+	s.by = personOf(next.By) // of what the jobs are looked at for
+	for _, i := range look {
+		m := &next.Moves[i]
+		if m.Stage == api.MoveUnder {
+			m.Begun = s.index
+		}
+		if j := s.jobs.get(m.Job); !s.settled(j) {
+			s.look(j, api.CauseRebalance, m.To, nil)
+		}
+	}
+	return s.done()
+}
+
+// factOf is what has become of the instance of a move.
+func (t *tables) factOf(m *api.Move) (f balance.Fact) {
+	f.Goal, f.Deadline, f.Closed = m.To, api.DefaultHealthyDeadline, true
+	if n, ok := t.nodes.get(m.To); ok {
+		f.Goal, f.Closed = n.node.Name, !n.node.Ready()
+	}
+	a, ok := t.allocations.get(m.Allocation)
+	j := t.jobs.get(m.Job)
+	current := j.current()
+	if !ok || current == nil || current.Task(m.Task) == nil {
+		f.Gone = true
+		return f
+	}
+	f.Runs, f.Gone = a.live() && a.desired == api.DesiredRun && !current.Stopped, !a.live()
+	f.Deadline = current.Task(m.Task).Update.HealthyDeadline
+	e := t.evaluations.get(t.tally(j.handle).open)
+	f.Looked = e == nil || e.Status != api.EvalPending && e.SeenIndex >= m.Begun
+	for _, other := range t.allocations.ofSlot(a.job, a.task, a.slot) {
+		switch {
+		case other.replaces != a.id:
+		case other.live() && other.desired == api.DesiredRun:
+			f.Successor, f.OnGoal = true, t.names[other.node] == m.To
+		case !other.live() && other.desired == api.DesiredRun && other.create > m.Begun:
+			f.Failed = cmp.Or(t.remark(other.id).message, api.DescribeEnd(other.failure, other.exit, other.signal))
+		}
+	}
+	d := t.deployments.Newest(m.Job)
+	switch {
+	case f.Successor:
+		f.Unfit = "its slot has a successor already"
+	case d != nil && d.Status.Active():
+		f.Unfit = "its job is being rolled out"
+	case uint64(a.version) != current.Version:
+		f.Unfit = "its job has a newer version"
+	case a.health != api.HealthHealthy:
+		f.Unfit = "it is not healthy"
+	}
+	return f
+}
+
+// Rebalancing returns the rebalance that is under way, nil if none is.
+func (s *Snapshot) Rebalancing() *api.Rebalance {
+	if r := s.nodes.rebalance; r.Active() {
+		return r
+	}
+	return nil
+}
+
+// LatestRebalance returns the rebalance that is under way, or else the last one there was; nil if there was none.
+func (s *Snapshot) LatestRebalance() *api.Rebalance { return s.nodes.rebalance }
+
+// RebalanceDue reports whether the next step of the rebalance that is under way has come, at a time in Unix nanoseconds: then
+// Rebalance takes it. If it has not, next is when it may come though nothing happens; 0 for never.
+func (s *Snapshot) RebalanceDue(now int64) (due bool, next int64) {
+	if step, _ := balance.Step(s.nodes.rebalance, s.factOf, time.Unix(0, now)); step != nil {
+		return true, 0
+	}
+	if at := balance.Next(s.nodes.rebalance, s.factOf); !at.IsZero() {
+		next = at.UnixNano()
+	}
+	return false, next
+}
+
+func (t *nodeTables) persistRebalance(k *sink) {
+	if t.rebalance != nil {
+		k.json(t.rebalance)
+		k.row()
+	}
+}
+
+func (s *state) restoreRebalance(r *reader) {
+	row := &api.Rebalance{}
+	if r.json(row); r.err != nil {
+		return
+	}
+	if s.nodes.rebalance != nil {
+		r.fail("there are two rebalances")
+		return
+	}
+	s.nodes.rebalance = row
 }
