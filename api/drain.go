@@ -159,20 +159,14 @@ type Drains interface {
 	NodeDrain(ctx context.Context, id string, q Query) (*DrainStatus, ReadMeta, error)
 }
 
-// Orders of a move: what happens first.
-const (
-	MoveStartFirst = "start-first" // the instance goes when the one that takes its place is healthy
-	MoveStopFirst  = "stop-first"  // the instance goes when there is room elsewhere, and the next one starts when it is gone
-)
-
 // Migrate is how instances of a task leave a node that is being drained.
 type Migrate struct {
 	MaxParallel int    // how many are on the move at a time
-	Order       string // MoveStartFirst or MoveStopFirst
+	Order       string // OrderStartFirst or OrderStopFirst
 }
 
 // DefaultMigrate moves one instance at a time, and never has fewer than there are to be.
-func DefaultMigrate() Migrate { return Migrate{MaxParallel: 1, Order: MoveStartFirst} }
+func DefaultMigrate() Migrate { return Migrate{MaxParallel: 1, Order: OrderStartFirst} }
 
 // IsZero reports whether there is nothing to say, as Update.IsZero does.
 func (m Migrate) IsZero() bool { return m == DefaultMigrate() }
@@ -194,8 +188,8 @@ func (m Migrate) validate() error {
 	switch {
 	case m.MaxParallel < 1 || m.MaxParallel > MaxTaskInstances:
 		return faultf("max_parallel", "max_parallel %d is not from 1 to %d", m.MaxParallel, MaxTaskInstances)
-	case m.Order != MoveStartFirst && m.Order != MoveStopFirst:
-		return faultf("order", "order %.40q is neither %s nor %s", m.Order, MoveStartFirst, MoveStopFirst)
+	case m.Order != OrderStartFirst && m.Order != OrderStopFirst:
+		return faultf("order", "order %.40q is neither %s nor %s", m.Order, OrderStartFirst, OrderStopFirst)
 	}
 	return nil
 }

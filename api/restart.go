@@ -85,18 +85,14 @@ func (j *Job) Restart(task string, slots []int, version uint64) (*Restarted, str
 
 // instances names slots of a task, the first few.
 func (j *Job) instances(task string, slots []int) string {
-	const named = 3
 	if task == "" {
 		task = j.Tasks[0].Name
 	}
-	var names []string
-	for _, slot := range slots[:min(named, len(slots))] {
-		names = append(names, InstanceName(j.Name, task, uint32(slot)))
+	names := make([]string, len(slots))
+	for i, slot := range slots {
+		names[i] = InstanceName(j.Name, task, uint32(slot))
 	}
-	if more := len(slots) - named; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), more)
-	}
-	return strings.Join(names, ", ")
+	return FirstOf(names, 3)
 }
 
 // Carry returns what a version that follows this one takes over of its restarts: those that have not replaced all that they
@@ -147,4 +143,12 @@ func (j *Job) Restartable(r RestartRequest) ([]int, error) {
 		}
 	}
 	return slots, nil
+}
+
+// FirstOf names a few of many: "a, b and 3 more".
+func FirstOf(names []string, most int) string {
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }

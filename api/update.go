@@ -30,10 +30,10 @@ type Update struct {
 	AutoRevert bool
 }
 
-// Orders of the steps in which an instance is replaced.
+// Orders of the steps in which an instance is replaced, or leaves its node.
 const (
-	OrderStopFirst  = "stop-first"
-	OrderStartFirst = "start-first"
+	OrderStopFirst  = "stop-first"  // the next one starts when the old one is gone
+	OrderStartFirst = "start-first" // the old one goes when the next one is healthy
 )
 
 // What a task without an update block has.

@@ -74,7 +74,7 @@ func drawDevices(t *rapid.T) (out []api.DeviceRequest) {
 func drawTask(t *rapid.T, name string) *api.Task {
 	task := api.DefaultTask(name)
 	task.Count = rapid.IntRange(0, 6).Draw(t, "count")
-	task.Migrate = api.Migrate{MaxParallel: rapid.IntRange(1, 3).Draw(t, "max parallel"), Order: rapid.SampledFrom([]string{api.MoveStartFirst, api.MoveStopFirst}).Draw(t, "order")}
+	task.Migrate = api.Migrate{MaxParallel: rapid.IntRange(1, 3).Draw(t, "max parallel"), Order: rapid.SampledFrom([]string{api.OrderStartFirst, api.OrderStopFirst}).Draw(t, "order")}
 	task.Image = rapid.SampledFrom([]string{"v1", "v2"}).Draw(t, "image")
 	task.Resources = api.Resources{CPU: rapid.Int64Range(0, 600).Draw(t, "cpu"), Memory: rapid.Int64Range(1, 300).Draw(t, "memory"),
 		Disk: rapid.SampledFrom([]int64{0, 100}).Draw(t, "disk")}

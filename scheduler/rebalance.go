@@ -193,7 +193,7 @@ func (h *search) restless(job *api.Job, rows []api.AllocationRow) string {
 // pinned says why an instance has to stay where it is, "" if it may move.
 func (h *search) pinned(t *api.Task, row *api.AllocationRow) string {
 	switch {
-	case t.Migrate.Order == api.MoveStopFirst:
+	case t.Migrate.Order == api.OrderStopFirst:
 		return "their migrate block says stop-first: no two may run for one slot"
 	case len(t.Volumes) > 0:
 		return "their volumes stay on their node"

@@ -311,7 +311,7 @@ func (c *change) moveOut(r *request, slots []slot) {
 			break
 		}
 		standings[n] = moving.Moving
-		if r.task.Migrate.Order == api.MoveStopFirst {
+		if r.task.Migrate.Order == api.OrderStopFirst {
 			from := c.evicting(leaving[n])
 			c.stop(leaving[n], from.Drain.Cause(from.Name))
 			slots[n].state = slotStopping

@@ -242,12 +242,7 @@ func (c *change) preempt(r *request, vacant int, nodes func(i int) iter.Seq[int]
 	}
 	note := fmt.Sprintf("room for %d will be there when what is stopping has stopped", promised)
 	if len(gone) > 0 {
-		const most = 5
-		shown := gone[:min(most, len(gone))]
-		note = fmt.Sprintf("to make room for %d, less important ones are stopped: %s", promised, strings.Join(shown, ", "))
-		if len(gone) > most {
-			note += fmt.Sprintf(" and %d more", len(gone)-most)
-		}
+		note = fmt.Sprintf("to make room for %d, less important ones are stopped: %s", promised, api.FirstOf(gone, 5))
 	}
 	e.Note = strings.TrimPrefix(e.Note+"; "+note, "; ")
 	c.messages = append(c.messages, note)

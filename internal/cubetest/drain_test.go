@@ -29,7 +29,7 @@ task "web" {
 // TestDrainOverALeaderChangeBubble: the leader dies in the middle of a drain. The next one goes on, as many instances stay healthy
 // as the task asks for, and all that leave say why.
 func TestDrainOverALeaderChangeBubble(t *testing.T) {
-	for order, out := range map[string]int{api.MoveStartFirst: 0, api.MoveStopFirst: 2} {
+	for order, out := range map[string]int{api.OrderStartFirst: 0, api.OrderStopFirst: 2} {
 		t.Run(order, func(t *testing.T) {
 			memnet.Bubble(t, func(t *testing.T) {
 				c := New(t, 3, 2)
@@ -91,7 +91,7 @@ func TestDrainEndsByItsDeadlineBubble(t *testing.T) {
 		c := New(t, 3, 2)
 		c.NodesReady(2, 30*time.Second)
 		node := c.Clients[0].Name
-		c.Submit(fmt.Sprintf(drained, fmt.Sprintf("constraint {\n attribute = \"node.name\"\n value = %q\n }", node), api.MoveStartFirst))
+		c.Submit(fmt.Sprintf(drained, fmt.Sprintf("constraint {\n attribute = \"node.name\"\n value = %q\n }", node), api.OrderStartFirst))
 		c.Runs("web", 6, 10*time.Second)
 		c.healthy("web", 6, time.Minute)
 		began := time.Now()

@@ -55,7 +55,7 @@ func (w *world) drawTask(job *api.Job, name string, n int) *api.Task {
 		u.AutoPromote = u.Canary > 0 && rapid.Bool().Draw(w.t, "auto_promote")
 		u.AutoRevert = rapid.Bool().Draw(w.t, "auto_revert")
 		task.Migrate.MaxParallel = 1 + w.pick("migrate", 2)
-		task.Migrate.Order = rapid.SampledFrom([]string{api.MoveStartFirst, api.MoveStopFirst}).Draw(w.t, "move")
+		task.Migrate.Order = rapid.SampledFrom([]string{api.OrderStartFirst, api.OrderStopFirst}).Draw(w.t, "move")
 	}
 	return task
 }

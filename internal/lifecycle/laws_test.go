@@ -131,8 +131,8 @@ func (w *world) judgeStops(s *fsm.Snapshot, job *api.Job, t *api.Task, p *api.Jo
 				w.fatalf("%s[%d] is stopped before its successor is there", t.Name, row.Slot)
 			}
 		case strings.HasPrefix(stop.Reason, "node ") && s.Node(row.Node).Drain.Stage == api.DrainMoving:
-			moves = moves || t.Migrate.Order == api.MoveStopFirst
-			if t.Migrate.Order == api.MoveStartFirst && after[row.Slot].healthy == 0 {
+			moves = moves || t.Migrate.Order == api.OrderStopFirst
+			if t.Migrate.Order == api.OrderStartFirst && after[row.Slot].healthy == 0 {
 				w.fatalf("%s[%d] is drained before its successor is healthy", t.Name, row.Slot)
 			}
 		}

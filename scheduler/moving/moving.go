@@ -27,7 +27,7 @@ const (
 // broken instance would keep the others on the node until the drain's deadline.
 func Next(slots []Standing, m api.Migrate) []int {
 	free, ill := max(1, m.MaxParallel), 0
-	stopFirst := m.Order == api.MoveStopFirst
+	stopFirst := m.Order == api.OrderStopFirst
 	for _, s := range slots {
 		switch {
 		case s == Moving, s == Out, s == Failed && stopFirst:

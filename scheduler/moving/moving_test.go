@@ -25,21 +25,21 @@ func TestNext(t *testing.T) {
 		order string
 		want  []int
 	}{
-		{"", 1, api.MoveStartFirst, nil},
-		{"....", 3, api.MoveStartFirst, nil},
-		{".L.L", 1, api.MoveStartFirst, []int{1}},
-		{".L.L", 2, api.MoveStartFirst, []int{1, 3}},
-		{"ML.L", 2, api.MoveStartFirst, []int{1}},
-		{"ML.L", 1, api.MoveStartFirst, nil},
-		{"oL.L", 1, api.MoveStartFirst, nil},
-		{"fL.L", 1, api.MoveStartFirst, []int{1}},
-		{"fL.L", 1, api.MoveStopFirst, nil},
-		{"fL.L", 2, api.MoveStopFirst, []int{1}},
-		{"Li", 1, api.MoveStartFirst, []int{1}},
-		{"Li", 2, api.MoveStartFirst, []int{1, 0}},
-		{"Liii", 2, api.MoveStopFirst, []int{1, 2}},
-		{"Liii", 3, api.MoveStopFirst, []int{1, 2, 3}},
-		{"LLLLL", 3, api.MoveStopFirst, []int{0, 1, 2}},
+		{"", 1, api.OrderStartFirst, nil},
+		{"....", 3, api.OrderStartFirst, nil},
+		{".L.L", 1, api.OrderStartFirst, []int{1}},
+		{".L.L", 2, api.OrderStartFirst, []int{1, 3}},
+		{"ML.L", 2, api.OrderStartFirst, []int{1}},
+		{"ML.L", 1, api.OrderStartFirst, nil},
+		{"oL.L", 1, api.OrderStartFirst, nil},
+		{"fL.L", 1, api.OrderStartFirst, []int{1}},
+		{"fL.L", 1, api.OrderStopFirst, nil},
+		{"fL.L", 2, api.OrderStopFirst, []int{1}},
+		{"Li", 1, api.OrderStartFirst, []int{1}},
+		{"Li", 2, api.OrderStartFirst, []int{1, 0}},
+		{"Liii", 2, api.OrderStopFirst, []int{1, 2}},
+		{"Liii", 3, api.OrderStopFirst, []int{1, 2, 3}},
+		{"LLLLL", 3, api.OrderStopFirst, []int{0, 1, 2}},
 		{"LL", 0, "", []int{0}},
 	} {
 		if got := Next(letters(c.slots), api.Migrate{MaxParallel: c.max, Order: c.order}); !slices.Equal(got, c.want) {
@@ -52,14 +52,14 @@ func TestNext(t *testing.T) {
 // than max_parallel on the move, never does a stop-first move leave fewer healthy than it may, and what can move has moved at the end.
 func TestADrainTakesNoMoreOutThanItMay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := api.Migrate{MaxParallel: rapid.IntRange(1, 4).Draw(t, "max"), Order: rapid.SampledFrom([]string{api.MoveStartFirst, api.MoveStopFirst}).Draw(t, "order")}
+		m := api.Migrate{MaxParallel: rapid.IntRange(1, 4).Draw(t, "max"), Order: rapid.SampledFrom([]string{api.OrderStartFirst, api.OrderStopFirst}).Draw(t, "order")}
 		slots := letters(rapid.StringMatching("[.Lio]{0,12}").Draw(t, "slots"))
 		step := func(calm bool) {
 			for _, i := range Next(slots, m) {
 				if slots[i] != Leaving && slots[i] != LeavingIll {
 					t.Fatalf("slot %d of %v is to move", i, slots)
 				}
-				if m.Order == api.MoveStopFirst && slots[i] == Leaving && count(slots, Settled, Leaving) <= len(slots)-m.MaxParallel {
+				if m.Order == api.OrderStopFirst && slots[i] == Leaving && count(slots, Settled, Leaving) <= len(slots)-m.MaxParallel {
 					t.Fatalf("slot %d of %v is taken out, and %d of %d are healthy", i, slots, count(slots, Settled, Leaving), len(slots))
 				}
 				slots[i] = Moving

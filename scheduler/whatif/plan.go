@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"cube/api"
@@ -48,22 +47,13 @@ func Plan(s State, jobs []*api.Job, o scheduler.Options) *api.Forecast {
 		}
 		job.Tasks = p.tasks(&second.Jobs[at])
 		if gone := p.yielded[job.Name]; len(gone) > 0 {
-			job.Message = fmt.Sprintf("%d less important instances give way: %s", len(gone), firstOf(gone))
+			job.Message = fmt.Sprintf("%d less important instances give way: %s", len(gone), api.FirstOf(gone, 5))
 		}
 		if second.Jobs[at].Status == api.EvalFailed {
 			job.Message = second.Jobs[at].Message
 		}
 	}
 	return f
-}
-
-// firstOf names a few of many.
-func firstOf(names []string) string {
-	const most = 5
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 // fate is what becomes of an instance that runs.
