@@ -4,6 +4,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/hashicorp/cli"
@@ -97,6 +99,7 @@ func newAgentCommand(m *Meta) cli.Command {
 			if err != nil {
 				return failed(err, "reading the configuration")
 			}
+			roomForGarbage(cfg)
 			a, err := agent.New(cfg, s.Stderr)
 			if err != nil {
 				return failed(err, "starting the agent")
@@ -114,6 +117,15 @@ func newAgentCommand(m *Meta) cli.Command {
 			}
 			return nil
 		},
+	}
+}
+
+// roomForGarbage lets a server's heap grow to three times what is alive before it is collected, unless GOGC says otherwise. Beside
+// a collection, requests wait: with half as many, the slowest hundredth of a hundred changes a second waits a third less, for
+// 0.4 GiB more of a million instances (website/docs/performance.md). A client and an agent that is tried out stay small.
+func roomForGarbage(cfg agent.Config) {
+	if cfg.Server.Enabled && !cfg.Dev && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(200)
 	}
 }
 

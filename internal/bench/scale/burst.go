@@ -158,6 +158,6 @@ func later(a, b time.Time) time.Time {
 
 // note says what a reader must know of all figures with simulated nodes.
 func note(r *result.Result) {
-	r.Note("simulated nodes are whole clients with sessions of their own in one process; left out: gossip, the state file on disk, containers, and each node's own decoding of jobs")
+	r.Note("simulated nodes are whole clients with sessions of their own, many in a process; left out: gossip, the state file on disk, containers, and each node's own decoding of jobs")
 	r.Note("times of jobs are as a reader of the job list sees them, who looks at most every %s", load.Pace)
 }
