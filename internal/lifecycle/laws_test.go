@@ -121,17 +121,17 @@ func (w *world) judgeStops(s *fsm.Snapshot, job *api.Job, t *api.Task, p *api.Jo
 			continue
 		}
 		switch {
-		case stop.Reason == "its successor is healthy":
+		case strings.HasSuffix(stop.Reason, "its successor is healthy"):
 			if after[row.Slot].healthy == 0 {
 				w.fatalf("%s[%d] has nothing healthy left", t.Name, row.Slot)
 			}
-		case stop.Reason == "replaced by a newer version":
+		case strings.HasPrefix(stop.Reason, "replaced by version "):
 			updates = true
 			if t.Update.Order == api.OrderStartFirst && !job.Type.EveryNode() {
 				w.fatalf("%s[%d] is stopped before its successor is there", t.Name, row.Slot)
 			}
 		case strings.HasPrefix(stop.Reason, "node ") && s.Node(row.Node).Drain.Stage == api.DrainMoving:
-			moves = moves || t.Migrate.Order == api.OrderStopFirst
+			moves = moves || t.Migrate.Order == api.OrderStopFirst && after[row.Slot].healthy == 0 // a roll-out may have put one beside it
 			if t.Migrate.Order == api.OrderStartFirst && after[row.Slot].healthy == 0 {
 				w.fatalf("%s[%d] is drained before its successor is healthy", t.Name, row.Slot)
 			}
