@@ -28,39 +28,39 @@ type DriverOption struct {
 	Doc  string // one sentence
 }
 
-// DriverOptions lists what a driver's config block may hold, by name, and whether the driver is one Cube knows. It is the
-// one list that task files, drivers and the documentation go by.
+// driverOptions is the one list that task files, drivers and the documentation go by.
+var driverOptions = map[string][]DriverOption{
+	"docker": {
+		{"cap_drop", OptionList, "Linux capabilities to take away, such as NET_RAW, or ALL."},
+		{"entrypoint", OptionList, "Replaces the image's entry point."},
+		{"extra_hosts", OptionList, "Lines for /etc/hosts, each name:address."},
+		{"force_pull", OptionBool, "Pull the image even if the engine has it."},
+		{"hostname", OptionString, "Host name inside the instance."},
+		{"labels", OptionMap, "Labels for the container; those that begin with cube. are Cube's own."},
+		{"log_max_files", OptionNumber, "How many log files the engine keeps, 1 to 100."},
+		{"log_max_size", OptionSize, "Size at which the engine begins a new log file."},
+		{"read_only", OptionBool, "Make the root file system read-only."},
+		{"tmpfs", OptionList, "Paths to mount an empty memory file system on."},
+	},
+	"raw_exec": nil,
+	"fake": {
+		{"exit_code", OptionNumber, "What the instance ends with."},
+		{"ignore_signal", OptionBool, "Only a kill ends the instance."},
+		{"lines", OptionNumber, "How many lines the instance writes to stdout, and to stderr, when it starts."},
+		{"oom", OptionBool, "The instance ends as if it had run out of memory."},
+		{"run_for", OptionDuration, "How long the instance runs; absent: until it is stopped."},
+		{"start_delay", OptionDuration, "How long a start takes."},
+		{"start_error", OptionString, "Why a start fails."},
+		{"use_cpu", OptionNumber, "How many thousandths of a core it uses."},
+		{"use_memory", OptionNumber, "How many MiB of memory it uses."},
+	},
+}
+
+// DriverOptions lists what a driver's config block may hold, by name, and whether the driver is one Cube knows. The caller does not
+// change the list.
 func DriverOptions(driver string) (options []DriverOption, known bool) {
-	switch driver {
-	case "docker":
-		return []DriverOption{
-			{"cap_drop", OptionList, "Linux capabilities to take away, such as NET_RAW, or ALL."},
-			{"entrypoint", OptionList, "Replaces the image's entry point."},
-			{"extra_hosts", OptionList, "Lines for /etc/hosts, each name:address."},
-			{"force_pull", OptionBool, "Pull the image even if the engine has it."},
-			{"hostname", OptionString, "Host name inside the instance."},
-			{"labels", OptionMap, "Labels for the container; those that begin with cube. are Cube's own."},
-			{"log_max_files", OptionNumber, "How many log files the engine keeps, 1 to 100."},
-			{"log_max_size", OptionSize, "Size at which the engine begins a new log file."},
-			{"read_only", OptionBool, "Make the root file system read-only."},
-			{"tmpfs", OptionList, "Paths to mount an empty memory file system on."},
-		}, true
-	case "raw_exec":
-		return nil, true
-	case "fake":
-		return []DriverOption{
-			{"exit_code", OptionNumber, "What the instance ends with."},
-			{"ignore_signal", OptionBool, "Only a kill ends the instance."},
-			{"lines", OptionNumber, "How many lines the instance writes to stdout, and to stderr, when it starts."},
-			{"oom", OptionBool, "The instance ends as if it had run out of memory."},
-			{"run_for", OptionDuration, "How long the instance runs; absent: until it is stopped."},
-			{"start_delay", OptionDuration, "How long a start takes."},
-			{"start_error", OptionString, "Why a start fails."},
-			{"use_cpu", OptionNumber, "How many thousandths of a core it uses."},
-			{"use_memory", OptionNumber, "How many MiB of memory it uses."},
-		}, true
-	}
-	return nil, false
+	options, known = driverOptions[driver]
+	return options, known
 }
 
 // Drivers lists the drivers a task may name.

@@ -152,11 +152,16 @@ func (r *runner) start(a *allocation, d *managed) {
 	ctx, cancel := context.WithCancel(r.calls)
 	r.cancels[w] = cancel
 	whole := r.allocs[w.ID]
-	snapshot, part, sp, text, before := *whole, *r.find(w), r.spec(whole), r.text.Format(w.ID), r.predecessors(whole)
+	snapshot, sp, text, before := *whole, r.spec(whole), r.text.Format(w.ID), r.predecessors(whole)
+	part := &snapshot
+	if w.Part != "" {
+		m := *r.find(w)
+		part = &m
+	}
 	progress := r.progress(w)
 	r.call(w, d, opStart, func() any {
 		defer cancel()
-		c, err := r.c.configure(&snapshot, &part, sp, d.Driver, text, before)
+		c, err := r.c.configure(&snapshot, part, sp, d.Driver, text, before)
 		if err != nil {
 			return evRefused{Err: err}
 		}

@@ -20,6 +20,8 @@ type spec struct {
 	job  *api.Job
 	err  error // why it could not be read; job is nil then
 	kept bool  // the state file has it
+
+	policies map[string]*policy // of the tasks that were asked for: the runner's own
 }
 
 // task returns the named task, nil if it is not known.
@@ -30,16 +32,24 @@ func (s *spec) task(name string) *api.Task {
 	return s.job.Task(name)
 }
 
-// policy returns what step needs, nil if the task is not known.
+// policy returns what step needs, nil if the task is not known. Nobody changes it: it is asked for at every event.
 func (s *spec) policy(task string) *policy {
 	t := s.task(task)
 	if t == nil {
 		return nil
 	}
-	return &policy{
-		Restart: t.Restart, Batch: s.job.Type.Completes(), Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
-		Memory: t.Resources.Memory, Delay: t.ShutdownDelay, MaxRun: t.MaxRunDuration, Parts: t.Parts,
+	p := s.policies[task]
+	if p == nil {
+		p = &policy{
+			Restart: t.Restart, Batch: s.job.Type.Completes(), Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
+			Memory: t.Resources.Memory, Delay: t.ShutdownDelay, MaxRun: t.MaxRunDuration, Parts: t.Parts,
+		}
+		if s.policies == nil {
+			s.policies = map[string]*policy{}
+		}
+		s.policies[task] = p
 	}
+	return p
 }
 
 // onHost reports whether a driver's instances share the node's network, so that they bind the host port itself. The driver
