@@ -140,6 +140,9 @@ func (h *search) admit(job *api.Job) {
 			rows = append(rows, row)
 		}
 	}
+	if len(rows) == 0 {
+		return // it has ended, or waits for its time
+	}
 	if why := h.restless(job, rows); why != "" {
 		h.left[why] += len(rows)
 		return
