@@ -194,6 +194,12 @@ func (g *runGoal) deploymentVerdict() (v verdict, waits bool) {
 	return verdict{}, false
 }
 
+// deploying reports whether the version's deployment is under way.
+func (g *runGoal) deploying() bool {
+	d := g.status.Deployment
+	return d != nil && d.Version == g.version && d.Status == api.DeploymentRunning
+}
+
 // canaryVerdict is reached when only a person's word is missing. Until a deployment has ended that will be reverted, or promoted by
 // itself, its end is what there is to wait for.
 func (g *runGoal) canaryVerdict(d *api.DeploymentView) (v verdict, waits bool) {

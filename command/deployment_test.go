@@ -15,17 +15,20 @@ func TestARunEndsWithItsDeployment(t *testing.T) {
 		edit    func(*api.Update)
 		version uint64 // in force; the run is of 2
 		d       api.DeploymentView
+		healthy int
 		want    outcome
 		summary string
 	}{
-		{"failed", nil, 2, api.DeploymentView{Version: 2, Status: api.DeploymentFailed, Reason: "web[0] failed"}, stuck, `the deployment of version 2 of job "web" failed`},
-		{"reverted", nil, 3, api.DeploymentView{Version: 3, Before: 2, Automatic: true, Status: api.DeploymentRunning}, stuck, `version 2 of job "web" failed, and version 3 took its place`},
-		{"paused", nil, 2, api.DeploymentView{Version: 2, Status: api.DeploymentPaused}, stuck, `the deployment of version 2 of job "web" is paused`},
+		{"failed", nil, 2, api.DeploymentView{Version: 2, Status: api.DeploymentFailed, Reason: "web[0] failed"}, 0, stuck, `the deployment of version 2 of job "web" failed`},
+		{"reverted", nil, 3, api.DeploymentView{Version: 3, Before: 2, Automatic: true, Status: api.DeploymentRunning}, 0, stuck, `version 2 of job "web" failed, and version 3 took its place`},
+		{"paused", nil, 2, api.DeploymentView{Version: 2, Status: api.DeploymentPaused}, 0, stuck, `the deployment of version 2 of job "web" is paused`},
 		{"canaries wait for a person", canary, 2, api.DeploymentView{Version: 2, Status: api.DeploymentRunning,
-			Tasks: []api.DeploymentTask{{Task: "web", Canaries: 1, Desired: 3, Healthy: 1}}}, reached,
+			Tasks: []api.DeploymentTask{{Task: "web", Canaries: 1, Desired: 3, Healthy: 1}}}, 0, reached,
 			`Job "web" version 2: 1 instance on trial (canary), and healthy; the others follow with: cube deployment promote web`},
 		{"canaries are not healthy", canary, 2, api.DeploymentView{Version: 2, Status: api.DeploymentRunning,
-			Tasks: []api.DeploymentTask{{Task: "web", Canaries: 1, Desired: 3}}}, waiting, ""},
+			Tasks: []api.DeploymentTask{{Task: "web", Canaries: 1, Desired: 3}}}, 0, waiting, ""},
+		{"all are healthy, and it has yet to end", nil, 2, api.DeploymentView{Version: 2, Status: api.DeploymentRunning}, 3, waiting, ""},
+		{"all are healthy, and it has ended", nil, 2, api.DeploymentView{Version: 2, Status: api.DeploymentSuccessful}, 3, reached, `Job "web" version 2: 3 of 3 instances running`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			task := api.DefaultTask("web")
@@ -34,7 +37,11 @@ func TestARunEndsWithItsDeployment(t *testing.T) {
 				c.edit(&task.Update)
 			}
 			g := newRunGoal(api.RegisteredJob{Name: "web", Version: 2, Changed: true}, time.Unix(0, 0))
-			g.look(&api.JobStatus{Job: &api.Job{Name: "web", Type: api.JobService, Version: c.version, Tasks: []*api.Task{task}}, Deployment: &c.d}, nil, time.Unix(1, 0))
+			status := &api.JobStatus{Job: &api.Job{Name: "web", Type: api.JobService, Version: c.version, Tasks: []*api.Task{task}}, Deployment: &c.d}
+			for i := range c.healthy {
+				status.Allocations = append(status.Allocations, &api.Allocation{ID: api.InstanceName("web", "web", uint32(i)), Job: "web", Task: "web", Slot: i, JobVersion: 2, Phase: api.PhaseRunning, Health: api.HealthHealthy})
+			}
+			g.look(status, nil, time.Unix(1, 0))
 			if v := g.verdict(time.Unix(1, 0)); v.outcome != c.want || v.summary != c.summary {
 				t.Errorf("%v %q", v.outcome, v.summary)
 			}

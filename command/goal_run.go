@@ -248,8 +248,11 @@ func (g *runGoal) verdict(now time.Time) verdict {
 		return verdict{outcome: stuck, summary: fmt.Sprintf("the scheduler failed on job %q", g.name), reasons: []string{printable(e.Message)}}
 	}
 	v := g.count(g.slots(now), now)
-	if v.outcome == stuck && waits {
+	switch {
+	case v.outcome == stuck && waits:
 		return verdict{} // the deployment has the last word, and says it in time
+	case v.outcome == reached && g.deploying():
+		return verdict{} // it ends in a moment; a version that came before would leave this one without the name of a stable one
 	}
 	return v
 }
