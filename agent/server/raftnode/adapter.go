@@ -3,7 +3,9 @@ package raftnode
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -17,6 +19,9 @@ import (
 const (
 	minSnapshotBytes = 16 << 20
 	maxSnapshotBytes = 64 << 20
+	// restEvery is how long a snapshot is written at a time: then it rests for as long. Nobody waits for it, and a state of a million
+	// allocations takes a core for seconds.
+	restEvery = 5 * time.Millisecond
 )
 
 // adapter hands committed entries to the state machine. An entry that cannot be decoded stops the server: the adapter
@@ -32,6 +37,7 @@ type adapter struct {
 	frozen error
 	bytes  int64 // applied since the last snapshot
 
+	stagger  func(limit int64) int64
 	limit    atomic.Int64  // of bytes, when a snapshot is due
 	restored atomic.Uint64 // the index of the state that Restore took over last
 }
@@ -39,15 +45,20 @@ type adapter struct {
 var _ raft.BatchingFSM = (*adapter)(nil)
 
 func newAdapter(m *fsm.Machine, fail func(error), audit func(*fsm.Snapshot)) *adapter {
-	a := &adapter{machine: m, fail: fail, audit: audit, applied: func(*raft.Log) {}, grown: make(chan struct{}, 1)}
+	a := &adapter{machine: m, fail: fail, audit: audit, applied: func(*raft.Log) {}, grown: make(chan struct{}, 1), stagger: stagger}
 	a.sized(0)
 	return a
 }
 
 // sized takes note of how large the last snapshot was.
 func (a *adapter) sized(bytes int64) {
-	a.limit.Store(min(max(bytes, minSnapshotBytes), maxSnapshotBytes))
+	limit := min(max(bytes, minSnapshotBytes), maxSnapshotBytes)
+	a.limit.Store(limit + a.stagger(limit))
 }
+
+// stagger keeps servers, which all apply the same entries, from all writing their snapshots in the same second: most of them are to
+// be free to acknowledge.
+func stagger(limit int64) int64 { return rand.Int64N(limit / 2) }
 
 // Apply implements raft.FSM; the response is an fsm.Result.
 func (a *adapter) Apply(l *raft.Log) any {
@@ -133,7 +144,7 @@ type persister struct {
 
 // Persist implements raft.FSMSnapshot.
 func (p *persister) Persist(sink raft.SnapshotSink) error {
-	counted := &counter{w: sink}
+	counted := &counter{w: &paced{w: sink, began: time.Now()}}
 	if err := p.snapshot.Persist(counted); err != nil {
 		sink.Cancel()
 		return fmt.Errorf("writing snapshot %s: %w", sink.ID(), err)
@@ -164,5 +175,20 @@ func (c *counter) Read(p []byte) (int, error) {
 func (c *counter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	c.bytes += int64(n)
+	return n, err
+}
+
+// paced rests as often as it writes, so that what is applied and sent meanwhile finds a processor.
+type paced struct {
+	w     io.Writer
+	began time.Time
+}
+
+func (p *paced) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	if spent := time.Since(p.began); spent >= restEvery && err == nil {
+		time.Sleep(spent)
+		p.began = time.Now()
+	}
 	return n, err
 }

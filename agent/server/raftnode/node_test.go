@@ -351,6 +351,7 @@ func TestAFatalFaultEndsRun(t *testing.T) {
 // TestSnapshotsGoByBytes: one is due after as much log as the last one was large, within bounds.
 func TestSnapshotsGoByBytes(t *testing.T) {
 	a := newAdapter(fsm.New(), nil, nil)
+	a.stagger = func(int64) int64 { return 0 }
 	due := func() bool {
 		select {
 		case <-a.grown:

@@ -279,9 +279,27 @@ func (w *watchedStore) StoreLogs(logs []*raft.Log) error {
 	return w.BoltStore.StoreLogs(logs)
 }
 
+// deleteAtOnce is how many entries are deleted in one transaction, which appends wait for: some milliseconds' worth.
+const deleteAtOnce = 1000
+
+// DeleteRange deletes what is compacted in steps, from the first entry on, between which entries are appended. What is cut from the
+// log's end goes in one step: half of it would leave a hole.
 func (w *watchedStore) DeleteRange(first, last uint64) error {
-	// Compaction deletes up to 64 MiB of entries at once and may well take seconds; appends wait for it, so it counts too, but
-	// with patience.
+	end, err := w.LastIndex()
+	if err != nil {
+		return err
+	}
+	for last < end && last-first >= deleteAtOnce {
+		if err := w.delete(first, first+deleteAtOnce-1); err != nil {
+			return err
+		}
+		first += deleteAtOnce
+	}
+	return w.delete(first, last)
+}
+
+func (w *watchedStore) delete(first, last uint64) error {
+	// Up to 64 MiB of entries may be cut from the end and may well take seconds; appends wait for it, so it counts too, but with patience.
 	defer (&watchedStore{limit: 6 * w.limit, hung: w.hung}).watch("a deletion from the Raft log")()
 	return w.BoltStore.DeleteRange(first, last)
 }
