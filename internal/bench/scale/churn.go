@@ -77,7 +77,7 @@ func (c Churn) Run(ctx context.Context, cfg Config) (_ *result.Result, err error
 	c.figures(r, rounds, before, after)
 	r.AtMost("the leader's share of a core", s.share(before, after, s.leader), "%", 60)
 	s.others(r, before, after)
-	s.growth(r, readings)
+	s.growth(r, readings, rounds)
 	return r, s.account(ctx, r, before, after, total)
 }
 
@@ -141,13 +141,20 @@ func (c Churn) figures(r *result.Result, rounds []load.Round, before, after read
 	r.Add("submit to running, a job, longest", percentile(took, 100, time.Millisecond), "ms")
 }
 
-// growth adds a row for each minute: what grows here grows without end.
-func (s *stage) growth(r *result.Result, readings []reading) {
+// growth adds rows for each minute: what grows here grows without end.
+func (s *stage) growth(r *result.Result, readings []reading, rounds []load.Round) {
 	for i := 1; i < len(readings); i++ {
 		a, b := readings[i-1], readings[i]
 		if b.at.Sub(a.at) < 10*time.Second {
 			continue // the rest after the last whole minute
 		}
+		var took []time.Duration
+		for _, round := range rounds {
+			if !round.Due.Before(a.at) && round.Due.Before(b.at) {
+				took = append(took, round.Running.Sub(round.Due))
+			}
+		}
+		r.Add(fmt.Sprintf("minute %d: submit to running, p99", i), percentile(took, 99, time.Millisecond), "ms")
 		r.Add(fmt.Sprintf("minute %d: the leader's share of a core", i), s.share(a, b, s.leader), "%")
 		r.Add(fmt.Sprintf("minute %d: RSS of the leader", i), float64(b.servers[s.leader].RSS)/gib, "GiB")
 		r.Add(fmt.Sprintf("minute %d: RSS of the simulated nodes", i), float64(b.fleet.RSS)/gib, "GiB")
