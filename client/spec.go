@@ -21,7 +21,7 @@ type spec struct {
 	err  error // why it could not be read; job is nil then
 	kept bool  // the state file has it
 
-	policies map[string]*policy // of the tasks that were asked for: the runner's own
+	policies []*policy // of the job's tasks, in their order: made when first asked for, by the runner
 }
 
 // task returns the named task, nil if it is not known.
@@ -34,22 +34,25 @@ func (s *spec) task(name string) *api.Task {
 
 // policy returns what step needs, nil if the task is not known. Nobody changes it: it is asked for at every event.
 func (s *spec) policy(task string) *policy {
-	t := s.task(task)
-	if t == nil {
+	if s == nil || s.job == nil {
 		return nil
 	}
-	p := s.policies[task]
-	if p == nil {
-		p = &policy{
-			Restart: t.Restart, Batch: s.job.Type.Completes(), Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
-			Memory: t.Resources.Memory, Delay: t.ShutdownDelay, MaxRun: t.MaxRunDuration, Parts: t.Parts,
-		}
-		if s.policies == nil {
-			s.policies = map[string]*policy{}
-		}
-		s.policies[task] = p
+	if s.policies == nil {
+		s.policies = make([]*policy, len(s.job.Tasks))
 	}
-	return p
+	for i, t := range s.job.Tasks {
+		if t.Name != task {
+			continue
+		}
+		if s.policies[i] == nil {
+			s.policies[i] = &policy{
+				Restart: t.Restart, Batch: s.job.Type.Completes(), Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
+				Memory: t.Resources.Memory, Delay: t.ShutdownDelay, MaxRun: t.MaxRunDuration, Parts: t.Parts,
+			}
+		}
+		return s.policies[i]
+	}
+	return nil
 }
 
 // onHost reports whether a driver's instances share the node's network, so that they bind the host port itself. The driver
