@@ -469,6 +469,9 @@ func (c *fakeCluster) status(name string) *api.JobStatus {
 	if c.launches != nil {
 		s.Launches = c.launches(j)
 	}
+	if i := slices.IndexFunc(c.deployments, func(d *api.DeploymentView) bool { return d.Job == name }); i >= 0 {
+		s.Deployment = c.deployments[i]
+	}
 	for _, t := range j.Tasks {
 		s.Summary.Desired += t.Count
 	}

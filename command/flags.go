@@ -105,9 +105,10 @@ func (k keyValues) Set(s string) error {
 }
 
 // patience is a flag that holds how long to wait.
-type patience time.Duration
-
-func (p *patience) String() string { return time.Duration(*p).String() }
+type patience struct {
+	time.Duration
+	firm bool // a person said so: it is over for whatever goes on
+}
 
 // Set implements flag.Value.
 func (p *patience) Set(s string) error {
@@ -115,12 +116,12 @@ func (p *patience) Set(s string) error {
 	if err != nil || d <= 0 {
 		return errors.New("not a duration such as 90s or 10m")
 	}
-	*p = patience(d)
+	p.Duration, p.firm = d, true
 	return nil
 }
 
 // patienceVar declares the flag -timeout.
 func patienceVar(f *flag.FlagSet, p *patience, waitsFor string) {
-	*p = patience(defaultPatience)
+	p.Duration = defaultPatience
 	f.Var(p, "timeout", "How long to wait"+waitsFor+": a `duration` such as 90s or 10m.")
 }

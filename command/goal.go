@@ -33,6 +33,7 @@ type verdict struct {
 	summary string    // one sentence, when it is not waiting
 	reasons []string  // why it is stuck; lines for people, made safe
 	wake    time.Time // when to ask again though nothing has changed; zero: no need
+	bounded bool      // it is waiting for what has deadlines of its own, and so ends without anybody's patience
 }
 
 // instanceLine is one instance as a monitor shows it.

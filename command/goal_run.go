@@ -248,11 +248,12 @@ func (g *runGoal) verdict(now time.Time) verdict {
 		return verdict{outcome: stuck, summary: fmt.Sprintf("the scheduler failed on job %q", g.name), reasons: []string{printable(e.Message)}}
 	}
 	v := g.count(g.slots(now), now)
-	switch {
-	case v.outcome == stuck && waits:
-		return verdict{} // the deployment has the last word, and says it in time
-	case v.outcome == reached && g.deploying():
-		return verdict{} // it ends in a moment; a version that came before would leave this one without the name of a stable one
+	if v.outcome == stuck && waits {
+		return verdict{bounded: true} // the deployment has the last word, and says it in time
+	}
+	if v.outcome != stuck && g.deploying() {
+		// When all are well it ends in a moment, and what comes before that would leave this version without the name of a stable one.
+		return verdict{bounded: true, wake: v.wake}
 	}
 	return v
 }

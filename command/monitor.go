@@ -26,11 +26,11 @@ type monitor struct {
 	*session
 	cluster  api.Cluster
 	screen   screen
-	patience time.Duration
+	patience patience
 	said     map[string]bool // lines that need not be said again at the end
 }
 
-func newMonitor(s *session, cluster api.Cluster, patience time.Duration, verbose bool) *monitor {
+func newMonitor(s *session, cluster api.Cluster, patience patience, verbose bool) *monitor {
 	m := &monitor{session: s, cluster: cluster, patience: patience, said: map[string]bool{}}
 	if s.isTerminal() {
 		m.screen = &terminalScreen{out: s.Stdout, now: s.Now, size: s.Size, style: s.style, verbose: verbose, begun: s.Now()}
@@ -56,12 +56,14 @@ type ending struct {
 
 // follow watches the jobs of goals until each goal is decided. looked is called after each look, before the verdict.
 func (m *monitor) follow(ctx context.Context, goals map[string]goal, looked func(ctx context.Context, job string)) ending {
-	patience, cancel := context.WithTimeout(ctx, m.patience)
+	ctx, cancel := context.WithCancel(ctx)
+	patience := time.NewTimer(m.patience.Duration)
+	defer patience.Stop()
 	sights := make(chan sight)
 	var watchers errgroup.Group
 	for job := range goals {
 		watchers.Go(func() error {
-			m.watch(patience, job, sights)
+			m.watch(ctx, job, sights)
 			return nil
 		})
 	}
@@ -77,19 +79,18 @@ func (m *monitor) follow(ctx context.Context, goals map[string]goal, looked func
 	}
 	wake := time.NewTimer(0)
 	defer wake.Stop()
-	silent := false
+	silent, over := false, false
 	for {
 		select {
-		case <-patience.Done():
-			if ctx.Err() != nil {
-				return ending{detached: true}
-			}
-			return m.late(goals)
+		case <-ctx.Done():
+			return ending{detached: true}
+		case <-patience.C:
+			over = true
 		case seen := <-sights:
 			goals[seen.job].look(seen.status, seen.err, m.Now())
 			silent = m.reportSilence(silent, seen.err)
 			if looked != nil {
-				looked(patience, seen.job)
+				looked(ctx, seen.job)
 			}
 		case <-wake.C:
 		case <-pulse:
@@ -98,6 +99,9 @@ func (m *monitor) follow(ctx context.Context, goals map[string]goal, looked func
 		verdicts, next, decided := decide(goals, m.Now())
 		if decided {
 			return ending{verdicts: verdicts}
+		}
+		if over && (m.patience.firm || silent || !bounded(verdicts)) {
+			return m.late(goals)
 		}
 		if !next.IsZero() {
 			wake.Reset(max(0, next.Sub(m.Now())))
@@ -159,6 +163,16 @@ func decide(goals map[string]goal, now time.Time) (verdicts map[string]verdict, 
 	return verdicts, wake, decided
 }
 
+// bounded reports whether all that waits ends by itself.
+func bounded(verdicts map[string]verdict) bool {
+	for _, v := range verdicts {
+		if v.outcome == waiting && !v.bounded {
+			return false
+		}
+	}
+	return true
+}
+
 func (m *monitor) late(goals map[string]goal) ending {
 	e := ending{late: true, verdicts: map[string]verdict{}}
 	for job, g := range goals {
@@ -188,7 +202,7 @@ func (m *monitor) conclude(e ending, detached string) error {
 		allReached = false
 		text := "Accepted, but " + v.summary
 		if e.late {
-			text = fmt.Sprintf("Accepted, but after %s %s", duration(m.patience), v.summary)
+			text = fmt.Sprintf("Accepted, but after %s %s", duration(m.patience.Duration), v.summary)
 		}
 		m.screen.say(true, text)
 		m.print(indented(slices.DeleteFunc(v.reasons, func(line string) bool { return m.said[line] })))

@@ -122,7 +122,7 @@ func cancelDrain(ctx context.Context, s *session, cluster api.Cluster, id, typed
 func followDrain(ctx context.Context, s *session, cluster api.Cluster, node *api.NodeView) error {
 	ctx, stop := s.Interrupt(ctx)
 	defer stop()
-	m := newMonitor(s, cluster, 0, false)
+	m := newMonitor(s, cluster, patience{}, false)
 	m.screen.say(true, printable(fmt.Sprintf("Node %s (%s): %s", node.Name, moments{}.id(node.ID), drainText(node.Drain, s.Now()))))
 	said, silent := "", false
 	for index := uint64(0); ; {

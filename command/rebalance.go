@@ -224,7 +224,7 @@ func cancelRebalance(ctx context.Context, s *session, cluster api.Cluster) error
 func followRebalance(ctx context.Context, s *session, cluster api.Cluster, begun *api.RebalanceStatus) error {
 	ctx, stop := s.Interrupt(ctx)
 	defer stop()
-	m := newMonitor(s, cluster, 0, false)
+	m := newMonitor(s, cluster, patience{}, false)
 	m.screen.say(true, printable(rebalanceText(begun, s.Now())))
 	said, silent := "", false
 	for index := uint64(0); ; {

@@ -380,6 +380,37 @@ func TestRunSaysWhatAnUpdateThatFailsLeaves(t *testing.T) {
 	})
 }
 
+// A deployment has deadlines of its own: it is waited for as long as it takes, unless a person said how long.
+func TestRunWaitsForADeployment(t *testing.T) {
+	for _, c := range []struct {
+		flags []string
+		code  int
+		want  string
+	}{
+		{nil, 0, `Job "web" version 1: 1 of 1 instances running`},
+		{[]string{"-timeout=5m"}, 2, `Accepted, but after 5m job "web" version 1 has 1 of 1 instances running`},
+	} {
+		bubble(t, func(t *testing.T, cluster *fakeCluster, p *terminal) {
+			node := cluster.addNode("n1", nil)
+			cluster.registered = func(cluster *fakeCluster, job *api.Job) {
+				d := &api.DeploymentView{ID: "d1", Job: "web", Version: job.Version, Status: api.DeploymentRunning}
+				cluster.do(func() { cluster.deployments = []*api.DeploymentView{d} })
+				cluster.phase(cluster.place(job, "web", 0, node, nil), api.PhaseRunning, "")
+				time.AfterFunc(8*time.Minute, func() {
+					cluster.do(func() {
+						ended := *d
+						ended.Status = api.DeploymentSuccessful
+						cluster.deployments = []*api.DeploymentView{&ended}
+					})
+				})
+			}
+			p.cube(c.code, append(append([]string{"run"}, c.flags...), jobFile(t, webJob(1)))...)
+			p.shows(c.want)
+			time.Sleep(10 * time.Minute) // until the deployment has ended
+		})
+	}
+}
+
 func TestRunTakesNoTimeoutThatIsNone(t *testing.T) {
 	for _, timeout := range []string{"0s", "-1s", "soon"} {
 		p := newTerminal(t, newFakeCluster())

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"time"
 
 	"cube/api"
 )
@@ -25,7 +24,7 @@ type runFlags struct {
 func (o *runFlags) declareFollow(f *flag.FlagSet) {
 	f.BoolVar(&o.detach, "detach", false, "Do not follow: print the ID of each evaluation and return.")
 	f.BoolVar(&o.verbose, "verbose", false, "Whole IDs and exact times.")
-	patienceVar(f, &o.timeout, " for all to run")
+	patienceVar(f, &o.timeout, " for all to run, even if a deployment goes on, which is waited for otherwise")
 	o.check.declareCheck(f)
 }
 
@@ -89,7 +88,7 @@ type runMonitor struct {
 func monitorRun(ctx context.Context, s *session, cluster api.Cluster, o *runFlags, registered *api.Registered) error {
 	ctx, stop := s.Interrupt(ctx)
 	defer stop()
-	m := &runMonitor{monitor: newMonitor(s, cluster, time.Duration(o.timeout), o.verbose), goals: map[string]*runGoal{}, explained: map[string]string{}}
+	m := &runMonitor{monitor: newMonitor(s, cluster, o.timeout, o.verbose), goals: map[string]*runGoal{}, explained: map[string]string{}}
 	goals := map[string]goal{}
 	var names []string
 	for _, j := range registered.Jobs {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"time"
 
 	"cube/api"
 )
@@ -86,7 +85,7 @@ func forget(ctx context.Context, s *session, cluster api.Cluster, name string) (
 func monitorStop(ctx context.Context, s *session, cluster api.Cluster, o stopFlags, eval *api.EvaluationView, of stopOf) error {
 	ctx, stop := s.Interrupt(ctx)
 	defer stop()
-	m := newMonitor(s, cluster, time.Duration(o.timeout), o.verbose)
+	m := newMonitor(s, cluster, o.timeout, o.verbose)
 	m.screen.say(true, fmt.Sprintf("%s is stopping; evaluation %s", of.what, moments{verbose: o.verbose}.id(eval.ID)))
 	end := m.follow(ctx, map[string]goal{of.job: newStopGoal(of)}, nil)
 	err := m.conclude(end, fmt.Sprintf("Detached: it goes on stopping; see 'cube task status %s'", of.job))
