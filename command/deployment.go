@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"strconv"
+	"time"
 
 	"cube/api"
 )
@@ -171,7 +172,7 @@ func newDeploymentOrder(m *Meta, action, synopsis, prose string) *command {
 
 // deploymentVerdict is what the deployment of a version says of it, for who waits for the version; the zero verdict if it says
 // nothing (yet).
-func (g *runGoal) deploymentVerdict() (v verdict, waits bool) {
+func (g *runGoal) deploymentVerdict(now time.Time) (v verdict, waits bool) {
 	d := g.status.Deployment
 	if d == nil {
 		return verdict{}, false
@@ -185,7 +186,8 @@ func (g *runGoal) deploymentVerdict() (v verdict, waits bool) {
 	}
 	switch d.Status {
 	case api.DeploymentFailed, api.DeploymentReverted:
-		return verdict{outcome: stuck, summary: fmt.Sprintf("the deployment of version %d of job %q failed", g.version, g.name), reasons: []string{printable(d.Reason)}}, false
+		return verdict{outcome: stuck, summary: fmt.Sprintf("the deployment of version %d of job %q failed", g.version, g.name),
+			reasons: append([]string{printable(d.Reason)}, g.reasons(g.slots(now))...)}, false
 	case api.DeploymentPaused:
 		return verdict{outcome: stuck, summary: fmt.Sprintf("the deployment of version %d of job %q is paused", g.version, g.name), reasons: []string{"it goes on with: cube deployment resume " + g.name}}, false
 	case api.DeploymentRunning:

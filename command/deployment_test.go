@@ -1,6 +1,7 @@
 package command
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -46,5 +47,24 @@ func TestARunEndsWithItsDeployment(t *testing.T) {
 				t.Errorf("%v %q", v.outcome, v.summary)
 			}
 		})
+	}
+}
+
+// A deployment says which instance it failed for, and the instance why.
+func TestAFailedDeploymentIsExplained(t *testing.T) {
+	g := newRunGoal(api.RegisteredJob{Name: "web", Version: 1, Changed: true}, time.Unix(0, 0))
+	g.look(&api.JobStatus{
+		Job:         &api.Job{Name: "web", Type: api.JobService, Version: 1, Tasks: []*api.Task{api.DefaultTask("web")}},
+		Deployment:  &api.DeploymentView{Version: 1, Status: api.DeploymentFailed, Reason: "web[0] failed"},
+		Allocations: []*api.Allocation{{ID: "a", Name: "web[0]", Job: "web", Task: "web", JobVersion: 1, Desired: api.DesiredRun, Phase: api.PhaseFailed, Message: "exit code 2"}},
+	}, nil, time.Unix(1, 0))
+	if got, want := g.verdict(time.Unix(1, 0)).reasons, []string{"web[0] failed", "web[0]: exit code 2"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestOutputIsSetInWithItsTabs(t *testing.T) {
+	if got, want := tailText([]string{"  -listen address", "\taddress \x1b[1mto serve"}, ""), "      -listen address\n        address \\x1b[1mto serve\n"; got != want {
+		t.Errorf("%q", got)
 	}
 }

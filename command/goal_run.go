@@ -230,7 +230,7 @@ func (g *runGoal) verdict(now time.Time) verdict {
 		return verdict{}
 	}
 	job, e := g.status.Job, g.status.Evaluation
-	byDeployment, waits := g.deploymentVerdict()
+	byDeployment, waits := g.deploymentVerdict(now)
 	switch {
 	case byDeployment.outcome != waiting:
 		return byDeployment

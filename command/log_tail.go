@@ -118,7 +118,7 @@ func tailText(lines []string, missing string) string {
 	}
 	var b strings.Builder
 	for _, line := range lines {
-		b.WriteString("    " + printable(line) + "\n")
+		b.WriteString("    " + printable(strings.ReplaceAll(line, "\t", "    ")) + "\n")
 	}
 	return b.String()
 }
