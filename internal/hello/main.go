@@ -35,6 +35,7 @@ type options struct {
 	memory     int
 	show       bool
 	open       string
+	print      string
 	echo       bool
 	size       bool
 	get        string
@@ -58,6 +59,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	f.IntVar(&o.memory, "memory", 0, "take so many MiB of memory at SIGUSR1")
 	f.BoolVar(&o.show, "show", false, "print arguments, environment, directory and user as one line of JSON")
 	f.StringVar(&o.open, "open", "", "open the `file`, such as a device, to read and write, or end with 1")
+	f.StringVar(&o.print, "print", "", "print what the `file` holds, or end with 1")
 	f.BoolVar(&o.echo, "echo", false, "copy what is read to stdout, and end after the last of it")
 	f.BoolVar(&o.size, "size", false, "print the rows and columns of the terminal, again whenever they change, until there is nothing to read")
 	f.StringVar(&o.get, "get", "", "print what the `URL` answers, which may take ten seconds to come up, or end with 1")
@@ -90,11 +92,9 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "out %d\n", i)
 		fmt.Fprintf(stderr, "err %d\n", i)
 	}
-	if o.get != "" {
-		if err := fetch(o.get, stdout); err != nil {
-			fmt.Fprintf(stderr, "hello: %v\n", err)
-			return 1
-		}
+	if err := o.bring(stdout); err != nil {
+		fmt.Fprintf(stderr, "hello: %v\n", err)
+		return 1
 	}
 	if o.echo {
 		if _, err := io.Copy(stdout, stdin); err != nil {
@@ -107,6 +107,23 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		return o.watchSize(stdin, stdout, stderr)
 	}
 	return o.serve(signals, stdout, stderr)
+}
+
+// bring prints what is elsewhere: in a file, at a URL.
+func (o *options) bring(to io.Writer) error {
+	if o.print != "" {
+		content, err := os.ReadFile(o.print)
+		if err == nil {
+			_, err = to.Write(content)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if o.get == "" {
+		return nil
+	}
+	return fetch(o.get, to)
 }
 
 // fetch prints what a URL answers. What asks may have started before what answers.

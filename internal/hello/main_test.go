@@ -24,6 +24,8 @@ func TestRun(t *testing.T) {
 		{"-listen 127.0.0.1:70000", "", 1, "", "hello: listen tcp: address 70000: invalid port"},
 		{"-listen none -exit-after 0s -open /dev/null", "", 0, "opened /dev/null\n", ""},
 		{"-listen none -exit-after 0s -open /dev/null/x", "", 1, "", "hello: open /dev/null/x: not a directory"},
+		{"-listen none -exit-after 0s -print /dev/null/x", "", 1, "", "hello: open /dev/null/x: not a directory"},
+		{"-listen none -exit-after 0s -print main_test.go", "", 0, thisFile(t), ""},
 		{"-echo -exit-code 5", "one\ntwo", 5, "one\ntwo", ""},
 		{"-size", "", 1, "", "hello: stdin is no terminal"},
 		{"-listen none -exit-after 0s -get " + other.URL + "/healthz", "", 0, "ok\n", ""},
@@ -37,6 +39,16 @@ func TestRun(t *testing.T) {
 			t.Errorf("hello %s prints %q and %q, want %q and %q", c.args, &stdout, &stderr, c.stdout, c.stderr)
 		}
 	}
+}
+
+// thisFile is what this file holds.
+func thisFile(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("main_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 // input is a file that holds the text.
