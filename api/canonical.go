@@ -21,6 +21,9 @@ func (j *Job) Canonicalize() {
 	if j.Periodic != nil {
 		j.Periodic.canonicalize()
 	}
+	if j.Parameterized != nil {
+		j.Parameterized.canonicalize()
+	}
 	slices.SortFunc(j.Tasks, func(a, b *Task) int { return cmp.Compare(taskName(a), taskName(b)) })
 	for _, t := range j.Tasks {
 		if t != nil {
@@ -30,6 +33,20 @@ func (j *Job) Canonicalize() {
 			}
 		}
 	}
+}
+
+// Asked returns what a user may write of the job: the rest is the state's. Canonicalize may be called of it and leaves j as it is,
+// but for the tasks, which both have.
+func (j *Job) Asked() *Job {
+	out := j.spec()
+	out.Tasks = slices.Clone(j.Tasks)
+	if p := j.Periodic; p != nil {
+		out.Periodic = &Periodic{Crons: slices.Clone(p.Crons), TimeZone: p.TimeZone, ProhibitOverlap: p.ProhibitOverlap, OnMissed: p.OnMissed}
+	}
+	if p := j.Parameterized; p != nil {
+		out.Parameterized = &Parameterized{Payload: p.Payload, MetaRequired: slices.Clone(p.MetaRequired), MetaOptional: slices.Clone(p.MetaOptional)}
+	}
+	return out
 }
 
 // taskName is the name of a task that may be nil, as a null in JSON makes it; Validate refuses it later.

@@ -12,6 +12,7 @@ type Cluster interface {
 	Jobs
 	History
 	Foresight
+	Dispatches
 	Nodes
 	Drains
 	Volumes

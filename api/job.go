@@ -61,20 +61,23 @@ type Job struct {
 	Periodic    *Periodic         `json:",omitempty"` // launched at certain times; nil: it runs once it is registered
 	Tasks       []*Task           // sorted by name
 
-	Version     uint64     // grows by one a change, never restarts, not even after a purge
-	Stopped     bool       // asked to stop: every instance is to go
-	Hurry       bool       `json:",omitempty"` // they are to go without their tasks' ShutdownDelay
-	SubmittedAt time.Time  // the leader's clock
-	SubmittedBy string     `json:",omitempty"` // who asked for the version; "" if it is not known
-	Origin      string     `json:",omitempty"` // what made it, if that was no submission: "reverted to version 2"
-	StoppedBy   string     `json:",omitempty"` // who asked it to stop; "" if it is not known
-	Parent      string     `json:",omitempty"` // the job that launched it
-	Launched    *Launched  `json:",omitempty"` // of a periodic job, within the version
-	Scaled      *Scaling   `json:",omitempty"` // the latest change of a count within the version
-	Restarted   *Restarted `json:",omitempty"` // instances that are to be replaced though nothing about them has changed
-	Stable      bool       `json:",omitempty"` // its deployment was successful: an automatic revert may come back to it
-	Tags        []string   `json:",omitempty"` // names people gave the version, sorted; it is kept as long as it has one
-	Source      *Source    `json:",omitempty"` // what it was parsed from; nil when it came as JSON
+	Parameterized *Parameterized `json:",omitempty"` // launched when somebody asks for it; nil: as with Periodic
+
+	Version     uint64      // grows by one a change, never restarts, not even after a purge
+	Stopped     bool        // asked to stop: every instance is to go
+	Hurry       bool        `json:",omitempty"` // they are to go without their tasks' ShutdownDelay
+	SubmittedAt time.Time   // the leader's clock
+	SubmittedBy string      `json:",omitempty"` // who asked for the version; "" if it is not known
+	Origin      string      `json:",omitempty"` // what made it, if that was no submission: "reverted to version 2"
+	StoppedBy   string      `json:",omitempty"` // who asked it to stop; "" if it is not known
+	Parent      string      `json:",omitempty"` // the job that launched it
+	Dispatched  *Dispatched `json:",omitempty"` // what somebody had it launched with; nil: nobody has
+	Launched    *Launched   `json:",omitempty"` // of a periodic job, within the version
+	Scaled      *Scaling    `json:",omitempty"` // the latest change of a count within the version
+	Restarted   *Restarted  `json:",omitempty"` // instances that are to be replaced though nothing about them has changed
+	Stable      bool        `json:",omitempty"` // its deployment was successful: an automatic revert may come back to it
+	Tags        []string    `json:",omitempty"` // names people gave the version, sorted; it is kept as long as it has one
+	Source      *Source     `json:",omitempty"` // what it was parsed from; nil when it came as JSON
 	CreateIndex uint64
 	ModifyIndex uint64 // of the job row: raised by a new version, a count change and a stop, by nothing else
 }
@@ -139,9 +142,32 @@ const (
 	JobDegraded = "degraded" // some instances failed
 	JobFailed   = "failed"   // it was to run to completion, some instances failed for good, and nothing is under way
 	JobComplete = "complete" // a batch job whose slots have all completed
-	JobWaiting  = "waiting"  // it launches others when their time comes
+	JobWaiting  = "waiting"  // it launches others when their time comes, or somebody asks for them
 	JobDead     = "stopped"  // stopped by a person and nothing is left
 )
+
+// Judge returns the status of a row of which all else is known, with how many of the job's allocations are not terminal, and whether
+// the scheduler still has to do with it.
+func (s *JobSummary) Judge(j *Job, live int, open bool) string {
+	c := &s.Counts
+	switch {
+	case j.Stopped && live == 0:
+		return JobDead
+	case j.Stopped:
+		return JobRunning // until the last instance is gone
+	case j.Launches():
+		return JobWaiting
+	case j.Type.Completes() && s.Desired > 0 && c.Complete == s.Desired:
+		return JobComplete
+	case c.Failed > 0 && j.Type.Completes() && live == 0 && !open: // open: what failed may be placed again
+		return JobFailed
+	case c.Failed > 0:
+		return JobDegraded
+	case c.Queued+c.Pending+c.Preparing+c.Lost > 0:
+		return JobPending
+	}
+	return JobRunning
+}
 
 // PhaseCounts counts a job's current instances by phase. Queued counts slots that hold no allocation.
 type PhaseCounts struct {

@@ -34,10 +34,13 @@ func LaunchName(parent string, due time.Time) string {
 const longestLauncher = MaxNameLength - len("-20060102-1504")
 
 // Launches reports whether the job has no instances itself but launches jobs that have.
-func (j *Job) Launches() bool { return j.Periodic != nil }
+func (j *Job) Launches() bool { return j.Periodic != nil || j.Parameterized != nil }
 
 // ToBeLaunched says in a sentence when a job that launches others does so first after a time.
 func (j *Job) ToBeLaunched(now time.Time) string {
+	if j.Periodic == nil {
+		return "Nothing of it runs by itself: 'cube task dispatch " + j.Name + "' launches it."
+	}
 	next, err := j.Periodic.Next(now)
 	if err != nil || next.IsZero() {
 		return "It is never launched."
@@ -53,8 +56,20 @@ type Launched struct {
 
 // LaunchStatus is what there is to say of a job that launches others.
 type LaunchStatus struct {
-	Next     []time.Time  // a few of the times to come
-	Children []JobSummary `json:",omitempty"` // launched by it and still known, newest first
+	Next     []time.Time    `json:",omitempty"` // a few of the times to come
+	Children []JobSummary   `json:",omitempty"` // launched by it and still known, newest first, and no more than MaxShownChildren
+	Counts   map[string]int `json:",omitempty"` // how many are still known, by their status; none where that is 0
+}
+
+// MaxShownChildren bounds the jobs that the status of the one that launched them lists.
+const MaxShownChildren = 100
+
+// Known is how many jobs were launched and are still known.
+func (s *LaunchStatus) Known() (n int) {
+	for _, of := range s.Counts {
+		n += of
+	}
+	return n
 }
 
 // zone is that of the times.

@@ -13,7 +13,7 @@ func SpecEqual(a, b *Job) bool { return sameJSON(a.spec(), b.spec()) }
 func (j *Job) spec() *Job {
 	return &Job{
 		Name: j.Name, Type: j.Type, Datacenters: j.Datacenters, Priority: j.Priority, Meta: j.Meta, Scheduler: j.Scheduler,
-		Periodic: j.Periodic, Tasks: j.Tasks,
+		Periodic: j.Periodic, Parameterized: j.Parameterized, Tasks: j.Tasks,
 	}
 }
 

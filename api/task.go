@@ -44,7 +44,8 @@ type Task struct {
 
 	Migrate Migrate `json:",omitzero"` // left out where it is the default
 
-	EphemeralDisk *EphemeralDisk `json:",omitempty"` // nil: instances have no directory of their own
+	EphemeralDisk   *EphemeralDisk   `json:",omitempty"` // nil: instances have no directory of their own
+	DispatchPayload *DispatchPayload `json:",omitempty"` // nil: they do not see what their job was dispatched with
 
 	// Parts are the further containers of each instance, in the order of PartKinds.
 	Parts []Part `json:",omitempty"`

@@ -121,7 +121,7 @@ func (j *Job) validateHead() error {
 	if len(j.Tasks) > MaxJobTasks {
 		return faultf("", "%d tasks are more than %d", len(j.Tasks), MaxJobTasks)
 	}
-	return cmp.Or(checkPairs("meta", j.Meta), j.validateLaunches())
+	return cmp.Or(checkPairs("meta", j.Meta), j.validateLaunches(), j.validateParameterized())
 }
 
 // checkName checks what becomes part of container names and DNS names: a DNS label (RFC 1123).

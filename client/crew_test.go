@@ -347,7 +347,7 @@ func TestConfigurePart(t *testing.T) {
 	a.Ports = []api.PortBinding{{Label: "http", Host: 20001, To: 8080}}
 	m := allocation{ID: 7, work: a.workOf("proxy", 2, api.PartSidecar)}
 	m.Status.Restarts = 1
-	c, err := configurePart(&a, &m, task, &p, node, driver.Owner{}, "7", "/dir")
+	c, err := configurePart(&api.Job{}, &a, &m, task, &p, node, driver.Owner{}, "7", "/dir")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +359,7 @@ func TestConfigurePart(t *testing.T) {
 		t.Errorf("its environment is %v", c.Env)
 	}
 	p.Kind = api.PartPrestart
-	if c, err = configurePart(&a, &m, task, &p, node, driver.Owner{}, "7", "/dir"); err != nil || c.Beside != "" {
+	if c, err = configurePart(&api.Job{}, &a, &m, task, &p, node, driver.Owner{}, "7", "/dir"); err != nil || c.Beside != "" {
 		t.Errorf("a prestart is beside %q, %v", c.Beside, err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"cube/api"
 	"cube/client/check"
 	"cube/client/driver"
+	"cube/client/payload"
 	"cube/client/volume"
 )
 
@@ -221,12 +222,15 @@ func (c *Client) configure(a, m *allocation, sp *spec, d driver.Driver, text str
 				return nil, fmt.Errorf("make the instance's ephemeral disk: %w", err)
 			}
 		}
+		if err := payload.Put(dir, sp.job, t); err != nil {
+			return nil, err
+		}
 	}
 	cfg, err := (*driver.Config)(nil), error(nil)
 	if part != nil {
-		cfg, err = configurePart(a, m, t, part, c.describe(), c.owner(), text, dir)
+		cfg, err = configurePart(sp.job, a, m, t, part, c.describe(), c.owner(), text, dir)
 	} else {
-		cfg, err = configure(a, t, c.describe(), c.owner(), text, dir)
+		cfg, err = configure(sp.job, a, t, c.describe(), c.owner(), text, dir)
 	}
 	if err != nil {
 		return nil, permanent(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"cube/api"
 	"cube/client/device"
 	"cube/client/driver"
+	"cube/client/payload"
 	"cube/client/volume"
 )
 
@@ -151,10 +153,10 @@ func ofPart(t *api.Task, p *api.Part) *api.Task {
 
 // configurePart makes what a driver needs to start the next instance of a part. It knows the ports of the allocation, which
 // stay those of the main instance; a sidecar is beside that.
-func configurePart(a, m *allocation, t *api.Task, p *api.Part, n *api.Node, o driver.Owner, id, dir string) (*driver.Config, error) {
+func configurePart(j *api.Job, a, m *allocation, t *api.Task, p *api.Part, n *api.Node, o driver.Owner, id, dir string) (*driver.Config, error) {
 	as := *m
 	as.Ports = a.Ports
-	c, err := configure(&as, ofPart(t, p), n, o, id, dir)
+	c, err := configure(j, &as, ofPart(t, p), n, o, id, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -217,10 +219,11 @@ func (f *filler) list(in []string) []string {
 	return out
 }
 
-// configure makes what a driver needs to start an allocation's next instance. n is the node, id the allocation as people
+// configure makes what a driver needs to start the next instance of an allocation of the job. n is the node, id the allocation as people
 // see it. It fails on a ${name} that nothing is known of.
-func configure(a *allocation, t *api.Task, n *api.Node, o driver.Owner, id, dir string) (*driver.Config, error) {
+func configure(j *api.Job, a *allocation, t *api.Task, n *api.Node, o driver.Owner, id, dir string) (*driver.Config, error) {
 	env := environment(a, t, n, id)
+	maps.Copy(env, j.DispatchEnv())
 	f := filler{lookup: func(name string) (string, bool) {
 		if v, ok := env[envKey(name)]; ok {
 			return v, true
@@ -241,6 +244,14 @@ func configure(a *allocation, t *api.Task, n *api.Node, o driver.Owner, id, dir 
 		if d.Destination != "" {
 			volumes = append(volumes, driver.Volume{Name: "ephemeral_disk", Path: own, Destination: d.Destination})
 		}
+	}
+	if p := t.DispatchPayload; p != nil && j.Dispatched != nil && dir != "" {
+		where := payload.Directory(dir)
+		if !onHost(t.Driver) {
+			volumes = append(volumes, driver.Volume{Name: "dispatch", Path: where, Destination: api.PayloadDirectory, ReadOnly: true})
+			where = api.PayloadDirectory
+		}
+		env[payload.Variable] = path.Join(where, p.File)
 	}
 	c := &driver.Config{
 		Owner: o, Key: a.key(), Text: id, Job: a.Job, Task: a.Task, Slot: a.Slot, Version: a.Version,

@@ -39,16 +39,43 @@ func TestEnvironment(t *testing.T) {
 // TestTheDirectoryOfItsOwn: a container finds it where the task says, a process of the node where it is.
 func TestTheDirectoryOfItsOwn(t *testing.T) {
 	a, task, n := specWorld(func(task *api.Task) { task.EphemeralDisk = &api.EphemeralDisk{Destination: "/scratch"} })
-	got, err := configure(a, task, n, driver.Owner{}, "id7", "/data/alloc/id7")
+	got, err := configure(&api.Job{}, a, task, n, driver.Owner{}, "id7", "/data/alloc/id7")
 	want := []driver.Volume{{Name: "ephemeral_disk", Path: "/data/alloc/id7/data", Destination: "/scratch"}}
 	if err != nil || !cmp.Equal(got.Volumes, want) || got.Env["CUBE_ALLOC_DIR"] != "/scratch" {
 		t.Errorf("docker: %v, %+v in %q, want %+v", err, got.Volumes, got.Env["CUBE_ALLOC_DIR"], want)
 	}
 	task.Driver, task.EphemeralDisk = "raw_exec", &api.EphemeralDisk{}
 	task.Args = []string{"-dir", "${CUBE_ALLOC_DIR}"}
-	got, err = configure(a, task, n, driver.Owner{}, "id7", "/data/alloc/id7")
+	got, err = configure(&api.Job{}, a, task, n, driver.Owner{}, "id7", "/data/alloc/id7")
 	if err != nil || len(got.Volumes) != 0 || got.Env["CUBE_ALLOC_DIR"] != "/data/alloc/id7/data" || got.Args[1] != "/data/alloc/id7/data" {
 		t.Errorf("raw_exec: %v, %+v in %q, args %q", err, got.Volumes, got.Env["CUBE_ALLOC_DIR"], got.Args)
+	}
+}
+
+// TestWhatADispatchTells: the meta is in the environment and can be used in the task; a container finds the payload in a directory
+// that it only reads, a process of the node where it is; a job that nobody dispatched has neither.
+func TestWhatADispatchTells(t *testing.T) {
+	a, task, n := specWorld(func(task *api.Task) {
+		task.Args = []string{"${CUBE_META_size}", "${CUBE_META_note}", "${CUBE_PAYLOAD_FILE}"}
+		task.DispatchPayload = &api.DispatchPayload{File: "photo.json"}
+	})
+	j := &api.Job{Meta: map[string]string{"owner": "ada"}, Dispatched: &api.Dispatched{Keys: []string{"note", "size"},
+		DispatchRequest: api.DispatchRequest{Meta: map[string]string{"size": "3"}, Payload: []byte("x")}}}
+	got, err := configure(j, a, task, n, driver.Owner{}, "id7", "/data/alloc/id7")
+	want := []driver.Volume{{Name: "dispatch", Path: "/data/alloc/id7/dispatch", Destination: "/dispatch", ReadOnly: true}}
+	if err != nil || !cmp.Equal(got.Volumes, want) || !cmp.Equal(got.Args, []string{"3", "", "/dispatch/photo.json"}) {
+		t.Errorf("docker: %v, %+v, args %q", err, got.Volumes, got.Args)
+	}
+	if _, told := got.Env["CUBE_META_owner"]; told || got.Env["CUBE_META_size"] != "3" || got.Env["CUBE_PAYLOAD_FILE"] != "/dispatch/photo.json" {
+		t.Errorf("its environment is %v", got.Env)
+	}
+	task.Driver = "raw_exec"
+	got, err = configure(j, a, task, n, driver.Owner{}, "id7", "/data/alloc/id7")
+	if err != nil || len(got.Volumes) != 0 || got.Env["CUBE_PAYLOAD_FILE"] != "/data/alloc/id7/dispatch/photo.json" {
+		t.Errorf("raw_exec: %v, %+v in %q", err, got.Volumes, got.Env["CUBE_PAYLOAD_FILE"])
+	}
+	if _, err = configure(&api.Job{}, a, task, n, driver.Owner{}, "id7", "/data/alloc/id7"); err == nil {
+		t.Error("what nobody told is known")
 	}
 }
 
@@ -63,7 +90,7 @@ func TestDevicesThatAnInstanceHolds(t *testing.T) {
 	}
 	a.Devices = []api.DeviceClaim{{Type: "fuse", ID: "/dev/fuse", Share: 1000}, {Type: "gpu", ID: "GPU-3", Share: 1000}, {Type: "gpu", ID: "GPU-1", Share: 1000},
 		{Type: "kvm", ID: "kvm-01", Share: 125}}
-	got, err := configure(a, task, n, driver.Owner{}, "id7", "")
+	got, err := configure(&api.Job{}, a, task, n, driver.Owner{}, "id7", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +114,7 @@ func TestDevicesThatAnInstanceHolds(t *testing.T) {
 		t.Errorf("a type called gpu-share is told of as %q", env["CUBE_DEVICE_GPU_SHARE"])
 	}
 	a.Devices[1].ID = "GPU-9"
-	if _, err := configure(a, task, n, driver.Owner{}, "id7", ""); err == nil || err.Error() != "node node-a has no gpu GPU-9 any more" {
+	if _, err := configure(&api.Job{}, a, task, n, driver.Owner{}, "id7", ""); err == nil || err.Error() != "node node-a has no gpu GPU-9 any more" {
 		t.Errorf("a device that is gone: %v", err)
 	}
 }
@@ -104,7 +131,7 @@ func TestConfigureFillsInEverywhere(t *testing.T) {
 		}
 	})
 	owner := driver.Owner{ClusterID: "c", NodeID: "n1"}
-	got, err := configure(a, task, n, owner, "id7", "/d")
+	got, err := configure(&api.Job{}, a, task, n, owner, "id7", "/d")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +155,7 @@ func TestConfigureNamesWhatItDoesNotKnow(t *testing.T) {
 	a, task, n := specWorld(func(task *api.Task) {
 		task.Args = []string{"${CUBE_PORT_admin}", "${meta.zone}", "${meta.zone}"}
 	})
-	_, err := configure(a, task, n, driver.Owner{}, "id7", "")
+	_, err := configure(&api.Job{}, a, task, n, driver.Owner{}, "id7", "")
 	if want := "node node-a does not know ${CUBE_PORT_admin}, ${meta.zone}"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %q", err, want)
 	}

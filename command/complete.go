@@ -20,7 +20,7 @@ func (c *command) AutocompleteFlags() complete.Flags {
 		switch {
 		case isBool(f):
 			flags["-"+f.Name] = complete.PredictNothing
-		case f.Name == "var-file", f.Name == "config":
+		case f.Name == "var-file", f.Name == "config", f.Name == "payload":
 			flags["-"+f.Name] = complete.PredictFiles("*")
 		case f.Name == "data-dir":
 			flags["-"+f.Name] = complete.PredictDirs("*")

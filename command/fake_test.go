@@ -244,20 +244,25 @@ func (c *fakeCluster) RegisterJobs(_ context.Context, s api.Submission, w api.Wr
 		if old != nil {
 			j.Version = old.Version + 1
 		}
-		e := &api.Evaluation{ID: c.mint(), Job: j.Name, Type: j.Type, Cause: api.CauseRegister, Status: api.EvalPending, JobVersion: j.Version, At: time.Now()}
-		c.jobs[j.Name], c.evals = j, append(c.evals, e)
-		answer.Jobs = append(answer.Jobs, api.RegisteredJob{Name: j.Name, Version: j.Version, Changed: true, Evaluation: c.text.Format(e.ID)})
-		if c.registered != nil {
-			f := c.registered
-			c.scripts.Go(func() {
-				c.settle()
-				f(c, j)
-			})
-		}
+		answer.Jobs = append(answer.Jobs, c.accept(j, api.CauseRegister))
 	}
 	c.touch()
 	answer.Index = c.index
 	return answer, nil
+}
+
+// accept puts a version of a job in force. The lock is held.
+func (c *fakeCluster) accept(j *api.Job, cause string) api.RegisteredJob {
+	e := &api.Evaluation{ID: c.mint(), Job: j.Name, Type: j.Type, Cause: cause, Status: api.EvalPending, JobVersion: j.Version, At: time.Now()}
+	c.jobs[j.Name], c.evals = j, append(c.evals, e)
+	if c.registered != nil {
+		f := c.registered
+		c.scripts.Go(func() {
+			c.settle()
+			f(c, j)
+		})
+	}
+	return api.RegisteredJob{Name: j.Name, Version: j.Version, Changed: true, Evaluation: c.text.Format(e.ID)}
 }
 
 func sameJob(a, b *api.Job) bool {
@@ -349,6 +354,34 @@ func (c *fakeCluster) ScaleJob(_ context.Context, name string, r api.ScaleReques
 
 func (c *fakeCluster) RestartJob(_ context.Context, name string, r api.RestartRequest, w api.WriteMeta) (*api.Registered, error) {
 	return c.changeJob("RestartJob", name, r)
+}
+
+// DispatchJob launches jobs that are called after their parent, with a number.
+func (c *fakeCluster) DispatchJob(_ context.Context, name string, r api.DispatchRequest, w api.WriteMeta) (*api.Registered, error) {
+	if err := c.begin("DispatchJob", api.Query{}); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[w.RequestID], c.asks = w, r
+	parent := c.jobs[name]
+	if parent == nil {
+		return nil, api.Errorf(api.CodeNotFound, "no job is named %q", name)
+	}
+	if err := parent.Dispatchable(&r); err != nil {
+		return nil, err
+	}
+	for _, j := range c.jobs {
+		if j.Parent == name && r.ID != "" && j.Dispatched.ID == r.ID {
+			return &api.Registered{Jobs: []api.RegisteredJob{{Name: j.Name, Version: j.Version}}}, nil
+		}
+	}
+	child := *parent
+	child.Name, child.Parent, child.Version, child.SubmittedAt = fmt.Sprintf("%s-%08x", name, len(c.jobs)), name, 1, time.Now()
+	child.Dispatched, child.Parameterized, child.Periodic = parent.Dispatch(&r), nil, nil
+	out := c.accept(&child, api.CauseLaunch)
+	c.touch()
+	return &api.Registered{Jobs: []api.RegisteredJob{out}}, nil
 }
 
 // changeJob keeps what was asked for; the job stays as it is.

@@ -29,6 +29,7 @@ type runGoal struct {
 	name      string
 	version   uint64
 	unchanged bool // the version was in force before: what runs at the first look has proved itself
+	toEnd     bool // only an instance that has completed is well
 
 	status  *api.JobStatus
 	gone    error                // the job cannot be read any more
@@ -159,6 +160,8 @@ func (g *runGoal) judge(s *slot, t *api.Task, now time.Time) {
 	batch := g.status.Job.Type.Completes()
 	a := s.alloc
 	switch {
+	case g.toEnd:
+		s.state = g.towardsEnd(a, t, now)
 	case a == nil || a.JobVersion < g.version && a.Phase.Terminal():
 		s.state = g.vacant(t.Name, batch)
 	case a.JobVersion < g.version:
@@ -186,9 +189,33 @@ func (g *runGoal) judge(s *slot, t *api.Task, now time.Time) {
 	}
 }
 
+// towardsEnd judges a slot whose instance is to complete. One that waits for a place is going to have it one day.
+func (g *runGoal) towardsEnd(a *api.Allocation, t *api.Task, now time.Time) slotState {
+	e := g.status.Evaluation
+	looking := e != nil && e.Status.Open()
+	switch {
+	case a == nil && looking && !g.gaveUp(t.Name):
+		return slotGoing
+	case a == nil:
+		return g.vacant(t.Name, true)
+	case a.Phase == api.PhaseComplete:
+		return slotWell
+	case a.Phase == api.PhaseFailed && looking, a.Phase == api.PhaseRunning:
+		return slotGoing
+	case a.Phase == api.PhaseFailed, g.doesNotStart(a, t, now), !a.StartedAt.IsZero() && a.Restarts >= crashTries:
+		return slotHopeless
+	}
+	return slotGoing
+}
+
 // restarts reports whether an unhealthy instance of the task is started again.
 func restarts(t *api.Task) bool {
 	return slices.ContainsFunc(t.Checks, func(c api.Check) bool { return c.RestartAfter > 0 })
+}
+
+// gaveUp reports whether the scheduler has stopped looking for a place for instances of a task.
+func (g *runGoal) gaveUp(task string) bool {
+	return g.status.Evaluation != nil && slices.ContainsFunc(g.status.Evaluation.Explanations, func(x api.Explanation) bool { return x.GaveUp && x.Task == task })
 }
 
 // vacant judges a slot that nothing holds.
@@ -242,8 +269,10 @@ func (g *runGoal) verdict(now time.Time) verdict {
 		return verdict{} // a server that is behind answered
 	case job.Launches():
 		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d is registered; %s", g.name, g.version, firstLaunch(g.status, now))}
-	case g.status.Summary.Status == api.JobComplete && g.planned():
+	case g.status.Summary.Status == api.JobComplete && g.planned() && !g.toEnd:
 		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d is complete", g.name, g.version)}
+	case g.toEnd && g.status.Summary.Status == api.JobFailed:
+		return verdict{outcome: stuck, summary: fmt.Sprintf("job %q has failed", g.name), reasons: g.reasons(g.slots(now))}
 	case e != nil && e.Status == api.EvalFailed:
 		return verdict{outcome: stuck, summary: fmt.Sprintf("the scheduler failed on job %q", g.name), reasons: []string{printable(e.Message)}}
 	}
@@ -289,6 +318,8 @@ func (g *runGoal) count(slots []slot, now time.Time) verdict {
 	switch {
 	case g.status.Job.Type.EveryNode() && (len(slots) == 0 || well == len(slots) && !g.planned()):
 		return g.onNoNode(slots, now)
+	case well == len(slots) && g.toEnd:
+		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q is complete", g.name)}
 	case well == len(slots):
 		return verdict{outcome: reached, summary: fmt.Sprintf("Job %q version %d: %d of %d instances %s%s", g.name, g.version, well, len(slots), g.well(), g.orComplete())}
 	case g.noNodes:
@@ -377,14 +408,17 @@ func (g *runGoal) running(well, all int) string {
 
 // well is what instances are that count.
 func (g *runGoal) well() string {
-	if hasChecks(g.status.Job) {
+	switch {
+	case g.toEnd:
+		return "complete"
+	case hasChecks(g.status.Job):
 		return "healthy"
 	}
 	return "running"
 }
 
 func (g *runGoal) orComplete() string {
-	if g.status.Job.Type.Completes() {
+	if g.status.Job.Type.Completes() && !g.toEnd {
 		return " or complete"
 	}
 	return ""

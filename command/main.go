@@ -151,7 +151,7 @@ func (m *Meta) commands() map[string]cli.CommandFactory {
 func (m *Meta) leaves() []*command {
 	return append(newDeploymentOrders(m),
 		newTaskRun(m), newTaskPlan(m), newTaskExplain(m), newTaskValidate(m), newTaskHistory(m), newTaskTimeline(m), newTaskTag(m), newTaskRevert(m),
-		newTaskScale(m), newTaskRestart(m), newTaskConvert(m), newTaskFmt(m), newTaskInit(m), newTaskStatus(m), newTaskStop(m), newTaskLogs(m), newTaskExec(m),
+		newTaskScale(m), newTaskRestart(m), newTaskDispatch(m), newTaskConvert(m), newTaskFmt(m), newTaskInit(m), newTaskStatus(m), newTaskStop(m), newTaskLogs(m), newTaskExec(m),
 		newAllocStatus(m), newAllocLogs(m), newAllocStop(m),
 		newSim(m), newTop(m), newClusterStatus(m), newRebalance(m),
 		newNodeStatus(m), newNodeEligibility(m), newNodeDrain(m),

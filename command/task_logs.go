@@ -23,7 +23,7 @@ func newTaskLogs(m *Meta) *command {
 	return &command{
 		meta: m, name: "task logs", args: "<name>", min: 1, max: 1, predict: predictJobs,
 		synopsis: "Show what a task's instances write",
-		prose: `Shows the output of all instances of a job, or of one task of it (job/task), wherever they run. Each line begins with the instance that wrote it, and the lines are in the order of their times as far as they have arrived. What is kept of an instance's former runs, the last 256 KiB of each, comes first; with -since also that of instances which have been replaced since.
+		prose: `Shows the output of all instances of a job, or of one task of it (job/task), wherever they run. Each line begins with the instance that wrote it, and the lines are in the order of their times as far as they have arrived. What is kept of an instance's former runs, the last 256 KiB of each, comes first; with -since also that of instances which have been replaced since. Of a periodic or parameterized job, whose work others do, it is the output of the one that was launched last.
 
 Following, instances that start later join in from their beginning, one that ends leaves with a line on standard error, an output that breaks off because a server or an agent fell is followed again from where it broke off, and it ends when the job has ended. When the output of an instance cannot be had, standard error says so, the others' is shown, and without -f the exit code is 1.`,
 		example: "$ cube task logs web -f -tail 20\n$ cube task logs web -since 10m -stderr\n$ cube task logs web -part proxy",
@@ -79,8 +79,22 @@ type logReader struct {
 	missing atomic.Int32 // how many instances' output could not be had
 }
 
+// latest takes the job that was launched last in place of one that launches others: that one has no instances, and who asks for its
+// output means what ran last.
+func (l *logReader) latest(ctx context.Context, parent *api.JobStatus) (*api.JobStatus, uint64, error) {
+	if parent.Launches == nil || len(parent.Launches.Children) == 0 {
+		return nil, 0, api.Errorf(api.CodeNotFound, "nothing of it was launched yet; 'cube task dispatch %s' launches it now", l.job)
+	}
+	l.job = parent.Launches.Children[0].Name
+	fmt.Fprintf(l.Stderr, "The output of %s, which was launched last; 'cube task status %s' lists the others\n", l.job, parent.Job.Name)
+	return l.status(ctx, 0)
+}
+
 func (l *logReader) run(ctx context.Context) error {
 	status, index, err := l.status(ctx, 0)
+	if err == nil && status.Job.Launches() {
+		status, index, err = l.latest(ctx, status)
+	}
 	if err != nil {
 		return err
 	}

@@ -115,6 +115,9 @@ func printJob(s *session, f moments, status *api.JobStatus, used usage) {
 	if j.Parent != "" {
 		b.add("Launched by", "%s", j.Parent)
 	}
+	if j.Dispatched != nil {
+		addDispatched(&b, j.Dispatched)
+	}
 	if j.Launches() {
 		b.add("Submitted", "%s", f.ago(j.SubmittedAt))
 		printLaunches(s, f, &b, status)

@@ -78,35 +78,36 @@ const RulesVersion uint16 = 3
 //	10 plans that place again what failed, or wait for the time to do so
 //	11 eligibility with its date
 //	12 registrations of jobs that launch others
-const envelopeVersion = 12
+//	13 registrations of jobs that are dispatched, and dispatches
+const envelopeVersion = 13
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
 	switch b := b.(type) {
 	case *CommitPlan:
 		return layoutOf(b.Plan).envelope()
-	case *RevertJob:
-		if b.Deploy {
-			return 8
-		}
 	case *RegisterJobs:
 		return b.envelope()
+	case *RevertJob:
+		return firstOr(b.Deploy, 8)
 	case *UpdateStatuses:
-		if tellsHealth(b.Reports) {
-			return 4
-		}
+		return firstOr(tellsHealth(b.Reports), 4)
 	case *StopJob:
-		if b.NoShutdownDelay {
-			return 6
-		}
+		return firstOr(b.NoShutdownDelay, 6)
 	case *StopAllocation:
-		if b.NoShutdownDelay {
-			return 6
-		}
+		return firstOr(b.NoShutdownDelay, 6)
 	case *SetEligibility:
-		if b.Dated {
-			return 11
-		}
+		return firstOr(b.Dated, 11)
+	case *LaunchJob:
+		return firstOr(b.Asked != nil, 13)
+	}
+	return 1
+}
+
+// firstOr is the later version of the envelope if it is needed, else the first.
+func firstOr(needed bool, later uint8) uint8 {
+	if needed {
+		return later
 	}
 	return 1
 }
@@ -152,6 +153,8 @@ func (b *RegisterJobs) envelope() uint8 {
 		return slices.ContainsFunc(b.Jobs, func(j *api.Job) bool { return j != nil && is(j) })
 	}
 	switch {
+	case has(func(j *api.Job) bool { return j.Parameterized != nil }):
+		return 13
 	case has((*api.Job).Launches):
 		return 12
 	case b.Deploy:
@@ -164,7 +167,7 @@ func (b *RegisterJobs) envelope() uint8 {
 	return 1
 }
 
-// LaunchJob launches what another job says: see package launch.
+// LaunchJob launches what another job says, at its time or for who asks: see package launch.
 type LaunchJob struct{ launch.Order }
 
 // TagVersion names a version of a job, or takes the name away. Version is as in RevertJob.

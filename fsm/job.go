@@ -270,13 +270,17 @@ func (s *state) stopJob(b *StopJob, who string) Result {
 }
 
 // launchJob launches a job for another one. A time that comes due for which nothing is launched is noted.
-func (s *state) launchJob(b *LaunchJob) Result {
+func (s *state) launchJob(b *LaunchJob, who string) Result {
 	row := s.jobs.get(b.Name)
 	parent := row.current()
 	if parent == nil {
 		return refused(s.index, noJob(b.Name))
 	}
-	noted, child, err := s.jobs.launches.Take(&b.Order, parent, launch.Jobs{Known: s.isJob, Finished: s.finished}, s.time())
+	jobs := launch.Jobs{Known: s.isJob, Finished: s.finished, Job: s.currentJob}
+	if b.Asked != nil {
+		return s.dispatchJob(b, parent, jobs, who)
+	}
+	noted, child, err := s.jobs.launches.Take(&b.Order, parent, jobs, s.time())
 	if err != nil {
 		return refused(s.index, err)
 	}
@@ -288,9 +292,26 @@ func (s *state) launchJob(b *LaunchJob) Result {
 	return r
 }
 
+// dispatchJob launches a job because somebody asks for it. One that the same request launched before is named again.
+func (s *state) dispatchJob(b *LaunchJob, parent *api.Job, jobs launch.Jobs, who string) Result {
+	d, err := s.jobs.launches.Dispatch(parent, b.Asked, jobs, who, func() string { return s.text.Format(s.mint())[:8] })
+	if err != nil {
+		return refused(s.index, err)
+	}
+	r := s.done()
+	if d.Known != nil {
+		r.Registered = []RegisteredJob{{Name: d.Known.Name, Version: d.Known.Version, Evaluation: s.tally(s.jobs.get(d.Known.Name).handle).open}}
+		return r
+	}
+	r.Registered = []RegisteredJob{s.registerJob(d.Child, registration{cause: api.CauseLaunch, who: who})}
+	return r
+}
+
 func noJob(name string) error { return api.Errorf(api.CodeNotFound, "there is no job %q", name) }
 
-func (t *tables) isJob(name string) bool { return t.jobs.get(name).current() != nil }
+func (t *tables) isJob(name string) bool { return t.currentJob(name) != nil }
+
+func (t *tables) currentJob(name string) *api.Job { return t.jobs.get(name).current() }
 
 func (s *state) putJob(j *job) {
 	s.jobs.rows.Set(j)
@@ -351,7 +372,7 @@ func (t *tally) tallyLive(j *job, a allocation, by int32) {
 }
 
 // Job returns the version in force, nil if there is no such job.
-func (s *Snapshot) Job(name string) *api.Job { return s.jobs.get(name).current() }
+func (s *Snapshot) Job(name string) *api.Job { return s.currentJob(name) }
 
 // JobVersion returns a kept version, nil if it is gone.
 func (s *Snapshot) JobVersion(name string, number uint64) *api.Job {
@@ -400,32 +421,11 @@ func (s *Snapshot) Summary(name string) api.JobSummary {
 		Running: int(t.counts[api.PhaseRunning]), Complete: int(t.counts[api.PhaseComplete]),
 		Failed: int(t.counts[api.PhaseFailed]), Lost: int(t.counts[api.PhaseLost]),
 	}
-	sum.Status = jobStatus(j, &sum, int(t.live), t.open != 0)
+	sum.Status = sum.Judge(j, int(t.live), t.open != 0)
 	if j.Type.EveryNode() && !j.Stopped && !j.Launches() && s.unsettled(&t, sum.Desired) {
 		sum.Status = api.JobPending
 	}
 	return sum
-}
-
-func jobStatus(j *api.Job, sum *api.JobSummary, live int, open bool) string {
-	c := &sum.Counts
-	switch {
-	case j.Stopped && live == 0:
-		return api.JobDead
-	case j.Stopped:
-		return api.JobRunning // until the last instance is gone
-	case j.Launches():
-		return api.JobWaiting
-	case j.Type.Completes() && sum.Desired > 0 && c.Complete == sum.Desired:
-		return api.JobComplete
-	case c.Failed > 0 && j.Type.Completes() && live == 0 && !open: // open: what failed may be placed again
-		return api.JobFailed
-	case c.Failed > 0:
-		return api.JobDegraded
-	case c.Queued+c.Pending+c.Preparing+c.Lost > 0:
-		return api.JobPending
-	}
-	return api.JobRunning
 }
 
 func (t *tables) persistJobs(k *sink) {

@@ -26,11 +26,13 @@ func (c *cluster) launch(name string) Result {
 	return c.apply(&LaunchJob{launch.Order{Name: name, Time: due.Unix()}})
 }
 
-// finish has a job's only instance run and complete.
-func (c *cluster) finish(name string) {
+// finish has the only instance of a job that backup launched run and complete.
+func (c *cluster) finish(name string) { c.finishTask(name, "backup") }
+
+func (c *cluster) finishTask(name, task string) {
 	c.t.Helper()
 	p := c.plan(name, api.EvalComplete)
-	c.put(p, 0, "n1").Task = "backup"
+	c.put(p, 0, "n1").Task = task
 	c.ok(&CommitPlan{Plan: p})
 	c.report(c.live(name)[0], api.PhaseComplete)
 }
@@ -158,5 +160,96 @@ func launchStory(t failer) *cluster {
 	c.launch("backup")
 	c.wait(3 * time.Hour)
 	c.ok(&LaunchJob{launch.Order{Name: "backup", Time: time.Unix(0, c.at).Truncate(time.Hour).Unix(), Missed: true}})
+	return c
+}
+
+func parameterizedJob(name string) *api.Job {
+	j := testJob(name, api.JobBatch, 1)
+	j.Parameterized = &api.Parameterized{Payload: api.PayloadOptional, MetaRequired: []string{"size"}}
+	j.Tasks[0].DispatchPayload = &api.DispatchPayload{File: "input"}
+	return j
+}
+
+func dispatch(name, id string, meta ...string) *LaunchJob {
+	r := &api.DispatchRequest{ID: id, Payload: []byte("x")}
+	if len(meta) > 0 {
+		r.Meta = map[string]string{"size": meta[0]}
+	}
+	return &LaunchJob{launch.Order{Name: name, Asked: r}}
+}
+
+// TestADispatchIsAnEntry: what is launched, what the state says of it, and that the same entry or request launches nothing again.
+func TestADispatchIsAnEntry(t *testing.T) {
+	c := newCluster(t)
+	c.nodes("n1")
+	c.register(parameterizedJob("resize"))
+	equal(t, "status", c.m.Snapshot().Summary("resize").Status, api.JobWaiting)
+	equal(t, "no instance of its own is asked for", c.m.Snapshot().Summary("resize").Desired, 0)
+	equal(t, "it is not launched at times", len(c.m.Snapshot().Launches().Periodic()), 0)
+	modified := c.m.Snapshot().Job("resize").ModifyIndex
+
+	first := c.ok(dispatch("resize", "a", "big")).Registered[0]
+	s := c.m.Snapshot()
+	child := s.Job(first.Name)
+	equal(t, "who asked", child.SubmittedBy, "test")
+	equal(t, "told", fmt.Sprint(child.DispatchEnv()), "map[CUBE_META_size:big]")
+	equal(t, "cause", s.Open(child.Name).Cause, api.CauseLaunch)
+	equal(t, "the parent has not changed", s.Job("resize").ModifyIndex, modified)
+	equal(t, "format", s.format(), 14)
+
+	again := c.ok(dispatch("resize", "a", "big"))
+	equal(t, "the same again", again.Registered[0], RegisteredJob{Name: first.Name, Version: 1, Evaluation: first.Evaluation})
+	c.refused(api.CodeConflict, dispatch("resize", "a", "small"))
+	c.refused(api.CodeInvalid, dispatch("resize", ""))
+	c.refused(api.CodeInvalid, dispatch(child.Name, "", "big"))
+	c.refused(api.CodeNotFound, dispatch("none", "", "big"))
+	one, two := c.request("r-1", dispatch("resize", "", "big")), c.request("r-1", dispatch("resize", "", "big"))
+	equal(t, "a request that is sent again", two.Registered[0], one.Registered[0])
+	equal(t, "replayed", two.Replayed, true)
+	equal(t, "children", len(c.m.Snapshot().Launches().Children("resize")), 2)
+
+	// What was launched goes on as it was, whatever becomes of its parent.
+	c.register(func() *api.Job { j := parameterizedJob("resize"); j.Parameterized.MetaRequired = nil; return j }())
+	c.ok(&StopJob{Name: "resize"})
+	c.refused(api.CodeConflict, dispatch("resize", "b"))
+	equal(t, "the child is not stopped", c.m.Snapshot().Job(child.Name).Stopped, false)
+	restoredCluster := &cluster{t: t, m: restored(t, c.m.Snapshot()), index: c.index, at: c.at}
+	equal(t, "after a restore", restoredCluster.ok(dispatch("resize", "a", "big")).Registered[0].Name, first.Name)
+	c.finishTask(child.Name, "resize")
+	equal(t, "complete", c.m.Snapshot().Summary(child.Name).Status, api.JobComplete)
+	c.ok(&StopJob{Name: child.Name})
+	c.ok(&Reap{Allocations: []api.ID{collect(c.m.Snapshot().JobAllRows(child.Name))[0].ID}, Jobs: []string{child.Name}})
+	c.register(parameterizedJob("resize"))
+	equal(t, "the request of one that is forgotten is new", c.ok(dispatch("resize", "a", "big")).Registered[0].Changed, true)
+}
+
+// TestAPeriodicJobIsDispatched: beside its times, which stay as they are.
+func TestAPeriodicJobIsDispatched(t *testing.T) {
+	c := newCluster(t)
+	c.nodes("n1")
+	c.register(periodicJob("backup", func(p *api.Periodic) { p.ProhibitOverlap = true }))
+	since := c.m.Snapshot().Job("backup").Launched.Time
+	now := &LaunchJob{launch.Order{Name: "backup", Asked: &api.DispatchRequest{}}}
+	name := c.ok(now).Registered[0].Name
+	equal(t, "its latest time", c.m.Snapshot().Job("backup").Launched.Time, since)
+	c.refused(api.CodeConflict, now)
+	c.launch("backup")
+	equal(t, "its time comes", c.m.Snapshot().Job("backup").Launched.Note, name+" still runs")
+	c.finish(name)
+	equal(t, "it has ended", len(c.launch("backup").Registered), 1)
+}
+
+// dispatchStory is what the stories lack: a parameterized job and what was dispatched. It may not change either.
+func dispatchStory(t failer) *cluster {
+	c := newCluster(t)
+	c.nodes("n1")
+	c.register(parameterizedJob("resize"))
+	c.register(periodicJob("backup"))
+	c.ok(dispatch("resize", "a", "big"))
+	c.ok(dispatch("resize", "a", "big"))
+	c.apply(dispatch("resize", "a", "small"))
+	c.ok(dispatch("resize", "", "small"))
+	c.ok(&LaunchJob{launch.Order{Name: "backup", Asked: &api.DispatchRequest{ID: "now"}}})
+	c.launch("backup")
 	return c
 }

@@ -195,7 +195,7 @@ func (s *state) dispatch(c *Command) Result {
 	case *RevertJob:
 		return s.revertJob(b, c.Who)
 	case *LaunchJob:
-		return s.launchJob(b)
+		return s.launchJob(b, c.Who)
 	case *ScaleJob:
 		return s.scaleJob(b, c.Who)
 	case *RestartJob:

@@ -324,7 +324,7 @@ func (s *state) sameSlots(j *api.Job) error {
 	case old.Parent != "" && j.Parent == "":
 		return api.Errorf(api.CodeConflict, "job %.80q was launched by job %.80q: change that one", j.Name, old.Parent)
 	case old.Launches() != j.Launches():
-		return api.Errorf(api.CodeConflict, "job %.80q cannot become periodic, nor cease to be: stop and purge it first, or choose another name", j.Name)
+		return api.Errorf(api.CodeConflict, "job %.80q cannot become one that launches others, nor cease to be one: stop and purge it first, or choose another name", j.Name)
 	case old.Type.EveryNode() != j.Type.EveryNode():
 		return api.Errorf(api.CodeConflict, "job %.80q is a %s job and cannot become a %s job: stop and purge it first, or choose another name", j.Name, old.Type, j.Type)
 	}

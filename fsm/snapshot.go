@@ -117,12 +117,12 @@ type Header struct {
 // node, which a server that knows format 5 would take for jobs of one instance; 7 has deployments; 8 has the timelines of jobs; 9 has the section of what was
 // placed again after a failure, or an evaluation that waits for a time; 10 has nodes that are
 // drained, or dates of their eligibility; 11 has versions that know of restarts; 12 has jobs that launch others, or were launched; 13 has the section of the
-// latest rebalance. So a cluster without devices can
+// latest rebalance; 14 has jobs that are dispatched, which a server that knows format 13 would run at once. So a cluster without devices can
 // be joined by a server that knows format 1 only, and
 // equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 13
+	snapshotFormat = 14
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )

@@ -468,6 +468,8 @@ func (t *tables) format() uint16 {
 		return !hurried
 	})
 	switch {
+	case t.anyVersion(func(j *api.Job) bool { return j.Parameterized != nil || j.Dispatched != nil }):
+		return 14
 	case t.nodes.rebalance != nil:
 		return 13
 	case t.jobs.launches.Len() > 0 || t.anyVersion((*api.Job).Launches):
@@ -488,11 +490,9 @@ func (t *tables) format() uint16 {
 		return 5
 	case differing:
 		return 4
-	}
-	if t.anyVersion(annotated) {
+	case t.anyVersion(annotated):
 		return 3
-	}
-	if t.claims.Len() > 0 {
+	case t.claims.Len() > 0:
 		return 2
 	}
 	return 1

@@ -84,7 +84,9 @@ func (p *parser) jobName(block *hclsyntax.Block) (string, bool) {
 }
 
 // headKeys are what a job has besides tasks and meta; a bare task takes them too.
-func headKeys() []string { return []string{"datacenters", "periodic", "priority", "scheduler", "type"} }
+func headKeys() []string {
+	return []string{"datacenters", "parameterized", "periodic", "priority", "scheduler", "type"}
+}
 
 func (p *parser) readHead(b *body, j *api.Job) {
 	var kind string
@@ -99,6 +101,12 @@ func (p *parser) readHead(b *body, j *api.Job) {
 		r.text("time_zone", &j.Periodic.TimeZone)
 		r.flag("prohibit_overlap", &j.Periodic.ProhibitOverlap)
 		r.text("on_missed", &j.Periodic.OnMissed)
+	})
+	b.block1("parameterized", func(r *body) {
+		j.Parameterized = &api.Parameterized{}
+		r.text("payload", &j.Parameterized.Payload)
+		r.texts("meta_required", &j.Parameterized.MetaRequired, 0)
+		r.texts("meta_optional", &j.Parameterized.MetaOptional, 0)
 	})
 }
 

@@ -20,13 +20,13 @@ func nestedKeys() map[string]string {
 		"delay_function": "reschedule", "unlimited": "reschedule",
 		"share": "device \"type\"", "min_healthy_time": "update", "max_parallel": "update", "order": "update",
 		"healthy_deadline": "update", "progress_deadline": "update", "canary": "update", "auto_promote": "update", "auto_revert": "update", "condition": "depends_on \"task\"",
-		"source": "volume \"name\"", "destination": "volume \"name\"", "access": "volume \"name\"", "sticky": "ephemeral_disk",
+		"file": "dispatch_payload", "payload": "parameterized", "meta_required": "parameterized", "meta_optional": "parameterized", "source": "volume \"name\"", "destination": "volume \"name\"", "access": "volume \"name\"", "sticky": "ephemeral_disk",
 	}
 }
 
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
-	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "driver", "env", "ephemeral_disk", "image", "kill_signal", "kill_timeout", "max_run_duration",
+	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "dispatch_payload", "driver", "env", "ephemeral_disk", "image", "kill_signal", "kill_timeout", "max_run_duration",
 		"migrate", "port", "poststop", "prestart", "reschedule", "resources", "restart", "shutdown_delay", "sidecar", "spread", "update", "user", "volume", "work_dir"}
 }
 
@@ -79,6 +79,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 		}
 	})
 	p.readVolumes(b, t)
+	readPayload(b, t)
 	p.readParts(b, t)
 	p.readReschedule(b, t, j.Type)
 	p.readChecks(b, t)
@@ -106,13 +107,20 @@ func checkTask(t *api.Task, kind api.JobType) error {
 	j := &api.Job{Name: "x", Type: kind, Priority: api.DefaultPriority, Tasks: []*api.Task{&c}}
 	c.Ports, c.Sensitive, c.Devices = slices.Clone(t.Ports), slices.Clone(t.Sensitive), slices.Clone(t.Devices)
 	c.Volumes, c.Parts = slices.Clone(t.Volumes), slices.Clone(t.Parts)
-	c.Checks, c.DependsOn = slices.Clone(t.Checks), nil
+	c.Checks, c.DependsOn, c.DispatchPayload = slices.Clone(t.Checks), nil, nil // what the job knows of, the job checks
 	c.Constraints, c.Affinities, c.Spreads = slices.Clone(t.Constraints), slices.Clone(t.Affinities), slices.Clone(t.Spreads)
 	if !kind.Completes() && !kind.EveryNode() {
 		j.Type = api.JobService // what else it may be is the job's fault, not the task's
 	}
 	j.Canonicalize()
 	return j.Validate()
+}
+
+func readPayload(b *body, t *api.Task) {
+	b.block1("dispatch_payload", func(r *body) {
+		t.DispatchPayload = &api.DispatchPayload{}
+		r.text("file", &t.DispatchPayload.File)
+	})
 }
 
 // readDependencies reads what the task waits for. Whether that is there, the job knows.

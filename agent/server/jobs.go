@@ -10,6 +10,7 @@ import (
 	"cube/agent/server/launch"
 	"cube/api"
 	"cube/fsm"
+	order "cube/fsm/launch"
 	"cube/jobspec"
 	"cube/scheduler/rollout"
 )
@@ -67,16 +68,7 @@ func (s *Server) jobsOf(ctx context.Context, sub api.Submission) ([]*api.Job, er
 	}
 	defer leave()
 	if sub.Job != nil {
-		// The rest of a Job is the state's to write. Its tasks become the state's own.
-		job := &api.Job{
-			Name: sub.Job.Name, Type: sub.Job.Type, Datacenters: sub.Job.Datacenters, Priority: sub.Job.Priority,
-			Meta: sub.Job.Meta, Scheduler: sub.Job.Scheduler, Tasks: slices.Clone(sub.Job.Tasks),
-		}
-		if p := sub.Job.Periodic; p != nil {
-			own := *p
-			own.Crons = slices.Clone(p.Crons)
-			job.Periodic = &own
-		}
+		job := sub.Job.Asked() // its tasks become the state's own
 		job.Canonicalize()
 		if err := job.Validate(); err != nil {
 			return nil, err
@@ -379,6 +371,14 @@ func (s *Server) ScaleJob(_ context.Context, name string, r api.ScaleRequest, w 
 // RestartJob implements api.History.
 func (s *Server) RestartJob(_ context.Context, name string, r api.RestartRequest, w api.WriteMeta) (*api.Registered, error) {
 	return s.change(&fsm.RestartJob{Name: name, RestartRequest: r, Deploy: true}, w, api.CauseRestart)
+}
+
+// DispatchJob implements api.Dispatches. What no job takes does not become an entry.
+func (s *Server) DispatchJob(_ context.Context, name string, r api.DispatchRequest, w api.WriteMeta) (*api.Registered, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	return s.change(&fsm.LaunchJob{Order: order.Order{Name: name, Asked: &r}}, w, api.CauseLaunch)
 }
 
 // namesVersion refuses what cannot name a version before it becomes an entry.

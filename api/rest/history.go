@@ -15,6 +15,7 @@ func (h *handler) historyRoutes(r chi.Router) {
 	r.Post("/jobs/{name}/revert", writeAbout(h.cluster.RevertJob))
 	r.Post("/jobs/{name}/scale", writeAbout(h.cluster.ScaleJob))
 	r.Post("/jobs/{name}/restart", writeAbout(h.cluster.RestartJob))
+	r.Post("/jobs/{name}/dispatch", writeAbout(h.cluster.DispatchJob))
 }
 
 // writeAbout makes a handler of a write about one job, with a body that says what.
@@ -59,6 +60,11 @@ func (c *Client) ScaleJob(ctx context.Context, name string, r api.ScaleRequest, 
 // RestartJob implements api.History.
 func (c *Client) RestartJob(ctx context.Context, name string, r api.RestartRequest, w api.WriteMeta) (*api.Registered, error) {
 	return post[*api.Registered](ctx, c, path("jobs", name, "restart"), r, w)
+}
+
+// DispatchJob implements api.Dispatches.
+func (c *Client) DispatchJob(ctx context.Context, name string, r api.DispatchRequest, w api.WriteMeta) (*api.Registered, error) {
+	return post[*api.Registered](ctx, c, path("jobs", name, "dispatch"), r, w)
 }
 
 func (h *handler) deploymentRoutes(r chi.Router) {

@@ -106,6 +106,10 @@ func (e *echo) ScaleJob(_ context.Context, name string, r api.ScaleRequest, w ap
 	e.sent, e.write = r, w
 	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name}}}, e.err
 }
+func (e *echo) DispatchJob(_ context.Context, name string, r api.DispatchRequest, w api.WriteMeta) (*api.Registered, error) {
+	e.sent, e.write = r, w
+	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name + "-1"}}}, e.err
+}
 func (e *echo) RestartJob(_ context.Context, name string, r api.RestartRequest, w api.WriteMeta) (*api.Registered, error) {
 	e.sent, e.write = r, w
 	return &api.Registered{Jobs: []api.RegisteredJob{{Name: name}}}, e.err
@@ -373,6 +377,9 @@ func TestEveryMethodArrives(t *testing.T) {
 		},
 		"RestartJob": func(c api.Cluster) (any, error) {
 			return c.RestartJob(ctx, "web", api.RestartRequest{Task: "x", Instances: []int{2}, CheckIndex: &nine}, w)
+		},
+		"DispatchJob": func(c api.Cluster) (any, error) {
+			return c.DispatchJob(ctx, "web", api.DispatchRequest{Payload: []byte{0, 255}, Meta: map[string]string{"a": "b"}, ID: "x"}, w)
 		},
 		"StopJob": func(c api.Cluster) (any, error) {
 			return c.StopJob(ctx, "web", api.StopRequest{NoShutdownDelay: true}, w)

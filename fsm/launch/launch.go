@@ -6,17 +6,20 @@ import (
 	"cube/api"
 )
 
-// Order asks for a job to be launched that does what a periodic one says, for a time that came due.
+// Order asks for a job to be launched that does what another says: a periodic one, for a time that came due, or either kind,
+// because somebody asks for it.
 type Order struct {
 	Name   string
-	Time   int64 // Unix seconds
-	Missed bool  `json:",omitempty"` // it is too late for it: it is noted, and that is all
+	Time   int64                // Unix seconds; 0 with Asked
+	Missed bool                 `json:",omitempty"` // it is too late for it: it is noted, and that is all
+	Asked  *api.DispatchRequest `json:",omitempty"`
 }
 
 // Jobs answers what a launch depends on besides the job that launches.
 type Jobs struct {
-	Known    func(name string) bool // there is such a job
-	Finished func(name string) bool // nothing of it runs, and nothing is left to do for it
+	Known    func(name string) bool     // there is such a job
+	Finished func(name string) bool     // nothing of it runs, and nothing is left to do for it
+	Job      func(name string) *api.Job // its version in force
 }
 
 // Take decides on an order. It returns the parent with the time noted, and the job to be registered; nil where none is, and then
@@ -46,26 +49,23 @@ func (t *Table) Take(o *Order, parent *api.Job, jobs Jobs, now time.Time) (noted
 }
 
 // obstacle says why a job cannot be launched now under a name, "" if it can.
-func (t *Table) obstacle(parent *api.Job, name string, jobs Jobs) (why string) {
+func (t *Table) obstacle(parent *api.Job, name string, jobs Jobs) string {
 	if jobs.Known(name) {
 		return "there is a job " + name + " already"
 	}
 	if parent.Periodic.ProhibitOverlap {
-		t.Each(parent.Name, func(other string) bool {
-			if !jobs.Finished(other) {
-				why = other + " still runs"
-			}
-			return why == ""
-		})
+		if other := t.unfinished(parent.Name, 1, jobs); len(other) > 0 {
+			return other[0] + " still runs"
+		}
 	}
-	return why
+	return ""
 }
 
 // childOf returns the job that does what its parent says.
 func childOf(parent *api.Job, name, origin string) *api.Job {
 	spec := *parent
 	spec.Name, spec.Parent, spec.Origin = name, parent.Name, origin
-	spec.Periodic, spec.Launched, spec.Source = nil, nil, nil
+	spec.Periodic, spec.Parameterized, spec.Launched, spec.Source = nil, nil, nil, nil
 	return &spec
 }
 

@@ -17,7 +17,11 @@ const KeptChildren = 10
 type Table struct {
 	periodic *btree.BTreeG[string] // jobs launched at certain times that are not stopped
 	children *btree.BTreeG[child]
+	requests *btree.BTreeG[request]
 }
+
+// request is what somebody called the dispatch that launched a job.
+type request struct{ parent, id, name string }
 
 // child orders the jobs that others launched, oldest first.
 type child struct {
@@ -34,11 +38,16 @@ func New() Table {
 		children: btree.NewBTreeGOptions(func(a, b child) bool {
 			return a.parent < b.parent || a.parent == b.parent && a.create < b.create
 		}, o),
+		requests: btree.NewBTreeGOptions(func(a, b request) bool {
+			return a.parent < b.parent || a.parent == b.parent && a.id < b.id
+		}, o),
 	}
 }
 
 // Copy returns a table that later writes to t do not change, in constant time.
-func (t *Table) Copy() Table { return Table{periodic: t.periodic.Copy(), children: t.children.Copy()} }
+func (t *Table) Copy() Table {
+	return Table{periodic: t.periodic.Copy(), children: t.children.Copy(), requests: t.requests.Copy()}
+}
 
 // Len is how many jobs there are that others launched.
 func (t *Table) Len() int { return t.children.Len() }
@@ -54,6 +63,9 @@ func (t *Table) Note(name string, current *api.Job) (news bool) {
 	}
 	if current != nil && current.Parent != "" {
 		t.children.Set(child{current.Parent, current.CreateIndex, name})
+		if d := current.Dispatched; d != nil && d.ID != "" {
+			t.requests.Set(request{current.Parent, d.ID, name})
+		}
 	}
 	return was || current != nil && current.Periodic != nil
 }
@@ -62,6 +74,9 @@ func (t *Table) Note(name string, current *api.Job) (news bool) {
 func (t *Table) Forget(current *api.Job) {
 	if current.Parent != "" {
 		t.children.Delete(child{parent: current.Parent, create: current.CreateIndex})
+		if d := current.Dispatched; d != nil {
+			t.requests.Delete(request{parent: current.Parent, id: d.ID})
+		}
 	}
 }
 

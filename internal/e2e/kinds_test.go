@@ -170,7 +170,7 @@ task "backup" {
 		return err
 	})
 	f.says(1, `"0 0 30 2 *" never comes due`, "task", "run", nightly("0 0 30 2 *"))
-	f.says(1, `cannot become periodic, nor cease to be`, "task", "run",
+	f.says(1, `cannot become one that launches others, nor cease to be one`, "task", "run",
 		write(t, "plain.hcl", fmt.Sprintf("task \"backup\" {\n  type  = \"batch\"\n  image = %q\n}\n", helloimage.Tag)))
 	if running := f.containers(); len(running) > 0 {
 		t.Errorf("nothing was to run; there are %v", running)

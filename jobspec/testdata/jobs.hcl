@@ -39,3 +39,17 @@ job "alone" {
     image = "cube/hello:1"
   }
 }
+
+task "resize" {
+  type  = "sysbatch"
+  image = "cube/hello:1"
+  args  = ["${CUBE_META_size}", "${CUBE_PAYLOAD_FILE}"]
+  parameterized {
+    payload       = "required"
+    meta_required = ["width", "height"]
+    meta_optional = ["note"]
+  }
+  dispatch_payload {
+    file = "photo.json"
+  }
+}

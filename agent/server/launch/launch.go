@@ -118,14 +118,14 @@ func Due(j *api.Job, now time.Time) (entry *fsm.LaunchJob, next time.Time, err e
 	return entry, next, nil
 }
 
-// Status says when a periodic job is launched after now, and what it has launched; nil for another job.
+// Status says when a job is launched after now, if at times, and what it has launched; nil for one that launches none.
 func Status(snapshot *fsm.Snapshot, job *api.Job, now time.Time) *api.LaunchStatus {
 	if !job.Launches() {
 		return nil
 	}
 	out := &api.LaunchStatus{}
 	const shown = 3
-	for len(out.Next) < shown && !job.Stopped {
+	for len(out.Next) < shown && !job.Stopped && job.Periodic != nil {
 		next, err := job.Periodic.Next(now)
 		if err != nil || next.IsZero() {
 			break
@@ -133,8 +133,16 @@ func Status(snapshot *fsm.Snapshot, job *api.Job, now time.Time) *api.LaunchStat
 		out.Next = append(out.Next, next)
 		now = next
 	}
-	for _, name := range snapshot.Launches().Children(job.Name) {
-		out.Children = append(out.Children, snapshot.Summary(name))
-	}
+	snapshot.Launches().Each(job.Name, func(name string) bool {
+		child := snapshot.Summary(name)
+		if len(out.Children) < api.MaxShownChildren {
+			out.Children = append(out.Children, child)
+		}
+		if out.Counts == nil {
+			out.Counts = map[string]int{}
+		}
+		out.Counts[child.Status]++
+		return true
+	})
 	return out
 }
