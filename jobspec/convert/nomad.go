@@ -21,6 +21,7 @@ type nomad struct {
 	// everyNode says that the job has one instance on every node: counts have no meaning.
 	everyNode bool
 	given     map[string]string // values with which variables that have none can be read
+	told      []string          // keys of the meta that a dispatch has
 }
 
 // Nomad converts a Nomad job: its tasks become tasks of one job of Cube, which has no groups: what a group says holds for
@@ -271,6 +272,8 @@ func (n *nomad) readJob(b *hclsyntax.Block) {
 	}
 	r.carry("priority", n.job, "priority")
 	n.job.pairs("meta", r.pairs("meta"), r.line)
+	r.each("periodic", n.readPeriodic)
+	r.each("parameterized", n.readParameterized)
 	groups := r.blocks("group")
 	common := r.inherit(inherited{})
 	for _, g := range groups {
@@ -283,6 +286,41 @@ func (n *nomad) readJob(b *hclsyntax.Block) {
 	}
 	r.skip("enabled", "all_at_once", "version")
 	r.rest()
+}
+
+// readPeriodic carries over when a job is launched. What a cron line of Nomad may say and one of Cube may not is refused by Cube's
+// own check of the file, and taken out then.
+func (n *nomad) readPeriodic(r *reader, b *hclsyntax.Block) {
+	if enabled, _ := r.constant("enabled"); enabled == "false" {
+		r.skip("cron", "crons", "cron_expression", "time_zone", "prohibit_overlap", "spec_type")
+		n.find(r.line, r.path, "left out: it is switched off", "")
+		return
+	}
+	out := n.job.one("periodic", line(b))
+	out.what, out.whole = r.path, true
+	r.carry("crons", out, "crons")
+	if a := r.attr("cron"); a != nil {
+		if value, ok := r.expression(a.Expr, r.path+".cron"); ok {
+			out.attr("crons", list([]string{value}), a.NameRange.Start.Line).what = r.path + ".cron"
+		}
+	}
+	r.carry("time_zone", out, "time_zone")
+	r.carry("prohibit_overlap", out, "prohibit_overlap")
+	r.skip("spec_type")
+}
+
+// readParameterized carries over what a dispatch takes.
+func (n *nomad) readParameterized(r *reader, b *hclsyntax.Block) {
+	out := n.job.one("parameterized", line(b))
+	out.what, out.whole = r.path, true
+	r.carry("payload", out, "payload")
+	for _, key := range []string{"meta_required", "meta_optional"} {
+		r.carry(key, out, key)
+		if a := r.attr(key); a != nil {
+			keys, _ := plainTexts(a.Expr)
+			n.told = append(n.told, keys...)
+		}
+	}
 }
 
 func (n *nomad) readType(r *reader, kind string) {
@@ -304,8 +342,7 @@ func leftOut() map[string]string {
 	const image = "put the files into the image, or their text into env"
 	return map[string]string{
 		"artifact": image, "template": image, "vault": "use a variable with sensitive = true", "secret": "use a variable with sensitive = true", "consul": "Cube needs no Consul", "identity": "Cube gives instances no identity",
-		"periodic": "run it from another scheduler with 'cube task run'", "parameterized": "run it with variables: 'cube task run -var'",
-		"dispatch_payload": "use a variable", "multiregion": "run it in each cluster", "node_pool": "use constraint with meta of the nodes", "scaling": "use 'cube task scale'",
+		"multiregion": "run it in each cluster", "node_pool": "use constraint with meta of the nodes", "scaling": "use 'cube task scale'",
 		"disconnect": "", "spread": "", "scaling_policy": "", "connect": "name the address in env", "sidecar_service": "",
 		"lifecycle": "", "leader": "", "kind": "", "csi_plugin": "", "actions": "use 'cube task exec'", "action": "use 'cube task exec'", "schedule": "",
 		"stop_after_client_disconnect": "", "max_client_disconnect": "", "prevent_reschedule_on_lost": "",

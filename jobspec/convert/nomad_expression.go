@@ -262,7 +262,17 @@ func (n *nomad) cubeName(name string) (string, bool) {
 	if attribute, ok := nodeAttribute(name); ok {
 		return attribute, true
 	}
-	return "", false
+	return n.toldName(name)
+}
+
+// toldName is what Cube calls the variable of a meta key that a dispatch has. Nomad knows each under its name in capitals, too.
+func (n *nomad) toldName(name string) (string, bool) {
+	key, ok := strings.CutPrefix(name, "NOMAD_META_")
+	i := slices.IndexFunc(n.told, func(told string) bool { return told == key || strings.ToUpper(told) == key })
+	if !ok || i < 0 {
+		return "", false
+	}
+	return "CUBE_META_" + n.told[i], true
 }
 
 // nodeAttribute is what Cube calls an attribute of a node.

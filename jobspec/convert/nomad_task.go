@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,6 +67,7 @@ func (n *nomad) readTask(b *hclsyntax.Block, g *group, from inherited) {
 	if g.disk != nil {
 		t.out.children = append(t.out.children, g.disk.copied())
 	}
+	t.readPayload()
 	t.readServices()
 	t.each("logs", func(r *reader, _ *hclsyntax.Block) { t.readLogs(r) })
 	for _, block := range common.placement {
@@ -73,6 +75,20 @@ func (n *nomad) readTask(b *hclsyntax.Block, g *group, from inherited) {
 	}
 	t.readClaims()
 	t.rest()
+}
+
+// readPayload carries over where a task finds the payload. Its file has another place.
+func (t *nomadTask) readPayload() {
+	t.each("dispatch_payload", func(r *reader, b *hclsyntax.Block) {
+		file, ok := r.constant("file")
+		if !ok {
+			return
+		}
+		out := t.out.one("dispatch_payload", line(b))
+		out.what, out.whole = r.path, true
+		out.attr("file", quote(path.Base(file)), line(b))
+		t.decide(out, line(b), r.path, "the payload is not in local/: CUBE_PAYLOAD_FILE says where it is", "read it there: ${CUBE_PAYLOAD_FILE} stands for it in args and env")
+	})
 }
 
 func lastWins(entries []pair) []pair {

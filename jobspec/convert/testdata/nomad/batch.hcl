@@ -4,6 +4,11 @@ job "nightly" {
   type     = "batch"
   priority = 30
 
+  periodic {
+    crons            = ["0 3 * * *"]
+    prohibit_overlap = true
+  }
+
   task "report" {
     image = "shop/report:3"
     args  = ["report --day=$${DAY} > /out"]
