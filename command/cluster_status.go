@@ -19,24 +19,9 @@ func newClusterStatus(m *Meta) *command {
 For the last, each machine's loss is simulated with the real scheduler where it is not plain from the free room that everything would fit. In a cluster that is both large and full only the fullest machines are looked at, and the answer may be that it is not known. 'cube sim node-down' says what would become of one of them.`,
 		example: "$ cube cluster status",
 		flags:   read.declare,
-		run: func(ctx context.Context, s *session, _ []string) error {
-			if err := read.check(); err != nil {
-				return err
-			}
-			cluster, err := s.cluster()
-			if err != nil {
-				return err
-			}
-			status, err := ask(ctx, s, &read, cluster.ClusterStatus)
-			if err != nil {
-				return failed(err, "reading the cluster's status")
-			}
-			if done, err := read.emit(s, status); done {
-				return err
-			}
-			printCluster(s, read.moments(s), status)
-			return nil
-		},
+		run: reading(&read, "reading the cluster's status", func(ctx context.Context, s *session, c api.Cluster, _ []string) (*api.ClusterStatus, error) {
+			return ask(ctx, s, &read, c.ClusterStatus)
+		}, printCluster),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,41 +19,24 @@ func newDeploymentList(m *Meta) *command {
 		prose:    "Lists deployments, the newest first: each is the roll-out of one version of a service. With a job's name, only its own; the last ten of a job are kept.",
 		example:  "$ cube deployment list\n$ cube deployment list web",
 		flags:    read.declare,
-		run: func(ctx context.Context, s *session, args []string) error {
-			if err := read.check(); err != nil {
-				return err
-			}
-			cluster, err := s.cluster()
-			if err != nil {
-				return err
-			}
-			all, err := ask(ctx, s, &read, cluster.ListDeployments)
-			if err != nil {
-				return failed(err, "listing the deployments")
-			}
-			shown := []*api.DeploymentView{}
-			for _, d := range all {
-				if len(args) == 0 || d.Job == args[0] {
-					shown = append(shown, d)
-				}
-			}
-			if done, err := read.emit(s, shown); done {
-				return err
-			}
-			f := read.moments(s)
-			t := newTable("ID", "Job", "Version", "Status", "Healthy", "Created", "Reason")
-			t.colourColumn(3, s.style.state)
-			for _, d := range shown {
-				healthy, desired := 0, 0
-				for _, task := range d.Tasks {
-					healthy, desired = healthy+task.Healthy, desired+task.Desired
-				}
-				t.add(f.id(d.ID), d.Job, strconv.FormatUint(d.Version, 10), string(d.Status), fmt.Sprintf("%d/%d", healthy, desired), f.ago(d.CreatedAt), d.Reason)
-			}
-			s.printTable(f, t)
-			return nil
-		},
+		run: reading(&read, "listing the deployments", func(ctx context.Context, s *session, c api.Cluster, args []string) ([]*api.DeploymentView, error) {
+			all, err := ask(ctx, s, &read, c.ListDeployments)
+			return slices.DeleteFunc(all, func(d *api.DeploymentView) bool { return len(args) > 0 && d.Job != args[0] }), err
+		}, printDeployments),
 	}
+}
+
+func printDeployments(s *session, f moments, all []*api.DeploymentView) {
+	t := newTable("ID", "Job", "Version", "Status", "Healthy", "Created", "Reason")
+	t.colourColumn(3, s.style.state)
+	for _, d := range all {
+		healthy, desired := 0, 0
+		for _, task := range d.Tasks {
+			healthy, desired = healthy+task.Healthy, desired+task.Desired
+		}
+		t.add(f.id(d.ID), d.Job, strconv.FormatUint(d.Version, 10), string(d.Status), fmt.Sprintf("%d/%d", healthy, desired), f.ago(d.CreatedAt), d.Reason)
+	}
+	s.printTable(f, t)
 }
 
 func newDeploymentStatus(m *Meta) *command {
@@ -63,26 +47,11 @@ func newDeploymentStatus(m *Meta) *command {
 		prose:    "Shows how far the roll-out of a version is with each task, what it waits for, and when it fails unless that comes. Takes the ID of a deployment, the first characters of it, or the name of a job, which stands for the job's newest one.",
 		example:  "$ cube deployment status web",
 		flags:    read.declare,
-		run: func(ctx context.Context, s *session, args []string) error {
-			if err := read.check(); err != nil {
-				return err
-			}
-			cluster, err := s.cluster()
-			if err != nil {
-				return err
-			}
-			d, err := ask(ctx, s, &read, func(ctx context.Context, q api.Query) (*api.DeploymentView, api.ReadMeta, error) {
-				return cluster.Deployment(ctx, args[0], q)
+		run: reading(&read, "reading deployment %q", func(ctx context.Context, s *session, c api.Cluster, args []string) (*api.DeploymentView, error) {
+			return ask(ctx, s, &read, func(ctx context.Context, q api.Query) (*api.DeploymentView, api.ReadMeta, error) {
+				return c.Deployment(ctx, args[0], q)
 			})
-			if err != nil {
-				return failed(err, "reading deployment %q", args[0])
-			}
-			if done, err := read.emit(s, d); done {
-				return err
-			}
-			printDeployment(s, read.moments(s), d)
-			return nil
-		},
+		}, printDeployment),
 	}
 }
 

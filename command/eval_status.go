@@ -10,6 +10,14 @@ import (
 
 func newEvalStatus(m *Meta) *command {
 	var read readFlags
+	all := reading(&read, "listing the evaluations", func(ctx context.Context, s *session, c api.Cluster, _ []string) ([]*api.EvaluationView, error) {
+		return ask(ctx, s, &read, c.ListEvaluations)
+	}, printEvaluationList)
+	one := reading(&read, "reading evaluation %q", func(ctx context.Context, s *session, c api.Cluster, args []string) (*api.EvaluationView, error) {
+		return ask(ctx, s, &read, func(ctx context.Context, q api.Query) (*api.EvaluationView, api.ReadMeta, error) {
+			return c.Evaluation(ctx, args[0], q)
+		})
+	}, printEvaluation)
 	return &command{
 		meta: m, name: "eval status", args: "[evaluation]", max: 1, predict: predictEvaluations,
 		synopsis: "Show evaluations, or one of them",
@@ -19,46 +27,24 @@ A blocked evaluation waits for room: it goes on by itself when some is freed or 
 		example: "$ cube eval status\n$ cube eval status 6265b573",
 		flags:   read.declare,
 		run: func(ctx context.Context, s *session, args []string) error {
-			if err := read.check(); err != nil {
-				return err
-			}
-			cluster, err := s.cluster()
-			if err != nil {
-				return err
-			}
 			if len(args) == 1 {
-				return evaluationDetail(ctx, s, cluster, &read, args[0])
+				return one(ctx, s, args)
 			}
-			evals, err := ask(ctx, s, &read, cluster.ListEvaluations)
-			if err != nil {
-				return failed(err, "listing the evaluations")
-			}
-			if done, err := read.emit(s, evals); done {
-				return err
-			}
-			f := read.moments(s)
-			t := newTable("ID", "Job", "Version", "Cause", "Status", "Placed", "Stopped", "Created")
-			t.colourColumn(4, s.style.state)
-			for _, e := range evals {
-				t.add(f.id(e.ID), e.Job, strconv.FormatUint(e.JobVersion, 10), e.Cause, string(e.Status), strconv.Itoa(e.Placed), strconv.Itoa(e.Stopped), f.ago(e.At))
-			}
-			s.printTable(f, t)
-			return nil
+			return all(ctx, s, args)
 		},
 	}
 }
 
-func evaluationDetail(ctx context.Context, s *session, cluster api.Cluster, read *readFlags, id string) error {
-	e, err := ask(ctx, s, read, func(ctx context.Context, q api.Query) (*api.EvaluationView, api.ReadMeta, error) {
-		return cluster.Evaluation(ctx, id, q)
-	})
-	if err != nil {
-		return failed(err, "reading evaluation %q", id)
+func printEvaluationList(s *session, f moments, evals []*api.EvaluationView) {
+	t := newTable("ID", "Job", "Version", "Cause", "Status", "Placed", "Stopped", "Created")
+	t.colourColumn(4, s.style.state)
+	for _, e := range evals {
+		t.add(f.id(e.ID), e.Job, strconv.FormatUint(e.JobVersion, 10), e.Cause, string(e.Status), strconv.Itoa(e.Placed), strconv.Itoa(e.Stopped), f.ago(e.At))
 	}
-	if done, err := read.emit(s, e); done {
-		return err
-	}
-	f := read.moments(s)
+	s.printTable(f, t)
+}
+
+func printEvaluation(s *session, f moments, e *api.EvaluationView) {
 	var b block
 	b.add("ID", "%s", e.ID)
 	b.add("Job", "%s", e.Job)
@@ -83,5 +69,4 @@ func evaluationDetail(ctx context.Context, s *session, cluster api.Cluster, read
 			s.print(line + "\n")
 		}
 	}
-	return nil
 }

@@ -17,35 +17,23 @@ func newRaftListPeers(m *Meta) *command {
 		prose:    "Lists the servers of the Raft configuration: who leads, who votes, and when each was last heard of. Works without a leader.",
 		example:  "$ cube operator raft list-peers",
 		flags:    read.declare,
-		run: func(ctx context.Context, s *session, _ []string) error {
-			if err := read.check(); err != nil {
-				return err
-			}
-			cluster, err := s.cluster()
-			if err != nil {
-				return err
-			}
-			peers, err := cluster.RaftPeers(ctx)
-			if err != nil {
-				return failed(err, "listing the Raft peers")
-			}
-			if done, err := read.emit(s, peers); done {
-				return err
-			}
-			f := read.moments(s)
-			t := newTable("Name", "ID", "Address", "State", "Voter", "Last Seen")
-			t.whole = []string{"Address"}
-			for _, p := range peers {
-				state := "follower"
-				if p.Leader {
-					state = "leader"
-				}
-				t.add(p.Name, f.id(p.ID), p.Address, state, strconv.FormatBool(p.Voter), p.LastSeen)
-			}
-			s.printTable(f, t)
-			return nil
-		},
+		run: reading(&read, "listing the Raft peers", func(ctx context.Context, _ *session, c api.Cluster, _ []string) ([]api.RaftPeer, error) {
+			return c.RaftPeers(ctx)
+		}, printPeers),
 	}
+}
+
+func printPeers(s *session, f moments, peers []api.RaftPeer) {
+	t := newTable("Name", "ID", "Address", "State", "Voter", "Last Seen")
+	t.whole = []string{"Address"}
+	for _, p := range peers {
+		state := "follower"
+		if p.Leader {
+			state = "leader"
+		}
+		t.add(p.Name, f.id(p.ID), p.Address, state, strconv.FormatBool(p.Voter), p.LastSeen)
+	}
+	s.printTable(f, t)
 }
 
 func newRaftRemovePeer(m *Meta) *command {

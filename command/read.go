@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 	"text/template"
 
@@ -81,6 +82,33 @@ func (r *readFlags) emit(s *session, v any) (done bool, err error) {
 		return true, nil
 	}
 	return false, nil
+}
+
+// reading is the run of a command that reads one thing and shows it, as data if the flags ask for that. what says what is done, with
+// %q for the command's first argument.
+func reading[T any](r *readFlags, what string, read func(ctx context.Context, s *session, c api.Cluster, args []string) (T, error), show func(*session, moments, T)) func(context.Context, *session, []string) error {
+	return func(ctx context.Context, s *session, args []string) error {
+		if err := r.check(); err != nil {
+			return err
+		}
+		cluster, err := s.cluster()
+		if err != nil {
+			return err
+		}
+		v, err := read(ctx, s, cluster, args)
+		if err != nil {
+			doing := what
+			if len(args) > 0 {
+				doing = strings.ReplaceAll(what, "%q", strconv.Quote(args[0]))
+			}
+			return failed(err, "%s", doing)
+		}
+		if done, err := r.emit(s, v); done {
+			return err
+		}
+		show(s, r.moments(s), v)
+		return nil
+	}
 }
 
 func (r *readFlags) moments(s *session) moments { return moments{now: s.Now(), verbose: r.verbose} }

@@ -16,24 +16,9 @@ func newServerMembers(m *Meta) *command {
 		prose:    "Lists the agents that know of each other by gossip, servers and clients. The address is that of gossip, which is what -join takes. Works without a leader.",
 		example:  "$ cube server members",
 		flags:    read.declare,
-		run: func(ctx context.Context, s *session, _ []string) error {
-			if err := read.check(); err != nil {
-				return err
-			}
-			cluster, err := s.cluster()
-			if err != nil {
-				return err
-			}
-			members, err := cluster.Members(ctx)
-			if err != nil {
-				return failed(err, "listing the members")
-			}
-			if done, err := read.emit(s, members); done {
-				return err
-			}
-			printMembers(s, read.moments(s), members)
-			return nil
-		},
+		run: reading(&read, "listing the members", func(ctx context.Context, _ *session, c api.Cluster, _ []string) ([]api.Member, error) {
+			return c.Members(ctx)
+		}, printMembers),
 	}
 }
 

@@ -27,29 +27,17 @@ func newTaskHistory(m *Meta) *command {
 			f.BoolVar(&diff, "diff", false, "Show what each version changed.")
 			f.StringVar(&version, "version", "", "Show one `version`: its number, a tag, previous or current.")
 		},
-		run: func(ctx context.Context, s *session, args []string) error {
-			if err := read.check(); err != nil {
-				return err
-			}
-			cluster, err := s.cluster()
-			if err != nil {
-				return err
-			}
+		run: reading(&read, "reading the history of %q", func(ctx context.Context, s *session, c api.Cluster, args []string) ([]*api.Revision, error) {
 			history, err := ask(ctx, s, &read, func(ctx context.Context, q api.Query) ([]*api.Revision, api.ReadMeta, error) {
-				return cluster.JobHistory(ctx, args[0], q)
+				return c.JobHistory(ctx, args[0], q)
 			})
 			if err == nil && version != "" {
-				history, err = oneVersion(history, version)
+				return oneVersion(history, version)
 			}
-			if err != nil {
-				return failed(err, "reading the history of %q", args[0])
-			}
-			if done, err := read.emit(s, history); done {
-				return err
-			}
-			printHistory(s, read.moments(s), history, diff || version != "")
-			return nil
-		},
+			return history, err
+		}, func(s *session, f moments, history []*api.Revision) {
+			printHistory(s, f, history, diff || version != "")
+		}),
 	}
 }
 

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"cube/api"
 )
@@ -15,41 +16,24 @@ func newVolumeStatus(m *Meta) *command {
 		prose:    "Shows the volume of that name, on each node that has one: where it is, how it may be used, where it comes from, and the instances that hold it.",
 		example:  "$ cube volume status db-data",
 		flags:    read.declare,
-		run: func(ctx context.Context, s *session, args []string) error {
-			if err := read.check(); err != nil {
-				return err
-			}
-			cluster, err := s.cluster()
-			if err != nil {
-				return err
-			}
+		run: reading(&read, "reading volume %q", func(ctx context.Context, s *session, c api.Cluster, args []string) ([]*api.VolumeView, error) {
 			all, err := ask(ctx, s, &read, func(ctx context.Context, q api.Query) ([]*api.VolumeView, api.ReadMeta, error) {
 				q.Prefix = args[0]
-				return cluster.ListVolumes(ctx, q)
+				return c.ListVolumes(ctx, q)
 			})
-			if err != nil {
-				return failed(err, "reading volume %q", args[0])
+			found := slices.DeleteFunc(all, func(v *api.VolumeView) bool { return v.Name != args[0] })
+			if err == nil && len(found) == 0 {
+				err = errors.New("no node has a volume of that name; see cube volume list")
 			}
-			var found []*api.VolumeView
-			for _, v := range all {
-				if v.Name == args[0] {
-					found = append(found, v)
-				}
-			}
-			if len(found) == 0 {
-				return failed(errors.New("no node has a volume of that name; see cube volume list"), "reading volume %q", args[0])
-			}
-			if done, err := read.emit(s, found); done {
-				return err
-			}
+			return found, err
+		}, func(s *session, f moments, found []*api.VolumeView) {
 			for i, v := range found {
 				if i > 0 {
 					s.print("\n")
 				}
-				printVolume(s, read.moments(s), v)
+				printVolume(s, f, v)
 			}
-			return nil
-		},
+		}),
 	}
 }
 
