@@ -99,7 +99,7 @@ func envelope(b Body) uint8 {
 	case *SetEligibility:
 		return firstOr(b.Dated, 11)
 	case *LaunchJob:
-		return firstOr(b.Asked != nil, 13)
+		return firstOr(b.Asked != nil || b.Full, 13)
 	}
 	return 1
 }

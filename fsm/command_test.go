@@ -60,7 +60,7 @@ func everyCommand() []*Command {
 		&RegisterJobs{Jobs: []*api.Job{job}, Deploy: true}, &SteerDeployment{ID: 9, DeploymentOrder: api.DeploymentOrder{Action: api.DeploymentFail, Reason: "slow"}},
 		&JudgeDeployments{Moves: []deployment.Move{{ID: 9, Seen: 8, To: api.MoveFail, Reason: "web[0] failed", Healthy: 2, Tasks: []api.DeploymentTask{{Task: "web", Desired: 3}}}}}, &ScaleJob{Name: "shop", Task: "web", CheckIndex: &nine},
 		&RestartJob{Name: "shop", RestartRequest: api.RestartRequest{Task: "web", Instances: []int{0, 2}, CheckIndex: &nine}, Deploy: true}, &RestartJob{Name: "web"}, &LaunchJob{launch.Order{Name: "backup", Time: 1_763_863_200, Missed: true}},
-		&LaunchJob{launch.Order{Name: "resize", Asked: &api.DispatchRequest{Payload: []byte{0, 255}, Meta: map[string]string{"size": "<&>"}, ID: "a"}}}} {
+		&LaunchJob{launch.Order{Name: "backup", Time: 1_763_863_200, Full: true}}, &LaunchJob{launch.Order{Name: "resize", Asked: &api.DispatchRequest{Payload: []byte{0, 255}, Meta: map[string]string{"size": "<&>"}, ID: "a"}}}} {
 		out = append(out, &Command{Kind: body.kind(), Rules: 1, RequestID: "r-1", At: time.Date(2026, 11, 23, 0, 0, 0, 1, time.UTC).UnixNano(),
 			Who: "ada", Why: "to see", Body: body})
 	}

@@ -370,6 +370,9 @@ func (s *Server) ScaleJob(_ context.Context, name string, r api.ScaleRequest, w 
 
 // RestartJob implements api.History.
 func (s *Server) RestartJob(_ context.Context, name string, r api.RestartRequest, w api.WriteMeta) (*api.Registered, error) {
+	if j := s.machine.Snapshot().Job(name); j != nil && j.Launches() {
+		return nil, api.Errorf(api.CodeInvalid, "job %.80q has no instances: restart one that it has launched", name)
+	}
 	return s.change(&fsm.RestartJob{Name: name, RestartRequest: r, Deploy: true}, w, api.CauseRestart)
 }
 

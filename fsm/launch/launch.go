@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"fmt"
 	"time"
 
 	"cube/api"
@@ -12,6 +13,7 @@ type Order struct {
 	Name   string
 	Time   int64                // Unix seconds; 0 with Asked
 	Missed bool                 `json:",omitempty"` // it is too late for it: it is noted, and that is all
+	Full   bool                 `json:",omitempty"` // too much that was launched before has not finished: the same
 	Asked  *api.DispatchRequest `json:",omitempty"`
 }
 
@@ -37,8 +39,11 @@ func (t *Table) Take(o *Order, parent *api.Job, jobs Jobs, now time.Time) (noted
 	}
 	name := api.LaunchName(o.Name, due)
 	note := t.obstacle(parent, name, jobs)
-	if o.Missed {
+	switch {
+	case o.Missed:
 		note = "missed: there was no leader"
+	case o.Full:
+		note = fmt.Sprintf("%d that were launched before have not finished", api.MaxUnfinished)
 	}
 	after := *parent
 	after.Launched = &api.Launched{Time: due, Note: note}

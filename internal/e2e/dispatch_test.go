@@ -137,6 +137,7 @@ task "backup" {
 		return err
 	})
 	f.says(0, "out 1", "task", "logs", "backup")
+	f.says(1, `job "backup" has no instances: restart one that it has launched`, "task", "restart", "backup")
 	f.says(0, "2028-02-29 02:30 UTC", "task", "status", "backup")
 	f.says(0, "is complete", "task", "dispatch", "backup")
 	if _, out := f.cube("task", "status", "backup"); !strings.Contains(out, "Launched: 2 complete") || !strings.Contains(out, name) {

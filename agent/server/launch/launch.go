@@ -63,6 +63,7 @@ func (l *Loop) round() (soonest time.Time, err error) {
 			continue
 		}
 		if entry != nil {
+			entry.Full = full(snapshot, name)
 			if err := l.Launch(entry); refusal(err) {
 				l.Logger.Warn("a launch was refused", "job", j.Name, "error", err)
 			} else if err != nil {
@@ -72,6 +73,21 @@ func (l *Loop) round() (soonest time.Time, err error) {
 		soonest = signal.Earliest(soonest, next)
 	}
 	return soonest, nil
+}
+
+// full reports whether as much that a job has launched has not finished as there may be. A dispatch is refused then by the state;
+// of a time the leader decides, once when it comes due, since what the state makes of a time was fixed before there was this limit.
+func full(snapshot *fsm.Snapshot, parent string) bool {
+	left := api.MaxUnfinished
+	snapshot.Launches().Each(parent, func(name string) bool {
+		switch snapshot.Summary(name).Status {
+		case api.JobComplete, api.JobFailed, api.JobDead:
+		default:
+			left--
+		}
+		return left > 0
+	})
+	return left == 0
 }
 
 // refusal reports whether the state has refused an entry: the job has changed meanwhile.

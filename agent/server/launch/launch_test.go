@@ -14,6 +14,7 @@ import (
 
 	"cube/api"
 	"cube/fsm"
+	order "cube/fsm/launch"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -131,6 +132,32 @@ func TestMissedTimes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWhatNeverFinishes: a job whose launches hang does not pile up without end, and goes on once they are gone.
+func TestWhatNeverFinishes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.register(&api.Periodic{Crons: []string{"* * * * *"}})
+		for range api.MaxUnfinished {
+			if err := c.apply(&fsm.LaunchJob{Order: order.Order{Name: "job", Asked: &api.DispatchRequest{}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		hung := slices.Clone(c.done)
+		c.done = nil
+		c.lead(150 * time.Second)
+		if note := c.m.Snapshot().Job("job").Launched.Note; len(c.done) > 0 || note != "1000 that were launched before have not finished" {
+			t.Errorf("launched %v, with %q", c.done, note)
+		}
+		if err := c.apply(&fsm.StopJob{Name: hung[7]}); err != nil {
+			t.Fatal(err)
+		}
+		c.lead(90 * time.Second)
+		if len(c.done) != 1 {
+			t.Errorf("with room for one, %d were launched", len(c.done))
+		}
+	})
 }
 
 // TestALoopHearsOfChanges: a job that is registered, changed or stopped while the loop waits.
