@@ -180,9 +180,7 @@ func (h *history) step() {
 	case 14:
 		h.reapSome()
 	case 15:
-		if h.n(3, "launch") == 0 {
-			h.apply(&LaunchJob{launch.Order{Name: h.name("job", 3), Time: h.at/int64(time.Second) - int64(h.n(3, "time")-1), Missed: h.n(8, "missed") == 0}})
-		}
+		h.launches()
 		switch h.n(9, "epoch") {
 		case 0, 1:
 			h.apply(&RaiseEpoch{})
@@ -199,6 +197,20 @@ func (h *history) step() {
 	}
 }
 
+// launches draws an order for what came due, or for what somebody asks for.
+func (h *history) launches() {
+	switch h.n(4, "launch") {
+	case 0:
+		h.apply(&LaunchJob{launch.Order{Name: h.name("job", 3), Time: h.at/int64(time.Second) - int64(h.n(3, "time")-1), Missed: h.n(8, "missed") == 0}})
+	case 1, 2:
+		r := &api.DispatchRequest{ID: pick(h, []string{"", "a", "b"}, "id"), Payload: pick(h, [][]byte{nil, nil, {0}}, "payload")}
+		if h.n(3, "meta") == 0 {
+			r.Meta = map[string]string{"size": h.name("size", 2)}
+		}
+		h.request(pick(h, []string{"", "r4"}, "request"), &LaunchJob{launch.Order{Name: pick(h, []string{"job1", "job1", "job1", h.name("job", 3)}, "parent"), Asked: r}})
+	}
+}
+
 func (h *history) jobs() (out []*api.Job) {
 	for range 1 + h.n(2, "jobs") {
 		j := testJob(h.name("job", 3), pick(h, []api.JobType{api.JobService, api.JobBatch}, "type"), 1+h.n(5, "count"))
@@ -207,6 +219,9 @@ func (h *history) jobs() (out []*api.Job) {
 		}
 		if j.Name == "job1" && h.n(3, "periodic") > 0 {
 			j.Type, j.Periodic = api.JobBatch, &api.Periodic{Crons: []string{"* * * * *"}, ProhibitOverlap: h.n(2, "overlap") == 0}
+			if h.n(2, "parameterized") == 0 {
+				j.Periodic, j.Parameterized = nil, &api.Parameterized{Payload: api.PayloadOptional, MetaOptional: []string{"size"}}
+			}
 		}
 		j.Priority = 50 + h.n(2, "priority")
 		j.Tasks[0].Image = h.name("image", 2)
