@@ -142,6 +142,10 @@ func badRequests() []badRequest {
 		{"another site", post("/v1/jobs", good, "Origin: http://evil.test"), "another site"},
 		{"another site, as browsers say", post("/v1/jobs", good, "Sec-Fetch-Site: cross-site"), "another site"},
 		{"another site as text", post("/v1/jobs", good, "Sec-Fetch-Site: cross-site", "Content-Type: text/plain"), "another site"},
+		{"a payload that is no base64", post("/v1/jobs/web/dispatch", `{"Payload": "*"}`), "the body is not the JSON expected"},
+		{"meta that is no text", post("/v1/jobs/web/dispatch", `{"Meta": {"size": 1}}`), "the body is not the JSON expected"},
+		{"a dispatch with a key to come", post("/v1/jobs/web/dispatch", `{"Priority": 1}`), "the body is not the JSON expected"},
+		{"a dispatch of no job", post("/v1/jobs/nope/dispatch", `{}`), `there is no job "nope"`},
 		{"another site stops", post("/v1/jobs/web/stop", "", "Sec-Fetch-Site: cross-site"), "another site"},
 		{"another site restores", raw("PUT", "/v1/operator/snapshot", []string{"Sec-Fetch-Site: cross-site", "Content-Length: 0"}, ""), "another site"},
 
