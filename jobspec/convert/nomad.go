@@ -22,6 +22,7 @@ type nomad struct {
 	everyNode bool
 	given     map[string]string // values with which variables that have none can be read
 	told      []string          // keys of the meta that a dispatch has
+	launched  bool              // the job waits to be launched
 }
 
 // Nomad converts a Nomad job: its tasks become tasks of one job of Cube, which has no groups: what a group says holds for
@@ -56,7 +57,12 @@ func Nomad(src []byte, o Options) (*Result, error) {
 		return nil, api.Errorf(api.CodeInvalid, "%s: it holds no job \"name\" { ... }, as a file of Nomad does", o.FileName)
 	}
 	n.readJob(job)
-	return n.finish(n.given)
+	result, err := n.finish(n.given)
+	if err == nil && n.launched && n.job.find("periodic") == nil && n.job.find("parameterized") == nil {
+		result.Findings = together(append(result.Findings, Finding{File: n.FileName, Line: line(job), What: "job",
+			Why: "nothing says any more when it is launched: it runs as soon as it is submitted"}))
+	}
+	return result, err
 }
 
 func line(b *hclsyntax.Block) int { return b.TypeRange.Start.Line }
@@ -292,17 +298,31 @@ func (n *nomad) readJob(b *hclsyntax.Block) {
 // own check of the file, and taken out then.
 func (n *nomad) readPeriodic(r *reader, b *hclsyntax.Block) {
 	if enabled, _ := r.constant("enabled"); enabled == "false" {
-		r.skip("cron", "crons", "cron_expression", "time_zone", "prohibit_overlap", "spec_type")
+		r.skip("cron", "crons", "time_zone", "prohibit_overlap", "spec_type")
 		n.find(r.line, r.path, "left out: it is switched off", "")
+		n.launched = true
 		return
 	}
 	out := n.job.one("periodic", line(b))
 	out.what, out.whole = r.path, true
-	r.carry("crons", out, "crons")
-	if a := r.attr("cron"); a != nil {
-		if value, ok := r.expression(a.Expr, r.path+".cron"); ok {
-			out.attr("crons", list([]string{value}), a.NameRange.Start.Line).what = r.path + ".cron"
+	n.launched = true
+	for _, key := range []string{"cron", "crons"} {
+		a := r.attr(key)
+		if a == nil {
+			continue
 		}
+		lines, plain := plainTexts(a.Expr)
+		if line, ok := plainText(a.Expr); ok {
+			lines, plain = []string{line}, true
+		}
+		if !plain {
+			r.carry(key, out, "crons")
+			continue
+		}
+		for i := range lines {
+			lines[i] = quote(fiveFields(lines[i]))
+		}
+		out.attr("crons", list(lines), a.NameRange.Start.Line).what = r.path + "." + key
 	}
 	r.carry("time_zone", out, "time_zone")
 	r.carry("prohibit_overlap", out, "prohibit_overlap")
@@ -314,13 +334,49 @@ func (n *nomad) readParameterized(r *reader, b *hclsyntax.Block) {
 	out := n.job.one("parameterized", line(b))
 	out.what, out.whole = r.path, true
 	r.carry("payload", out, "payload")
+	n.launched = true
 	for _, key := range []string{"meta_required", "meta_optional"} {
-		r.carry(key, out, key)
-		if a := r.attr(key); a != nil {
-			keys, _ := plainTexts(a.Expr)
-			n.told = append(n.told, keys...)
+		a := r.attr(key)
+		if a == nil {
+			continue
 		}
+		keys, ok := plainTexts(a.Expr)
+		if !ok {
+			r.carry(key, out, key)
+			continue
+		}
+		quoted := make([]string, len(keys))
+		for i, told := range keys {
+			if keys[i] = variableEnd(told); keys[i] != told {
+				n.find(a.NameRange.Start.Line, r.path+"."+key, short(told)+" is called "+short(keys[i])+", as in the name of its variable", "")
+			}
+			quoted[i] = quote(keys[i])
+		}
+		n.told = append(n.told, keys...)
+		out.attr(key, list(quoted), a.NameRange.Start.Line).what = r.path + "." + key
 	}
+}
+
+// fiveFields takes seconds of 0 and any year off a line of Nomad, which may have both: Cube's lines have neither.
+func fiveFields(line string) string {
+	fields := strings.Fields(line)
+	if n := len(fields); (n == 6 || n == 7) && fields[n-1] == "*" {
+		fields = fields[:n-1]
+	}
+	if len(fields) == 6 && fields[0] == "0" {
+		fields = fields[1:]
+	}
+	return strings.Join(fields, " ")
+}
+
+// variableEnd is a key as Nomad writes it into the name of a variable.
+func variableEnd(key string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, key)
 }
 
 func (n *nomad) readType(r *reader, kind string) {
