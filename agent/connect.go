@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -22,6 +23,7 @@ type clientConn struct {
 func (c *clientConn) Done() <-chan struct{} { return c.session.Done() }
 func (c *clientConn) Close() error          { return c.session.Close() }
 func (c *clientConn) Probe()                { c.session.Probe() }
+func (c *clientConn) Heard() time.Time      { return c.session.Heard() }
 
 // Connector returns what opens a client's sessions over n; nil is the machine's own network. What servers ask over a
 // session is served by worker. The goroutines that serve belong to group, and end with their sessions.

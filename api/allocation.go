@@ -77,7 +77,11 @@ const (
 	FailurePortTaken         // something outside Cube holds a port it was given: place it again with others
 	FailureCheck             // a check with restart_after had it restarted
 	FailureTime              // it ran for longer than its MaxRunDuration
+	FailureCut               // its client stopped it, since it was without any server for longer than its StopOnClientAfter
 )
+
+// Blameless reports whether an instance that failed so did nothing wrong: another is placed at once, and not as one more attempt.
+func (f Failure) Blameless() bool { return f == FailurePortTaken || f == FailureCut }
 
 // AllocationStatus is what a client says of an allocation. Seq grows with each status of one allocation and orders them;
 // the state takes a status only if its Seq is greater than the last and its progress no smaller.
@@ -125,6 +129,7 @@ type AllocationRow struct {
 	Evaluation  ID     // that placed it
 	Desired     Desired
 	Hurry       bool // it is to stop without the task's ShutdownDelay
+	Away        bool // its node is: the row says what was so when it was last heard of
 	Phase       Phase
 	Health      HealthStatus
 	Failure     Failure
@@ -159,6 +164,7 @@ type Allocation struct {
 	Signal        int             `json:",omitempty"`
 	OOM           bool            `json:",omitempty"`
 	Message       string          `json:",omitempty"`
+	Away          *AwayInstance   `json:",omitempty"` // nothing is heard of it; the rest is what was so before
 	Ports         []PortBinding   `json:",omitempty"`
 	Devices       []DeviceClaim   `json:",omitempty"`
 	Volumes       []VolumeRequest `json:",omitempty"`

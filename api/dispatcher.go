@@ -54,6 +54,7 @@ type RegistrationAnswer struct {
 	Index     uint64
 	Verdicts  []Verdict // in the order of the inventory
 	Ready     bool      // the node is ready already; otherwise it reports Ready once the stops are done
+	Anew      bool      // the node was away: it reports the latest status of all that runs again, before Ready
 	Servers   []string  // RPC addresses of the servers, for the node to keep
 	Elsewhere bool      // as in a PollAnswer
 }

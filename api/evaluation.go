@@ -26,6 +26,7 @@ const (
 	CauseAllocStop  = "alloc-stop"
 	CauseNodeDown   = "node-down"
 	CauseNodeUp     = "node-up"
+	CauseReturn     = "node-return"  // a node is back of which instances were kept
 	CauseDrain      = "node-drain"   // a node is to be emptied, or not any more
 	CauseRebalance  = "rebalance"    // an instance is to move to a better node, or not any more
 	CauseAllocEnded = "alloc-ended"  // an instance ended or was lost
@@ -54,6 +55,8 @@ func CauseWords(cause string) string {
 		return "a node went down"
 	case CauseNodeUp:
 		return "a node is back"
+	case CauseReturn:
+		return "a node of which instances were kept is back"
 	case CauseDrain:
 		return "a node is drained, or no longer"
 	case CauseRebalance:

@@ -238,6 +238,8 @@ func DescribeEnd(f Failure, exit int32, signal uint8) string {
 		return "a port was taken"
 	case f == FailureCheck:
 		return "its checks failed"
+	case f == FailureCut:
+		return "its client was cut off from the servers"
 	case signal != 0:
 		return fmt.Sprintf("signal %d", signal)
 	}

@@ -11,7 +11,7 @@ type NodeStatus string
 const (
 	NodeInitializing NodeStatus = "initializing" // registered; its inventory is being put right, nothing is placed on it
 	NodeReady        NodeStatus = "ready"
-	NodeDown         NodeStatus = "down" // gone: its allocations are lost
+	NodeDown         NodeStatus = "down" // gone: its allocations are lost, or are when their task's lost_after is over
 )
 
 // Node is a machine that runs a client. The client writes the first group of fields when it registers; the state writes
@@ -39,6 +39,7 @@ type Node struct {
 	// EligibilityAt is since when Ineligible is what it is; zero: since the node is known.
 	EligibilityAt time.Time `json:",omitzero"`
 	Drain         *Drain    `json:",omitempty"` // that it is being emptied, or was; nil once it is eligible again
+	Absence       *Absence  `json:",omitempty"` // that it is away while instances of it are kept, or was; nil if it never was
 	CreateIndex   uint64
 	ModifyIndex   uint64
 }

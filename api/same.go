@@ -18,8 +18,8 @@ func (j *Job) spec() *Job {
 }
 
 // SameInstance reports whether an instance of task a is already what task b asks for. How many there are and where they may
-// stand, what it waits for, what happens when one ends, how it is asked about its health, how it is replaced and moved, how long it is out of
-// rotation before it ends and what people note about it can change without touching a running instance; anything else cannot.
+// stand, what it waits for, what happens when one ends, how it is asked about its health, how it is replaced and moved, what becomes of it
+// when its node is not heard of, how long it is out of rotation before it ends and what people note about it can change without touching a running instance; anything else cannot.
 func SameInstance(a, b *Task) bool { return sameJSON(a.instance(), b.instance()) }
 
 // SameLine reports whether batch instances of two tasks are of one line: what has completed in the one has in the other. The
@@ -33,7 +33,7 @@ func (t *Task) instance() *Task {
 	c.Count, c.Constraints, c.Affinities, c.Spreads, c.Restart = 0, nil, nil, nil, Restart{}
 	c.Reschedule = Reschedule{}
 	c.Checks, c.Update, c.DependsOn, c.Meta = nil, Update{}, nil, nil
-	c.ShutdownDelay, c.MaxRunDuration, c.Migrate = 0, 0, Migrate{}
+	c.ShutdownDelay, c.MaxRunDuration, c.Migrate, c.Disconnect = 0, 0, Migrate{}, Disconnect{}
 	return &c
 }
 

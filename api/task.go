@@ -42,7 +42,8 @@ type Task struct {
 	// stopped and has failed; it is started again only if Restart bounds its attempts and has some left. 0: no bound.
 	MaxRunDuration time.Duration `json:",omitempty"`
 
-	Migrate Migrate `json:",omitzero"` // left out where it is the default
+	Migrate    Migrate    `json:",omitzero"` // left out where it is the default
+	Disconnect Disconnect `json:",omitzero"` // likewise
 
 	EphemeralDisk   *EphemeralDisk   `json:",omitempty"` // nil: instances have no directory of their own
 	DispatchPayload *DispatchPayload `json:",omitempty"` // nil: they do not see what their job was dispatched with
@@ -74,6 +75,7 @@ func DefaultTask(name string) *Task {
 		Restart:     DefaultRestart(),
 		Update:      DefaultUpdate(),
 		Migrate:     DefaultMigrate(),
+		Disconnect:  DefaultDisconnect(),
 		KillTimeout: DefaultKillTimeout,
 		KillSignal:  DefaultKillSignal,
 	}

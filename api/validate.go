@@ -165,7 +165,8 @@ func (t *Task) validate() error {
 		}
 	}
 	return cmp.Or(in("resources", t.Resources.validate()), in("resources", t.validateDevices()), in("restart", t.Restart.validate()),
-		in("reschedule", t.Reschedule.validate(t)), in("update", t.Update.validate()), in("migrate", t.Migrate.validate()))
+		in("reschedule", t.Reschedule.validate(t)), in("update", t.Update.validate()), in("migrate", t.Migrate.validate()),
+		in("disconnect", t.Disconnect.validate()))
 }
 
 // validateKind refuses what has no meaning in a job of the kind.
@@ -176,6 +177,9 @@ func (t *Task) validateKind(kind JobType) error {
 		return faultf("max_run_duration", "max_run_duration is for batch and sysbatch jobs: instances of a %s job run until they are stopped", kind)
 	case d < time.Second || d > maxRun:
 		return faultf("max_run_duration", "max_run_duration %s is not from 1s to %s", d, maxRun)
+	}
+	if err := t.Disconnect.validateFor(kind); err != nil {
+		return in("disconnect", err)
 	}
 	if !kind.EveryNode() {
 		return nil

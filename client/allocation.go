@@ -95,6 +95,7 @@ type lane struct {
 	awaits bool      // with stageWait: a part has to run, or to end, before the instance may be started
 	stays  bool      // what is left of it is not removed yet: it tells what was done
 	wake   time.Time // when the runner looks again
+	apart  time.Time // since when the node is without any server; zero: it is not
 }
 
 // next says which call the allocation needs now, if any, and otherwise when to ask again (zero: only after an event).

@@ -424,6 +424,8 @@ type Conn interface {
 	api.Dispatcher
 	// Done is closed when the session has ended, whoever ended it.
 	Done() <-chan struct{}
+	// Heard is when something was last heard from the server.
+	Heard() time.Time
 	// Probe ends the session soon unless the server answers: for those who have a reason to doubt that it lives. It does
 	// not block.
 	Probe()

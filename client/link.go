@@ -51,6 +51,7 @@ type link struct {
 	told    *api.Node         // what the latest registration said
 	repoll  func()            // ends the poll that is out, so that the next one asks from the new index; nil: none is out
 	conn    Conn              // nil: none
+	cut     time.Time         // since when no server that knows a leader is heard of; zero: one is
 	changed chan struct{}     // closed when conn changes
 	said    map[string]string // by server, the trouble that is logged already
 }
@@ -135,6 +136,7 @@ func jitter(n int) time.Duration {
 // run keeps a session until ctx is done. It is woken by the end of its session, by ServersChanged and by its backoff.
 func (l *link) run(ctx context.Context) {
 	avoid := ""
+	l.begin(time.Now())
 	for fails := 0; ctx.Err() == nil; fails++ {
 		var news <-chan struct{}
 		if f := l.c.cfg.ServersChanged; f != nil {
@@ -199,6 +201,9 @@ func (l *link) serve(ctx context.Context, addr string) error {
 	l.setConn(conn)
 	err = s.run(ctx)
 	l.setConn(nil)
+	if ctx.Err() == nil { // else the agent ends, and its next life begins by asking the servers
+		l.cutOff(conn.Heard())
+	}
 	if e := conn.Close(); err == nil {
 		err = e
 	}
@@ -361,6 +366,7 @@ func (s *session) register(ctx context.Context) error {
 	}
 	s.greeted, s.told = true, node
 	s.mu.Unlock()
+	s.inTouch()
 	if s.c.owner().ClusterID == "" {
 		if items, err = s.meet(ctx, answer.ClusterID); err != nil {
 			return err
@@ -370,7 +376,12 @@ func (s *session) register(ctx context.Context) error {
 			return nil
 		}
 	}
-	if err := s.runner.ask(ctx, func() { s.runner.judged(items, answer.Verdicts, strange, answer.Ready) }); err != nil {
+	if err := s.runner.ask(ctx, func() {
+		if answer.Anew {
+			s.runner.retell()
+		}
+		s.runner.judged(items, answer.Verdicts, strange, answer.Ready)
+	}); err != nil {
 		return err
 	}
 	if s.spared(answer.Elsewhere) {
@@ -457,6 +468,7 @@ func (s *session) pollOnce(ctx context.Context) (news bool, err error) {
 		s.mu.Unlock()
 		return false, nil
 	}
+	s.inTouch()
 	s.mu.Lock()
 	if s.from == from { // else a registration has just set it back
 		s.from = answer.Index

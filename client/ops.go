@@ -35,6 +35,7 @@ func (r *runner) advance(a *allocation) {
 	}
 	r.wakeAt(a, look)
 	r.wakeAt(a, a.overdue(p))
+	r.wakeAt(a, a.stranded(p))
 	r.advanceOne(a, a, now)
 	for i := 0; i < len(a.Crew); i++ { // a call may change the crew, and has then looked at all of it again
 		m := &a.Crew[i]

@@ -111,8 +111,8 @@ func (o *outbox) take() parcel {
 	for i := range statuses {
 		delete(o.pending, statuses[i].ID)
 	}
-	p := parcel{statuses, o.ready, o.turn}
-	o.ready = false
+	p := parcel{statuses, o.ready && len(o.pending) == 0, o.turn} // that it is ready comes with the last of them
+	o.ready = o.ready && !p.ready
 	return p
 }
 
@@ -194,7 +194,8 @@ func (s *session) reportOnce(ctx context.Context) (*api.ReportAnswer, error) {
 		s.out.back(p)
 		return nil, err
 	}
-	if len(p.statuses) > 0 {
+	if len(p.statuses) > 0 || p.ready { // a leader took them
+		s.inTouch()
 		s.runner.post(func() { s.runner.acknowledged(p.statuses, answer.Unknown) })
 	}
 	return answer, nil
@@ -221,6 +222,9 @@ func (p *patience) wait(ctx context.Context, s *session, err error) error {
 		return err
 	}
 	now := time.Now()
+	if api.CodeOf(err) == api.CodeNoLeader {
+		s.cutOff(now)
+	}
 	if p.since.IsZero() {
 		p.since = now
 	}
@@ -244,4 +248,40 @@ func (p *patience) wait(ctx context.Context, s *session, err error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// cutOff notes since when no server is heard of that knows a leader, unless that is known. It is kept over a restart.
+func (l *link) cutOff(since time.Time) {
+	l.mu.Lock()
+	news := l.cut.IsZero()
+	if news {
+		l.cut = since
+	}
+	l.mu.Unlock()
+	if news {
+		l.remember(func(k *remembered) { k.Cut = since.Round(0) })
+		l.runner.post(func() { l.runner.cutOff(since) })
+	}
+}
+
+// inTouch notes that a server is heard of that knows a leader.
+func (l *link) inTouch() {
+	l.mu.Lock()
+	news := !l.cut.IsZero()
+	l.cut = time.Time{}
+	l.mu.Unlock()
+	if news {
+		l.remember(func(k *remembered) { k.Cut = time.Time{} })
+		l.runner.post(l.runner.inTouch)
+	}
+}
+
+// begin notes since when the node is without a server as its life begins: since the former life was, or else since now. What the
+// node did not see of the time between counts only in the first case, since then it was alone at both ends.
+func (l *link) begin(now time.Time) {
+	since := l.memory().Cut
+	if since.IsZero() || since.After(now) {
+		since = now
+	}
+	l.cutOff(since)
 }

@@ -34,6 +34,8 @@ type servers struct {
 	ready    int                    // reports that said Ready
 	enrolled []api.Registration
 	reports  int
+	anew     bool // the next registration is that of a node which was away
+	untold   int  // instances of which nothing was told anew when a report said Ready
 }
 
 // row is an allocation as the servers have it.
@@ -181,6 +183,9 @@ type memConn struct {
 
 func (c *memConn) Done() <-chan struct{} { return c.done }
 
+// Heard: servers say something all the time, until they are gone.
+func (c *memConn) Heard() time.Time { return time.Now() }
+
 // Probe ends the session with a server that says nothing, as a session does.
 func (c *memConn) Probe() {
 	c.s.mu.Lock()
@@ -228,6 +233,9 @@ func (c *memConn) Register(ctx context.Context, r *api.Registration) (*api.Regis
 	if err := c.usable(); err != nil {
 		return nil, err
 	}
+	if leads, told := s.leading[c.addr]; told && !leads {
+		return nil, api.Errorf(api.CodeNoLeader, "%s knows no leader", c.addr)
+	}
 	s.enrolled = append(s.enrolled, *r)
 	s.nodes[r.Node.ID] = r.Node
 	a := &api.RegistrationAnswer{ClusterID: s.cluster, Epoch: s.epoch, Index: s.index, Ready: true, Elsewhere: s.busy[c.addr]}
@@ -246,6 +254,12 @@ func (c *memConn) Register(ctx context.Context, r *api.Registration) (*api.Regis
 			a.Ready = false
 		}
 		a.Verdicts = append(a.Verdicts, v)
+	}
+	if s.anew {
+		s.anew, a.Anew, a.Ready = false, true, false
+		for _, w := range s.rows {
+			w.status.Seq, w.status.Health = 0, api.HealthUnknown
+		}
 	}
 	return a, nil
 }
@@ -326,6 +340,11 @@ func (c *memConn) Report(ctx context.Context, r *api.Report) (*api.ReportAnswer,
 			api.ProgressLess(w.status.Restarts, w.status.Phase, st.Restarts, st.Phase)):
 			w.status = st
 			s.seen = append(s.seen, st)
+		}
+	}
+	for _, w := range s.rows {
+		if r.Ready && w.node == r.Node && w.status.Seq == 0 {
+			s.untold++
 		}
 	}
 	return a, nil

@@ -49,7 +49,7 @@ func (s *spec) policy(task string) *policy {
 		if s.policies[i] == nil {
 			s.policies[i] = &policy{
 				Restart: t.Restart, Batch: s.job.Type.Completes(), Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
-				Memory: t.Resources.Memory, Delay: t.ShutdownDelay, MaxRun: t.MaxRunDuration, Parts: t.Parts,
+				Memory: t.Resources.Memory, Delay: t.ShutdownDelay, MaxRun: t.MaxRunDuration, Alone: t.Disconnect.StopOnClientAfter, Parts: t.Parts,
 			}
 		}
 		return s.policies[i]

@@ -28,6 +28,7 @@ type remembered struct {
 	Epoch   uint32
 	Index   uint64 // the latest one seen
 	Servers []string
+	Cut     time.Time `json:",omitzero"` // since when no server was heard of; zero: one was, when this was written
 }
 
 // specKey names a version of a job.

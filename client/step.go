@@ -20,6 +20,7 @@ type policy struct {
 	Memory     int64         // its limit in MiB, for words
 	Delay      time.Duration // see api.Task.ShutdownDelay
 	MaxRun     time.Duration // how long a run may take; 0: no bound
+	Alone      time.Duration // how long it may go on without any server; 0: for ever
 	Parts      []api.Part    // of the task
 	Hook       bool          // of a prestart or poststop: it runs once
 }
@@ -92,6 +93,9 @@ func step(a allocation, event any, p *policy, now time.Time) allocation {
 		if !a.Orphan.IsZero() && !now.Before(a.Orphan) {
 			a.Orphan = time.Time{}
 			a.wantGone("stopped: the servers have not known it since their state was restored")
+		}
+		if at := a.stranded(p); !at.IsZero() && !now.Before(at) {
+			a.strand(p, now)
 		}
 		if at := a.overdue(p); !at.IsZero() && !now.Before(at) {
 			a.overrun(p, now)
@@ -173,7 +177,7 @@ func (a *allocation) started(e evStarted, p *policy, now time.Time) {
 func (a *allocation) refused(err error, p *policy, now time.Time) {
 	a.Exit = nil
 	if a.Stage == stageStop {
-		a.finish(api.PhaseComplete, a.Why)
+		a.depart()
 		return
 	}
 	var start *driver.StartError
@@ -336,12 +340,7 @@ func (a *allocation) stopped(err error, now time.Time) {
 		if a.Status.FinishedAt < a.Status.StartedAt || a.Status.FinishedAt == 0 {
 			a.tell(func(s *api.AllocationStatus) { s.FinishedAt = now.UnixMilli() })
 		}
-		if a.Doom != "" {
-			a.tell(func(s *api.AllocationStatus) { s.Failure = cmp.Or(a.DoomedBy, api.FailureCheck) })
-			a.finish(api.PhaseFailed, a.Doom)
-			return
-		}
-		a.finish(api.PhaseComplete, a.Why)
+		a.depart()
 		return
 	}
 	delay := backoff(goneDelay, goneMaxDelay, a.Fails)
@@ -368,8 +367,41 @@ func (a *allocation) cleaned(e evCleaned, now time.Time) {
 	}
 	a.Ousted = false
 	if a.Stage == stageStop {
-		a.finish(api.PhaseComplete, a.Why)
+		a.depart()
 	}
+}
+
+// depart ends an allocation whose instance is gone, as it was to.
+func (a *allocation) depart() {
+	if a.Doom == "" {
+		a.finish(api.PhaseComplete, a.Why)
+		return
+	}
+	a.tell(func(s *api.AllocationStatus) { s.Failure = cmp.Or(a.DoomedBy, api.FailureCheck) })
+	a.finish(api.PhaseFailed, a.Doom)
+}
+
+// stranded is when the allocation will have been without any server for longer than it may; zero: there is no such time.
+func (a *allocation) stranded(p *policy) time.Time {
+	if p == nil || p.Alone <= 0 || a.apart.IsZero() || a.Why != "" || a.Doom != "" {
+		return time.Time{}
+	}
+	switch a.Stage {
+	case stageWait, stageStart, stageRun:
+		return a.apart.Add(p.Alone)
+	}
+	return time.Time{}
+}
+
+// strand ends an allocation that nobody can ask to end: the servers may have given it up, and have another in its place.
+func (a *allocation) strand(p *policy, now time.Time) {
+	text := fmt.Sprintf("cut off from the servers for %s, stop_on_client_after is %s", brief(now.Sub(a.apart).Round(time.Second)), brief(p.Alone))
+	a.tell(func(s *api.AllocationStatus) { s.Failure = api.FailureCut })
+	if a.Stage == stageWait && !(a.Ousted && len(a.Old) > 0) {
+		a.finish(api.PhaseFailed, text)
+		return
+	}
+	a.doom(text)
 }
 
 // tries is what the restart policy remembers of one allocation.

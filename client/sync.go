@@ -166,6 +166,35 @@ func (r *runner) judged(items []api.InventoryItem, verdicts []api.Verdict, stran
 	r.tellReady()
 }
 
+// cutOff has each allocation know since when no server is heard of: some may not go on for ever.
+func (r *runner) cutOff(since time.Time) {
+	for _, a := range r.allocs {
+		a.apart = since
+		r.advance(a)
+	}
+}
+
+// inTouch has each allocation know that a server is heard of again. What was alone for too long ends even so: on a machine that
+// slept nobody saw the time come.
+func (r *runner) inTouch() {
+	for _, a := range r.allocs {
+		if at := a.stranded(r.policy(a)); !at.IsZero() && !time.Now().Before(at) {
+			r.event(a, evTick{})
+		}
+		a.apart = time.Time{}
+	}
+}
+
+// retell has the latest status of everything that is not over reported again: the servers do not rely on what they had of it.
+func (r *runner) retell() {
+	for _, a := range r.allocs {
+		if a.Stage != stageDone && a.Status.Seq > 0 {
+			a.Acked = 0
+			r.out.put(a.Status, time.Now())
+		}
+	}
+}
+
 // assigned applies what a poll has brought.
 func (r *runner) assigned(assignments []api.Assignment, specs []api.JobSpec) {
 	for i := range specs {

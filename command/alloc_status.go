@@ -105,6 +105,9 @@ func printAllocation(s *session, f moments, report *allocationReport, used usage
 		b.add("Health", "%s", a.Health)
 	}
 	b.addIf("Message", a.Message)
+	if a.Away != nil {
+		b.add("Away", "%s", a.Away.Text(a.NodeName))
+	}
 	b.add("Restarts", "%d", a.Restarts)
 	if a.ExitCode != nil && !a.StartedAt.IsZero() { // what never started did not end either
 		b.add("Last Exit", "%s", lastExit(a))

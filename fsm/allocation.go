@@ -296,7 +296,7 @@ func (t *tables) row(a *allocation) api.AllocationRow {
 	return api.AllocationRow{
 		ID: a.id, Job: t.names[a.job], Task: t.names[a.task], Slot: a.slot, Version: uint64(a.version),
 		Node: t.names[a.node], NodeOrdinal: t.nodes.order.ordinal(&t.nodes, a.node), Replaces: a.replaces,
-		Evaluation: a.evaluation, Desired: a.desired, Hurry: a.hurry, Phase: a.phase, Health: a.health, Failure: a.failure,
+		Evaluation: a.evaluation, Desired: a.desired, Hurry: a.hurry, Away: t.isAway(a), Phase: a.phase, Health: a.health, Failure: a.failure,
 		Restarts: a.restarts, Seq: a.seq, Held: a.held, CreatedAt: a.createdAt, CreateIndex: a.create, ModifyIndex: a.modify,
 	}
 }
@@ -409,7 +409,7 @@ func (s *Snapshot) Allocation(id api.ID) (*api.Allocation, bool) {
 	out := &api.Allocation{
 		ID: s.text.Format(id), Name: api.InstanceName(job, task, a.slot), Job: job, Task: task, Slot: int(a.slot),
 		JobVersion: uint64(a.version), NodeID: s.names[a.node], Desired: a.desired, DesiredReason: text.reason, Phase: a.phase, Health: a.health,
-		Restarts: int(a.restarts), Signal: int(a.signal), OOM: a.failure == api.FailureOOM, Message: text.message,
+		Restarts: int(a.restarts), Signal: int(a.signal), OOM: a.failure == api.FailureOOM, Message: text.message, Away: s.awayOf(&a),
 		Ports: s.Ports(id), Devices: s.Claims(id), Volumes: s.volumesOf(&a), Resources: a.held, CreatedAt: time.Unix(0, a.createdAt).UTC(),
 		ModifiedAt: time.Unix(0, a.modifiedAt).UTC(), StartedAt: milliseconds(a.started), FinishedAt: milliseconds(a.finished),
 		CreateIndex: a.create, ModifyIndex: a.modify,

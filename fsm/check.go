@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tidwall/btree"
 
@@ -89,7 +90,7 @@ func (c *checker) allocation(a *allocation) {
 	}
 	n, ok := c.s.nodes.get(c.s.names[a.node])
 	c.that(ok && n.handle == a.node, "allocation %d is on node %q, which does not exist", a.id, c.s.names[a.node])
-	c.that(!ok || n.node.Status != api.NodeDown || !a.live(), "allocation %d lives on node %s, which is down", a.id, n.id)
+	c.that(!ok || n.node.Status != api.NodeDown || !a.live() || n.node.Away() && a.desired == api.DesiredRun, "allocation %d lives on node %s, which is down", a.id, n.id)
 	c.that(n.touched >= a.modify, "node %s was last touched at %d, its allocation %d at %d", n.id, n.touched, a.id, a.modify)
 	sum := c.nodes[a.node]
 	if sum == nil {
@@ -166,6 +167,8 @@ func (c *checker) nodeRows() {
 		if sum == nil {
 			sum = &nodeSum{}
 		}
+		_, away := slices.BinarySearch(c.s.nodes.away, n.handle)
+		c.that(away == n.node.Away(), "node %s is away: %v, and listed so: %v", n.id, n.node.Away(), away)
 		c.that(n.id == n.node.ID && c.s.names[n.handle] == n.id, "node %s has the handle of %q", n.id, c.s.names[n.handle])
 		c.that(n.held == sum.held, "node %s holds %v by its counter and %v by its allocations", n.id, n.held, sum.held)
 		c.that(n.live == sum.live && n.running == sum.running, "node %s counts %d live and %d running, its allocations are %d and %d",

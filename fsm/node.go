@@ -31,6 +31,7 @@ type nodeRow struct {
 type nodeTables struct {
 	rows  *btree.BTreeG[nodeRow] // by ID
 	order *nodeOrder             // replaced when a node comes or goes for good
+	away  []uint32               // handles of those that are not heard of while instances are kept, in order; replaced, never changed in place
 
 	rebalance *api.Rebalance // the latest one, nil if there was none; never changed once stored
 }
@@ -40,7 +41,7 @@ func newNodeTables() nodeTables {
 }
 
 func (t *nodeTables) copy() nodeTables {
-	return nodeTables{rows: t.rows.Copy(), order: t.order, rebalance: t.rebalance}
+	return nodeTables{rows: t.rows.Copy(), order: t.order, away: t.away, rebalance: t.rebalance}
 }
 
 func (t *nodeTables) get(id string) (nodeRow, bool) { return t.rows.Get(nodeRow{id: id}) }
@@ -90,6 +91,7 @@ func (o *nodeOrder) handle(t *nodeTables, ordinal int) uint32 {
 func (s *state) putNode(n nodeRow) {
 	n.node.ModifyIndex = s.index
 	s.nodes.rows.Set(n)
+	s.nodes.noteAway(n.handle, n.node.Away())
 	s.touch(WatchKey{Table: TableNodes, Key: n.id})
 	if n.node.Ready() {
 		s.free()
@@ -124,14 +126,14 @@ func (s *state) registerNode(b *RegisterNode) Result {
 	node := *b.Node
 	node.CreateIndex = s.index
 	node.Status, node.StatusReason, node.StatusAt = "", "", time.Time{}
-	node.Ineligible, node.EligibilityAt, node.Drain = false, time.Time{}, nil
+	node.Ineligible, node.EligibilityAt, node.Drain, node.Absence = false, time.Time{}, nil, nil
 	status := api.NodeInitializing
 	row, known := s.nodes.get(node.ID)
 	if known {
 		old := row.node
 		node.CreateIndex = old.CreateIndex
 		node.Ineligible, node.EligibilityAt, node.Drain = old.Ineligible, old.EligibilityAt, old.Drain
-		node.Status, node.StatusAt = old.Status, old.StatusAt
+		node.Status, node.StatusAt, node.Absence = old.Status, old.StatusAt, old.Absence
 		if old.Status == api.NodeReady && old.Incarnation == node.Incarnation {
 			status = api.NodeReady // the same life tells news of itself: nothing is to be put right
 		}
@@ -141,6 +143,11 @@ func (s *state) registerNode(b *RegisterNode) Result {
 	}
 	if b.Ready && (!known || b.JudgedOn == 0 || b.JudgedOn == row.node.ModifyIndex) {
 		status = api.NodeReady
+	}
+	if node.Away() { // what became of what was kept there is to be known before anything is done about it
+		status = api.NodeInitializing
+		s.askAnew(row.handle)
+		row, _ = s.nodes.get(node.ID)
 	}
 	row.node = &node
 	row.excess = over(&row)
@@ -164,8 +171,12 @@ func (s *state) nodeReady(b *NodeReady) Result {
 	case n.node.Status == api.NodeDown:
 		return refused(s.index, api.Errorf(api.CodeConflict, "node %s is down: it has to register first", b.Node))
 	case n.node.Status == api.NodeInitializing:
-		s.putNode(s.status(n, api.NodeReady, ""))
+		ready := s.status(n, api.NodeReady, "")
+		s.putNode(s.returned(ready))
 		s.note(api.Event{Type: api.EventReady, Node: b.Node})
+		if n.node.Away() {
+			s.lookAtKept(ready)
+		}
 	}
 	return s.done()
 }
@@ -265,41 +276,25 @@ func (s *Snapshot) DrainDue(n *api.Node, now int64) bool {
 	return ok && drain.Settle(n, s.leftOn(row.handle), time.Unix(0, now)) != nil
 }
 
-// nodesDown loses what was on the nodes and has each job that lost something looked at, in one entry, so that no reader
-// sees a node that is gone with instances that are not. Nodes that are unknown or down already are passed over.
-func (s *state) nodesDown(b *NodesDown) Result {
-	hit := map[string]string{} // job name to the first of its nodes
-	for _, id := range b.Nodes {
-		n, ok := s.nodes.get(id)
-		if !ok || n.node.Status == api.NodeDown {
-			continue
-		}
-		s.putNode(s.status(n, api.NodeDown, b.Reason))
-		s.note(api.Event{Type: api.EventDown, Node: id, Detail: b.Reason})
-		reason := fmt.Sprintf("node %s is down: %s", n.node.Name, b.Reason)
-		for _, a := range s.liveOn(n.handle) {
-			lost := a
-			lost.phase = api.PhaseLost
-			name := s.names[a.job]
-			if s.rules >= rulesTell {
-				text := s.remark(a.id)
-				text.message = shorten(reason, api.MaxStatusMessage)
-				s.remarkOn(text)
-			}
-			s.note(s.eventOf(api.EventLost, &lost, reason))
-			s.change(s.jobs.get(name), a, lost)
-			if hit[name] == "" {
-				hit[name] = id
-			}
-		}
+// noteAway keeps the list of nodes that are away, so that it costs nothing to know where there are none.
+func (t *nodeTables) noteAway(node uint32, away bool) {
+	at, listed := slices.BinarySearch(t.away, node)
+	switch {
+	case listed == away:
+	case listed:
+		t.away = slices.Delete(slices.Clone(t.away), at, at+1)
+	default:
+		t.away = slices.Insert(slices.Clone(t.away), at, node)
 	}
-	s.jobs.rows.Scan(func(j *job) bool { // in name order, which the map does not have
-		if node := hit[j.name]; node != "" && !s.settled(j) {
-			s.look(j, api.CauseNodeDown, node, nil)
-		}
-		return true
-	})
-	return s.done()
+}
+
+// isAway reports whether an allocation's row says no more than what was so when its node was last heard of.
+func (t *tables) isAway(a *allocation) bool {
+	if len(t.nodes.away) == 0 || !a.live() {
+		return false
+	}
+	_, away := slices.BinarySearch(t.nodes.away, a.node)
+	return away
 }
 
 // liveOn returns a node's allocations that are not terminal, by the index of their latest change.
@@ -465,6 +460,12 @@ func (t *nodeTables) dated() (yes bool) {
 	return yes
 }
 
+// missed reports whether a node says what formats before 15 do not know: that it is away, or was.
+func (t *nodeTables) missed() (yes bool) {
+	t.rows.Scan(func(n nodeRow) bool { yes = n.node.Absence != nil; return !yes })
+	return yes
+}
+
 func (t *nodeTables) persist(k *sink) {
 	t.rows.Scan(func(n nodeRow) bool {
 		k.json(n.node)
@@ -486,5 +487,6 @@ func (s *state) restoreNode(r *reader) {
 		n.id, n.handle = n.node.ID, handle
 		s.fitDevices(&n)
 		s.nodes.rows.Set(n)
+		s.nodes.noteAway(n.handle, n.node.Away())
 	}
 }

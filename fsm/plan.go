@@ -301,7 +301,8 @@ func (s *state) place(j *job, task uint32, evaluation api.ID, p *api.Placement) 
 	}
 }
 
-// stop asks for an allocation of the job to end, and reports whether that was news.
+// stop asks for an allocation of the job to end, and reports whether that was news. Where nobody can stop it, since its node is
+// down, it is lost: its slot is not to wait for who may never come.
 func (s *state) stop(j *job, stop api.Stop) bool {
 	old, ok := s.allocations.get(stop.Allocation)
 	if !ok || old.job != j.handle || !old.live() || old.desired == api.DesiredStop {
@@ -314,6 +315,10 @@ func (s *state) stop(j *job, stop api.Stop) bool {
 	a.desired = api.DesiredStop
 	a.hurry = a.hurry || j.current().Hurry
 	s.change(j, old, a)
+	if n, _ := s.nodes.get(s.names[a.node]); n.node.Status == api.NodeDown {
+		a, _ = s.allocations.get(a.id)
+		s.lose(j, a, fmt.Sprintf("node %s is down: %s", n.node.Name, n.node.StatusReason))
+	}
 	return true
 }
 

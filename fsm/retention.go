@@ -165,6 +165,7 @@ func (t *tables) empty(node uint32) bool {
 func (s *state) deleteNode(n nodeRow) {
 	s.dropQuarantines(n.handle)
 	s.nodes.rows.Delete(n)
+	s.nodes.noteAway(n.handle, false)
 	s.nodes.order = &nodeOrder{}
 	s.touch(WatchKey{Table: TableNodes, Key: n.id})
 	s.note(api.Event{Type: api.EventForgotten, Node: n.id, Detail: n.node.Name})
@@ -424,7 +425,7 @@ func (s *Snapshot) Past(id api.ID) api.Past {
 	row, _ := s.allocations.trials.Get(trial{id: id})
 	past := api.Past{Trial: row.Trial, PlacedAt: last.createdAt, EndedAt: last.modifiedAt}
 	for _, a := range slices.Backward(s.allocations.ofSlot(last.job, last.task, last.slot)) {
-		failed := a.phase == api.PhaseFailed && a.failure != api.FailurePortTaken && a.desired == api.DesiredRun
+		failed := a.phase == api.PhaseFailed && !a.failure.Blameless() && a.desired == api.DesiredRun
 		if node := s.names[a.node]; failed && a.version == last.version && !slices.Contains(past.Failed, node) {
 			past.Failed = append(past.Failed, node)
 		}

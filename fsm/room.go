@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -230,6 +231,137 @@ func (s *state) rehold(old, a allocation) {
 	s.nodes.rows.Set(n)
 }
 
+// Nodes that are not heard of, and the instances that keep their room and their slots there.
+
+// nodesDown loses what was on the nodes, what is kept apart, and has each job that lost something looked at, in one entry, so
+// that no reader sees a node that is gone with instances that are not. Nodes that are unknown or down already are passed over.
+func (s *state) nodesDown(b *NodesDown) Result {
+	hit := map[string]string{} // job name to the first of its nodes
+	for _, id := range b.Nodes {
+		n, ok := s.nodes.get(id)
+		if !ok || n.node.Status == api.NodeDown {
+			continue
+		}
+		s.putNode(s.status(n, api.NodeDown, b.Reason))
+		s.note(api.Event{Type: api.EventDown, Node: id, Detail: b.Reason})
+		reason := fmt.Sprintf("node %s is down: %s", n.node.Name, b.Reason)
+		kept := false
+		for _, a := range s.liveOn(n.handle) {
+			j := s.jobs.get(s.names[a.job])
+			if hit[j.name] == "" {
+				hit[j.name] = id
+			}
+			if s.keeps(j, &a) {
+				kept = true
+			} else {
+				s.lose(j, a, reason)
+			}
+		}
+		s.noteAbsence(id, kept)
+	}
+	s.jobs.rows.Scan(func(j *job) bool { // in name order, which the map does not have
+		if node := hit[j.name]; node != "" && !s.settled(j) {
+			s.look(j, api.CauseNodeDown, node, nil)
+		}
+		return true
+	})
+	return s.done()
+}
+
+// keeps reports whether an instance stays what it is for a while though its node is down: its task says so, and nobody wants it
+// to stop.
+func (t *tables) keeps(j *job, a *allocation) bool {
+	v := j.version(uint64(a.version))
+	if v == nil || a.desired != api.DesiredRun {
+		return false
+	}
+	i := v.task(a.task)
+	return i >= 0 && v.job.Tasks[i].Disconnect.Keeps()
+}
+
+// lose ends an allocation whose node is down.
+func (s *state) lose(j *job, old allocation, reason string) {
+	lost := old
+	lost.phase = api.PhaseLost
+	if s.rules >= rulesTell {
+		text := s.remark(old.id)
+		text.message = shorten(reason, api.MaxStatusMessage)
+		s.remarkOn(text)
+	}
+	s.note(s.eventOf(api.EventLost, &lost, reason))
+	s.change(j, old, lost)
+}
+
+// noteAbsence keeps since when a node is away of which instances are kept. One that went away again before it had told what
+// became of them has been away all the time.
+func (s *state) noteAbsence(id string, kept bool) {
+	n, _ := s.nodes.get(id)
+	if n.node.Absence == nil && !kept || n.node.Away() && kept {
+		return
+	}
+	changed := *n.node
+	changed.Absence = nil
+	if kept {
+		changed.Absence = &api.Absence{Since: s.time()}
+	}
+	n.node = &changed
+	s.putNode(n)
+}
+
+// returned ends the absence of a node that is ready again.
+func (s *state) returned(n nodeRow) nodeRow {
+	if n.node.Away() {
+		changed := *n.node
+		changed.Absence = &api.Absence{Since: n.node.Absence.Since, Until: s.time()}
+		n.node = &changed
+	}
+	return n
+}
+
+// askAnew forgets how well those are that were kept on a node, and which of its words were the last: the node says both again.
+func (s *state) askAnew(node uint32) {
+	for _, a := range s.liveOn(node) {
+		anew := a
+		anew.seq, anew.health = 0, api.HealthUnknown
+		s.change(s.jobs.get(s.names[a.job]), a, anew)
+	}
+}
+
+// lookAtKept has the jobs looked at of which a node that is back kept instances: some may have been replaced meanwhile.
+func (s *state) lookAtKept(n nodeRow) {
+	var jobs []string
+	for _, a := range s.liveOn(n.handle) {
+		jobs = append(jobs, s.names[a.job])
+	}
+	slices.Sort(jobs)
+	for _, name := range slices.Compact(jobs) {
+		if j := s.jobs.get(name); !s.settled(j) {
+			s.look(j, api.CauseReturn, n.id, nil)
+		}
+	}
+}
+
+// awayOf is what people read of that; nil if its node is heard of.
+func (t *tables) awayOf(a *allocation) *api.AwayInstance {
+	if !t.isAway(a) {
+		return nil
+	}
+	n, _ := t.nodes.get(t.names[a.node])
+	out := &api.AwayInstance{Since: n.node.Absence.Since, GivenUpAt: n.node.Absence.Since}
+	if v := t.jobs.get(t.names[a.job]).version(uint64(a.version)); v != nil {
+		if i := v.task(a.task); i >= 0 {
+			out.GivenUpAt = out.Since.Add(v.job.Tasks[i].Disconnect.LostAfter)
+		}
+	}
+	return out
+}
+
+// StartedAt is when the present or last run of an allocation began, Unix milliseconds by its node's clock; 0: it has not.
+func (s *Snapshot) StartedAt(id api.ID) int64 {
+	a, _ := s.allocations.get(id)
+	return a.started
+}
+
 // Rebalances: instances that go where there is more room, or less.
 
 // Rebalance is the command that begins to move instances to better nodes, or has nothing more begin. With neither it takes the next
@@ -309,6 +441,8 @@ func (t *tables) factOf(m *api.Move) (f balance.Fact) {
 		f.Unfit = "its job is being rolled out"
 	case uint64(a.version) != current.Version:
 		f.Unfit = "its job has a newer version"
+	case t.isAway(&a):
+		f.Unfit = "its node is not heard of"
 	case a.health != api.HealthHealthy:
 		f.Unfit = "it is not healthy"
 	}

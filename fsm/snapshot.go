@@ -117,12 +117,13 @@ type Header struct {
 // node, which a server that knows format 5 would take for jobs of one instance; 7 has deployments; 8 has the timelines of jobs; 9 has the section of what was
 // placed again after a failure, or an evaluation that waits for a time; 10 has nodes that are
 // drained, or dates of their eligibility; 11 has versions that know of restarts; 12 has jobs that launch others, or were launched; 13 has the section of the
-// latest rebalance; 14 has jobs that are dispatched, which a server that knows format 13 would run at once. So a cluster without devices can
+// latest rebalance; 14 has jobs that are dispatched, which a server that knows format 13 would run at once; 15 has nodes
+// that are away while instances of them are kept, or were. So a cluster without devices can
 // be joined by a server that knows format 1 only, and
 // equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 14
+	snapshotFormat = 15
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )
@@ -213,6 +214,11 @@ func (s *Snapshot) Fingerprint() [32]byte {
 		panic(fmt.Sprintf("fsm: fingerprint of index %d: %v", s.index, err)) // nothing that was decoded fails to encode
 	}
 	return sum
+}
+
+// annotated reports whether a version says what format 2 of a snapshot does not know.
+func annotated(j *api.Job) bool {
+	return j.SubmittedBy != "" || j.Origin != "" || j.Scaled != nil || len(j.Tags) > 0 || j.Stable
 }
 
 func (t *tables) persist(w io.Writer) (digest [sha256.Size]byte, err error) {

@@ -446,11 +446,6 @@ func (s *Snapshot) Standing(job string) (placed, healthy int, ended uint64) {
 	return 0, 0, 0
 }
 
-// annotated reports whether a version says what format 2 of a snapshot does not know.
-func annotated(j *api.Job) bool {
-	return j.SubmittedBy != "" || j.Origin != "" || j.Scaled != nil || len(j.Tags) > 0 || j.Stable
-}
-
 // anyVersion reports whether something holds of a kept version of a job.
 func (t *tables) anyVersion(holds func(*api.Job) bool) (found bool) {
 	t.jobs.rows.Scan(func(j *job) bool {
@@ -468,6 +463,8 @@ func (t *tables) format() uint16 {
 		return !hurried
 	})
 	switch {
+	case t.nodes.missed():
+		return 15
 	case t.anyVersion(func(j *api.Job) bool { return j.Parameterized != nil || j.Dispatched != nil }):
 		return 14
 	case t.nodes.rebalance != nil:

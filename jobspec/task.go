@@ -21,12 +21,13 @@ func nestedKeys() map[string]string {
 		"share": "device \"type\"", "min_healthy_time": "update", "max_parallel": "update", "order": "update",
 		"healthy_deadline": "update", "progress_deadline": "update", "canary": "update", "auto_promote": "update", "auto_revert": "update", "condition": "depends_on \"task\"",
 		"file": "dispatch_payload", "payload": "parameterized", "meta_required": "parameterized", "meta_optional": "parameterized", "source": "volume \"name\"", "destination": "volume \"name\"", "access": "volume \"name\"", "sticky": "ephemeral_disk",
+		"lost_after": "disconnect", "replace": "disconnect", "reconcile": "disconnect", "stop_on_client_after": "disconnect",
 	}
 }
 
 // taskKeys are what a task has; for hints only.
 func taskKeys() []string {
-	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "dispatch_payload", "driver", "env", "ephemeral_disk", "image", "kill_signal", "kill_timeout", "max_run_duration",
+	return []string{"affinity", "args", "check", "command", "config", "constraint", "count", "depends_on", "disconnect", "dispatch_payload", "driver", "env", "ephemeral_disk", "image", "kill_signal", "kill_timeout", "max_run_duration",
 		"migrate", "port", "poststop", "prestart", "reschedule", "resources", "restart", "shutdown_delay", "sidecar", "spread", "update", "user", "volume", "work_dir"}
 }
 
@@ -87,6 +88,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 		r.whole("max_parallel", &t.Migrate.MaxParallel, 1, api.MaxTaskInstances)
 		r.text("order", &t.Migrate.Order)
 	})
+	b.block1("disconnect", func(r *body) { p.readDisconnect(r, t, j.Type) })
 	b.block1("update", func(r *body) { readUpdate(r, &t.Update) })
 	p.readPlacement(b, t)
 	readDependencies(b, t)
@@ -277,4 +279,34 @@ func (p *parser) readReschedule(b *body, t *api.Task, kind api.JobType) {
 		}
 		t.Reschedule = policy
 	})
+}
+
+// readDisconnect reads what becomes of instances whose node is not heard of. What would have no meaning is refused where it stands,
+// also where it says what is so anyway.
+func (p *parser) readDisconnect(r *body, t *api.Task, kind api.JobType) {
+	d := &t.Disconnect
+	r.duration("lost_after", &d.LostAfter)
+	r.flag("replace", &d.Replace)
+	r.text("reconcile", &d.Reconcile)
+	r.duration("stop_on_client_after", &d.StopOnClientAfter)
+	for _, key := range []string{"replace", "reconcile"} {
+		switch a := r.attr(key); {
+		case a == nil || r.faulty():
+		case kind.EveryNode():
+			p.addf(a.NameRange, "%s has no meaning in a %s job: its instances belong to their nodes; leave it out", key, kind)
+		case d.LostAfter == 0:
+			p.addf(a.NameRange, "%s has no meaning without lost_after: an instance is lost with its node, and replaced", key)
+		}
+	}
+	for _, of := range []struct {
+		key string
+		d   time.Duration
+	}{{"lost_after", d.LostAfter}, {"stop_on_client_after", d.StopOnClientAfter}} {
+		if a := r.attr(of.key); a != nil && of.d == 0 && !r.faulty() { // to api it is one that was left out
+			p.addf(a.Expr.Range(), "%s 0s is no time; leave it out", of.key)
+		}
+	}
+	if d.LostAfter == 0 && d.StopOnClientAfter == 0 && !r.faulty() {
+		p.addf(r.block.DefRange(), "disconnect says nothing: give lost_after, stop_on_client_after or both")
+	}
 }

@@ -23,6 +23,10 @@ const (
 	reasonOvertaken   = "a newer version came before it took over"
 	reasonGivenUp     = "the roll-out of its version has failed"
 	reasonNode        = "its node is no longer one that the task asks for"
+	reasonDone        = "its slot has completed"
+	reasonNeither     = "given up: the other instance of its slot is not heard of either, and is kept rather than this one"
+	reasonBeside      = "given up: its node is not heard of, and it has not taken over"
+	reasonRoom        = "given up: its node is not heard of, and what took its place has to move"
 )
 
 // slotState is what has become of a slot, seen from the version in force.
@@ -40,6 +44,7 @@ const (
 	slotLater                     // likewise, and it is placed again at a time that has not come
 	slotDone                      // it has completed (batch)
 	slotIdle                      // it is left as it is: its node is not one for a (new) instance (system), or it was filled in the version before
+	slotAway                      // its holder is not heard of, and kept; nothing is placed beside it (yet)
 )
 
 type slot struct {
@@ -48,6 +53,7 @@ type slot struct {
 	last   *api.AllocationRow // its holder, else the last one it had; nil if it never had one
 	beside *api.AllocationRow // its holder's successor, live or failed for good, or one that was told to stop; nil if there is none
 	next   slotState          // what has become of that one: slotStarting, slotWell, slotFailed or slotStopping
+	absent *api.AllocationRow // another one that is kept, since it is not heard of, or was not until a moment ago; last is what is beside it, or itself
 	node   int                // the only one it may be placed on, by ordinal, where each node has a slot
 	retry  *retry             // if that one failed for good and is placed again; nil otherwise
 }
@@ -163,6 +169,9 @@ func (c *change) task(t *api.Task) {
 	c.roll(r, slots, held)
 	c.moveOut(r, slots)
 	c.rebalance(r, slots)
+	if away := c.notHeardOf(r.task, slots); away != "" {
+		c.remark(r.task, away)
+	}
 }
 
 // hold keeps vacant slots from being filled with what would be new, and reports whether the task has something that waits: such a
@@ -207,8 +216,8 @@ func (c *change) waiting(t *api.Task, slots []slot, e *api.Explanation, waits wa
 	if !waits.over {
 		c.answer.Status = api.EvalBlocked
 	}
-	if due := waits.due.UnixNano(); !waits.due.IsZero() && (c.answer.WakeAt == 0 || due < c.answer.WakeAt) {
-		c.answer.WakeAt = due
+	if !waits.due.IsZero() {
+		c.wake(waits.due)
 	}
 	return e
 }
@@ -272,6 +281,9 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 			holder = row
 		}
 	}
+	if s, ok := c.parted(r, number, occupants{holder, successor, stopping, ended}); ok {
+		return s
+	}
 	switch {
 	case successor != nil:
 		return c.succession(r, number, holder, successor)
@@ -313,19 +325,22 @@ func (c *change) holderState(r *request, row *api.AllocationRow) slotState {
 		c.stop(row, asked(reasonAsked, c.by))
 		return slotStopping
 	}
-	if row.Version != c.job.Version {
-		if !c.same(r, row) || !r.keeps(row.NodeOrdinal) {
-			return slotOutdated
-		}
-		if c.take() {
-			c.answer.InPlace = append(c.answer.InPlace, row.ID)
-		}
+	if c.overtaken(r, row) {
+		return slotOutdated
+	}
+	if row.Version != c.job.Version && c.take() {
+		c.answer.InPlace = append(c.answer.InPlace, row.ID)
 	}
 	r.kept(row.NodeOrdinal)
 	if row.Health == api.HealthHealthy {
 		return slotWell
 	}
 	return slotStarting
+}
+
+// overtaken reports whether an instance is of an older version and has to be replaced.
+func (c *change) overtaken(r *request, row *api.AllocationRow) bool {
+	return row.Version != c.job.Version && (!c.same(r, row) || !r.keeps(row.NodeOrdinal))
 }
 
 // same reports whether an instance of an older version is just what the version in force asks for, and no restart is to replace it.
@@ -445,6 +460,7 @@ func (c *change) put(r *request, s *slot, node int, given grant) *api.Placement 
 		p.Trial = s.retry.trial
 		c.noteReturn(r.task, s, node)
 	}
+	p.Beside = s.absent != nil
 	c.answer.Placements = append(c.answer.Placements, p)
 	if s.state == slotBack {
 		s.state = slotIdle

@@ -236,6 +236,9 @@ func (r *request) count(rows []api.AllocationRow, placed []api.Placement) {
 	c.clear()
 	for i := range rows {
 		row := &rows[i]
+		if row.Away && !r.job.Type.EveryNode() {
+			continue // who knows: what spreads and keeps apart looks at those that are heard of
+		}
 		if !row.Live() || row.NodeOrdinal < 0 || row.Task != r.task.Name && row.Desired != api.DesiredRun {
 			continue
 		}

@@ -3,9 +3,11 @@ package scheduler
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"cube/api"
+	"cube/scheduler/reunion"
 )
 
 // retry is what is known of a slot whose instance ended, for the one that takes its place.
@@ -16,9 +18,9 @@ type retry struct {
 }
 
 // failedForGood reports whether an instance failed of its own, its restart policy used up. One that lost its port to something
-// outside Cube is placed again at once, with another.
+// outside Cube, or was stopped by a client that was cut off, is placed again at once.
 func failedForGood(row *api.AllocationRow) bool {
-	return row.Phase == api.PhaseFailed && row.Failure != api.FailurePortTaken
+	return row.Phase == api.PhaseFailed && !row.Failure.Blameless()
 }
 
 // endedSlot judges a slot that nothing holds, by the last holder it had.
@@ -60,9 +62,7 @@ func (c *change) await(t *api.Task, slots []slot) *api.Retry {
 			}
 		}
 	}
-	if due := first.retry.due; c.answer.WakeAt == 0 || due < c.answer.WakeAt {
-		c.answer.WakeAt = due
-	}
+	c.wake(time.Unix(0, first.retry.due))
 	return &api.Retry{Instance: api.InstanceName(c.job.Name, t.Name, first.number), At: time.Unix(0, first.retry.due).UTC(),
 		Attempt: int(first.retry.trial.Used), Attempts: max(0, t.Rescheduling(c.job.Type).Attempts), More: more}
 }
@@ -137,7 +137,7 @@ func (c *change) meeting(t *api.Task, condition string) (n int) {
 		}
 		last := &rows[len(rows)-1]
 		current := last.Version == c.job.Version || c.same(r, last)
-		up := current && last.Phase == api.PhaseRunning && last.Desired == api.DesiredRun
+		up := current && !last.Away && last.Phase == api.PhaseRunning && last.Desired == api.DesiredRun
 		switch {
 		case c.job.Type.Completes() && c.state.Completed(c.job.Name, t.Name, c.job.Version, last.Slot),
 			up && condition == api.DependRunning, up && condition == api.DependHealthy && last.Health == api.HealthHealthy:
@@ -145,4 +145,180 @@ func (c *change) meeting(t *api.Task, condition string) (n int) {
 		}
 	}
 	return n
+}
+
+// Instances that are not heard of, since their node was declared down a while ago, and may run on.
+
+// occupants are those of a slot that matter; nil is none.
+type occupants struct{ holder, successor, stopping, ended *api.AllocationRow }
+
+// parted judges a slot that has an instance which is not heard of, or was not; ok is false for all others.
+func (c *change) parted(r *request, number uint32, in occupants) (s slot, ok bool) {
+	h := in.holder
+	switch {
+	case h == nil || slices.Contains(c.asked, h.ID):
+		return s, false
+	case c.job.Type.Completes() && (h.Replaces != 0 || in.ended != nil && in.ended.Phase == api.PhaseComplete) &&
+		c.state.Completed(c.job.Name, r.task.Name, c.job.Version, number):
+		c.stop(h, reasonDone) // the other one of the slot did it
+		return slot{number: number, state: slotDone, last: h}, true
+	case h.Away && !c.down(h) && (c.overtaken(r, h) || c.evicting(h) != nil):
+		return s, false // its node is about to be ready: it can be asked to stop, as others are
+	case h.Away:
+		return c.away(r, number, in), true
+	case in.successor == nil || slices.Contains(c.asked, in.successor.ID):
+		return s, false
+	case in.successor.Away:
+		c.stop(in.successor, reasonBeside)
+		return slot{number: number, state: c.holderState(r, h), last: h, beside: in.successor, next: slotStopping}, true
+	}
+	return c.reunite(r, number, h, in.successor)
+}
+
+// away judges a slot whose holder is not heard of: whether it is given up, and what there is, or is to be, beside it.
+func (c *change) away(r *request, number uint32, in occupants) slot {
+	h, node, down := in.holder, c.view.nodes[in.holder.NodeOrdinal], c.down(in.holder)
+	due := reunion.GivenUp(node.Absence, r.task.Disconnect)
+	switch {
+	case c.overtaken(r, h):
+		return c.giveUp(r, number, in, c.replaced()+"; node "+node.Name+" is not heard of")
+	case c.evicting(h) != nil:
+		return c.giveUp(r, number, in, node.Drain.Cause(node.Name))
+	case due.UnixNano() <= c.options.Now:
+		return c.giveUp(r, number, in, fmt.Sprintf("given up: node %s has not been heard of for %s", node.Name, api.Brief(r.task.Disconnect.LostAfter)))
+	}
+	c.holderState(r, h)
+	c.wake(due)
+	s := slot{number: number, state: slotAway, last: h, absent: h}
+	switch {
+	case in.successor != nil && in.successor.Away:
+		if down && reunion.Prefer(r.task.Disconnect.Reconcile, c.instance(h), c.instance(in.successor)) == reunion.Replacement {
+			return c.giveUp(r, number, in, reasonNeither)
+		}
+		c.stop(in.successor, reasonNeither)
+		s.beside, s.next = in.successor, slotStopping
+	case in.successor != nil:
+		s.state, s.last = c.holderState(r, in.successor), in.successor
+	case in.stopping != nil: // until it is gone there is no place for a third one
+		s.beside, s.next = in.stopping, slotStopping
+	case r.task.Disconnect.Replace && !c.job.Type.EveryNode():
+		s = c.without(r, number, in)
+		s.absent = h
+	}
+	return s
+}
+
+// giveUp has an instance that is not heard of be lost, and judges the slot as it is without it.
+func (c *change) giveUp(r *request, number uint32, in occupants, why string) slot {
+	c.stop(in.holder, why)
+	switch {
+	case in.successor != nil && in.successor.Away:
+		return slot{number: number, state: slotAway, last: in.successor, absent: in.successor, beside: in.holder, next: slotStopping}
+	case in.successor != nil:
+		return slot{number: number, state: c.holderState(r, in.successor), last: in.successor, beside: in.holder, next: slotStopping}
+	case in.stopping != nil:
+		return slot{number: number, state: slotStopping, last: in.stopping}
+	case !c.down(in.holder): // it stops in good order
+		return slot{number: number, state: slotStopping, last: in.holder}
+	}
+	return c.without(r, number, in)
+}
+
+// down reports whether an instance's node is down, so that it is lost at once when it is to stop.
+func (c *change) down(row *api.AllocationRow) bool {
+	return row.NodeOrdinal >= 0 && c.view.nodes[row.NodeOrdinal].Status == api.NodeDown
+}
+
+// without judges a slot that has nothing but an instance which is not heard of: as if that were lost. Which of those that were
+// tried beside it failed counts.
+func (c *change) without(r *request, number uint32, in occupants) slot {
+	if in.ended != nil && in.ended.Replaces == in.holder.ID {
+		s := c.endedSlot(r.task, number, in.ended)
+		s.last = in.holder
+		return s
+	}
+	s := slot{number: number, last: in.holder}
+	if past := c.state.Past(in.holder.ID); past.Trial != (api.Trial{}) || len(past.Failed) > 0 {
+		s.retry = &retry{trial: past.Trial, failed: past.Failed}
+	}
+	return s
+}
+
+// reunite judges a slot whose holder is heard of again, after a successor was placed beside it because it was not. One of the
+// two stays, as package reunion decides. ok is false where the successor is there for another reason, or the holder has to go anyway.
+func (c *change) reunite(r *request, number uint32, h, successor *api.AllocationRow) (s slot, ok bool) {
+	if h.NodeOrdinal < 0 || !reunion.Apart(c.view.nodes[h.NodeOrdinal].Absence, successor.CreatedAt) || !r.task.Disconnect.Keeps() ||
+		c.overtaken(r, h) || c.overtaken(r, successor) || c.evicting(h) != nil || c.moveOf(h.ID) != nil {
+		return s, false
+	}
+	node := c.view.nodes[h.NodeOrdinal]
+	due := node.Absence.Until.Add(r.task.Update.HealthyDeadline)
+	original, replacement := c.instance(h), c.instance(successor)
+	first := slot{number: number, state: c.holderState(r, h), last: h, beside: successor, next: slotStopping}
+	second := slot{number: number, state: c.holderState(r, successor), last: successor, beside: h, next: slotStopping}
+	why := "; reconcile is " + r.task.Disconnect.Reconcile
+	switch reunion.Decide(r.task.Disconnect.Reconcile, original, replacement, due.UnixNano() <= c.options.Now) {
+	case reunion.Original:
+		if original.Well && !replacement.Well {
+			why = "; this one is not healthy"
+		}
+		c.stop(successor, "node "+node.Name+" is back, and the original there is kept"+why)
+		return first, true
+	case reunion.Replacement:
+		if replacement.Well && !original.Well {
+			why = "; this one is not healthy"
+		}
+		c.stop(h, "node "+node.Name+" is back, and the replacement is kept"+why)
+		return second, true
+	}
+	c.wake(due)
+	c.messages = append(c.messages, api.InstanceName(c.job.Name, r.task.Name, number)+" is back on "+node.Name+": waits for it or its replacement to be healthy")
+	second.beside, second.next, second.absent = nil, slotVacant, h
+	return second, true
+}
+
+// instance is one of two as package reunion sees it.
+func (c *change) instance(row *api.AllocationRow) reunion.Instance {
+	return reunion.Instance{Well: row.Health == api.HealthHealthy && !row.Away, Leaves: c.evicting(row) != nil, Started: c.state.StartedAt(row.ID)}
+}
+
+// giveWay has an instance that is kept beside a slot's present one go, where that one is to have a successor: a slot has no place
+// for three. It reports whether there was one.
+func (c *change) giveWay(s *slot) bool {
+	if s.absent == nil {
+		return false
+	}
+	c.stop(s.absent, reasonRoom)
+	s.beside, s.next, s.absent = s.absent, slotStopping, nil
+	return true
+}
+
+// wake has the job looked at again at a time, if nothing else does before.
+func (c *change) wake(at time.Time) {
+	if due := at.UnixNano(); c.answer.WakeAt == 0 || due < c.answer.WakeAt {
+		c.answer.WakeAt = due
+	}
+}
+
+// notHeardOf says which of a task's instances are kept though nothing is heard of them, and until when; "" if none is.
+func (c *change) notHeardOf(t *api.Task, slots []slot) string {
+	var nodes []*api.Node
+	names := map[*api.Node][]string{} // looked up, never ranged over
+	for i := range slots {
+		row := slots[i].absent
+		if row == nil || !row.Away || row.Desired == api.DesiredStop {
+			continue
+		}
+		n := c.view.nodes[row.NodeOrdinal]
+		if names[n] == nil {
+			nodes = append(nodes, n)
+		}
+		names[n] = append(names[n], api.InstanceName(c.job.Name, t.Name, slots[i].number))
+	}
+	var out []string
+	for _, n := range nodes {
+		away := api.AwayInstance{Since: n.Absence.Since, GivenUpAt: reunion.GivenUp(n.Absence, t.Disconnect)}
+		out = append(out, api.FirstOf(names[n], 3)+": "+away.Text(n.Name))
+	}
+	return strings.Join(out, "; ")
 }

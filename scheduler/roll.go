@@ -144,7 +144,7 @@ func stageOf(s slotState) rollout.Stage {
 	switch s {
 	case slotStarting:
 		return rollout.Starting
-	case slotWell:
+	case slotWell, slotAway:
 		return rollout.Well
 	case slotFailed, slotLater:
 		return rollout.Failed
@@ -166,6 +166,8 @@ func (c *change) stage(r *request, s *slot) rollout.Stage {
 		return rollout.Leaving
 	case s.state == slotStopping:
 		return rollout.Stopping
+	case s.state == slotAway && s.last.Health != api.HealthHealthy && !c.job.Type.EveryNode():
+		return rollout.Starting // it was not well when it went; a node that is away holds up no job of all nodes
 	case s.state <= slotWaiting && s.last == nil:
 		return rollout.New
 	}
@@ -183,6 +185,9 @@ func (c *change) begin(r *request, slots []slot, places []int) {
 		if c.left == 0 {
 			c.cut = true
 			return
+		}
+		if c.giveWay(&slots[i]) {
+			continue
 		}
 		node, given, ok := ranking.next()
 		if !ok {
@@ -301,6 +306,10 @@ func (c *change) moveOut(r *request, slots []slot) {
 			c.cut = true
 			return
 		}
+		if r.task.Migrate.Order == api.OrderStartFirst && c.giveWay(&slots[n]) {
+			standings[n] = moving.Moving
+			continue
+		}
 		if nodes == nil {
 			r.count(c.rows, c.answer.Placements)
 			nodes = c.rank(r)
@@ -355,18 +364,22 @@ func (c *change) arrives(r *request, s *slot) string {
 func (c *change) cannotLeave(r *request, s *slot, row *api.AllocationRow, why string, filters bool) {
 	note := fmt.Sprintf("%s cannot leave %s, which is being drained: %s",
 		api.InstanceName(c.job.Name, r.task.Name, s.number), c.view.nodes[row.NodeOrdinal].Name, why)
+	if e, fresh := c.remark(r.task, note); fresh && filters {
+		r.explain(e)
+	}
+}
+
+// remark says something of a task in its explanation, and reports whether it has made that.
+func (c *change) remark(t *api.Task, note string) (e *api.Explanation, fresh bool) {
 	c.messages = append(c.messages, note)
 	for i := range c.answer.Explanations {
-		if e := &c.answer.Explanations[i]; e.Task == r.task.Name {
+		if e := &c.answer.Explanations[i]; e.Task == t.Name {
 			e.Note = strings.TrimPrefix(e.Note+"; "+note, "; ")
-			return
+			return e, false
 		}
 	}
-	e := api.Explanation{Task: r.task.Name, Wanted: r.task.Count, Placed: r.task.Count, Note: note}
-	if filters {
-		r.explain(&e)
-	}
-	c.answer.Explanations = append(c.answer.Explanations, e)
+	c.answer.Explanations = append(c.answer.Explanations, api.Explanation{Task: t.Name, Wanted: t.Count, Placed: t.Count, Note: note})
+	return &c.answer.Explanations[len(c.answer.Explanations)-1], true
 }
 
 // moveOf returns the move of an instance that the rebalance under way has begun, nil if there is none.
@@ -413,7 +426,7 @@ func (c *change) rebalance(r *request, slots []slot) {
 			}
 			continue
 		case s.next == slotVacant, s.next == slotFailed && s.beside.CreateIndex < m.Begun: // that one is of an earlier try
-			if s.state != slotWell || !c.placeOn(r, s, m.To) {
+			if s.absent != nil || s.state != slotWell || !c.placeOn(r, s, m.To) {
 				continue
 			}
 		case s.next != slotStarting:

@@ -51,6 +51,9 @@ type State interface {
 	JobRows(job string) iter.Seq[api.AllocationRow]
 	// Past tells of an instance that ended.
 	Past(id api.ID) api.Past
+	// StartedAt is when the present or last run of an instance began, Unix milliseconds by its node's clock; 0: it has not. It is
+	// asked of few.
+	StartedAt(id api.ID) int64
 	// Completed reports whether a batch slot has completed in this version of the job: it is never run again.
 	Completed(job, task string, version uint64, slot uint32) bool
 	// Deployment returns the deployment of the version in force, nil if it has none.

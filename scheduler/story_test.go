@@ -22,16 +22,18 @@ import (
 //	                    initializing, ineligible
 //	job NAME            type=, priority=, dc=, scheduler=; each call is a new version. Lines: task NAME count= cpu= memory= disk=
 //	                    image= driver=; then for that task: constraint ATTR OP VALUE, affinity ATTR OP VALUE WEIGHT,
-//	                    depends TASK CONDITION TIMEOUT, migrate MAX ORDER, spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=, device TYPE count= share=, and for
+//	                    depends TASK CONDITION TIMEOUT, disconnect lost= alone keep=, migrate MAX ORDER, spread ATTR WEIGHT VALUE=PERCENT..., port LABEL static= to=, device TYPE count= share=, and for
 //	                    that device: if ATTR OP VALUE
 //	schedule            the jobs named, all by default; limit= algorithm= preempt=TYPE stop=SLOT
 //	report              lines: SLOT PHASE [port | HEALTH], of the slot's live allocation; SLOT may be web[*]. What runs is
 //	                    healthy unless it is said to be unknown or unhealthy
+//	ill ID              an allocation is unhealthy
 //	drain NODE          stage=moving (or system, forced), cancel; by=, message=
 //	restart NAME        slots=0,2: a version that says the same, with a restart of all or of some slots
 //	rebalance           what would be moved; min-gain= most= algorithm=
 //	move SLOT NODE      the rebalance under way moves it; undo: it has to be undone; end: none is under way
-//	down, forget        nodes: their allocations are lost
+//	down, forget        nodes: their allocations are lost, but for down those that their tasks keep for a while
+//	back                nodes that were down; what was kept there is healthy as it was
 //	stop, purge         jobs
 //	load                lines: NODE cpu=PART memory=PART, of what the machine has
 //	quarantine          lines: NODE PORT
@@ -86,6 +88,15 @@ func (s *story) run(d *datadriven.TestData) (string, error) {
 		return each(s.report)
 	case "restart":
 		return "", s.restart(d)
+	case "ill":
+		id, err := strconv.Atoi(d.CmdArgs[0].Key)
+		s.world.SetHealth(api.ID(id), api.HealthUnhealthy)
+		return "", err
+	case "back":
+		for _, a := range d.CmdArgs {
+			s.nodeBack(a.Key)
+		}
+		return "", nil
 	case "down", "forget":
 		for _, a := range d.CmdArgs {
 			s.nodeDown(a.Key, d.Cmd == "forget")
@@ -408,13 +419,13 @@ func (s *story) nodeDown(id string, forget bool) {
 	for n := range s.world.Nodes() {
 		if n.ID == id {
 			dead := *n
-			dead.Status = api.NodeDown
+			dead.Status, dead.Absence = api.NodeDown, &api.Absence{Since: time.Unix(0, s.world.Now())}
 			s.world.PutNode(&dead)
 		}
 	}
 	for _, job := range s.jobs {
 		for row := range s.world.Allocations(job) {
-			if row.Node == id {
+			if row.Node == id && (forget || !s.keeps(&row)) {
 				defer s.world.Report(row.ID, api.PhaseLost, api.FailureNone)
 			}
 		}

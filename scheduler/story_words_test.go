@@ -83,6 +83,8 @@ func taskLine(t *api.Task, words []string) error {
 		if at(2) != "" {
 			t.Migrate.Order = at(2)
 		}
+	case "disconnect":
+		return disconnectLine(t, words[1:])
 	case "depends":
 		timeout, err := time.ParseDuration(cmp.Or(at(3), "0s"))
 		t.DependsOn = append(t.DependsOn, api.Dependency{Task: at(1), Condition: at(2), Timeout: timeout})
@@ -211,5 +213,40 @@ func (s *story) move(d *datadriven.TestData) {
 		row := s.slotRows(d.CmdArgs[0].Key, true)[0]
 		s.world.PutRebalance(&api.Rebalance{Stage: api.RebalanceMoving, By: "alice", Moves: []api.Move{{Allocation: row.ID, Job: row.Job, Task: row.Task,
 			Slot: row.Slot, From: row.Node, To: d.CmdArgs[1].Key, Stage: api.MoveUnder, Begun: s.world.Index()}}})
+	}
+}
+
+func disconnectLine(t *api.Task, words []string) (err error) {
+	for _, w := range words {
+		key, value, _ := strings.Cut(w, "=")
+		switch key {
+		case "lost":
+			t.Disconnect.LostAfter, err = time.ParseDuration(value)
+		case "alone":
+			t.Disconnect.Replace = false
+		case "keep":
+			t.Disconnect.Reconcile = value
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keeps reports whether an allocation is kept for a while when its node goes down.
+func (s *story) keeps(row *api.AllocationRow) bool {
+	j := s.world.JobVersion(row.Job, row.Version)
+	return j != nil && j.Task(row.Task) != nil && j.Task(row.Task).Disconnect.Keeps() && row.Desired == api.DesiredRun
+}
+
+func (s *story) nodeBack(id string) {
+	for n := range s.world.Nodes() {
+		if n.ID == id {
+			back := *n
+			back.Status, back.Absence = api.NodeReady, &api.Absence{Since: n.Absence.Since, Until: time.Unix(0, s.world.Now())}
+			s.world.PutNode(&back)
+			return
+		}
 	}
 }

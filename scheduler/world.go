@@ -32,6 +32,7 @@ type World struct {
 	now     int64                      // Unix nanoseconds
 	pasts   map[api.ID]api.Past        // without the nodes that failed
 	moves   *api.Rebalance
+	started map[api.ID]int64 // Unix milliseconds
 }
 
 type worldPort struct {
@@ -105,6 +106,7 @@ func (w *World) put(row api.AllocationRow, g grant) api.ID {
 	if row.ID == 0 {
 		row.ID = w.lastID + 1
 		row.CreateIndex = w.index
+		row.CreatedAt = cmp.Or(row.CreatedAt, w.now)
 	}
 	row.ModifyIndex = w.index
 	w.lastID = max(w.lastID, row.ID)
@@ -133,6 +135,9 @@ func (w *World) Now() int64 { return w.now }
 
 // remember notes when an allocation was placed and when it ended.
 func (w *World) remember(row *api.AllocationRow) {
+	if row.Phase == api.PhaseRunning && w.started[row.ID] == 0 {
+		set(&w.started, row.ID, w.now/int64(time.Millisecond)+1)
+	}
 	past, known := w.pasts[row.ID]
 	if !known {
 		past.PlacedAt = w.now
@@ -207,6 +212,19 @@ func (w *World) Report(id api.ID, phase api.Phase, failure api.Failure) {
 	}
 }
 
+// StartedAt implements State.
+func (w *World) StartedAt(id api.ID) int64 { return w.started[id] }
+
+// stop has an allocation end; one whose node is down is lost.
+func (w *World) stop(id api.ID) {
+	w.change(id, func(row *api.AllocationRow) {
+		row.Desired = api.DesiredStop
+		if at, found := w.place(row.Node); found && w.nodes[at].Status == api.NodeDown && row.Live() {
+			row.Phase, row.Health = api.PhaseLost, api.HealthUnknown
+		}
+	})
+}
+
 // SetHealth is what a node says of the health of an allocation that runs.
 func (w *World) SetHealth(id api.ID, h api.HealthStatus) {
 	w.change(id, func(row *api.AllocationRow) { row.Health = api.HealthOf(row.Phase, h) })
@@ -223,14 +241,14 @@ func (w *World) Apply(p *api.Plan) {
 	for i := range p.Jobs {
 		j := &p.Jobs[i]
 		for _, s := range j.Stops {
-			w.change(s.Allocation, func(row *api.AllocationRow) { row.Desired = api.DesiredStop })
+			w.stop(s.Allocation)
 		}
 		delete(w.owed, j.Job)
 		if len(j.Promises) > 0 {
 			set(&w.owed, j.Job, &api.Evaluation{ID: j.Evaluation, Job: j.Job, Priority: w.Job(j.Job).Priority, Promises: j.Promises})
 		}
 		for _, p := range j.Preemptions {
-			w.change(p.Allocation, func(row *api.AllocationRow) { row.Desired = api.DesiredStop })
+			w.stop(p.Allocation)
 		}
 		for _, id := range j.InPlace {
 			w.change(id, func(row *api.AllocationRow) { row.Version = w.Job(j.Job).Version })
@@ -349,7 +367,7 @@ func (w *World) JobRows(job string) iter.Seq[api.AllocationRow] {
 			}
 			row.NodeOrdinal = -1
 			if at, found := w.place(row.Node); found {
-				row.NodeOrdinal = at
+				row.NodeOrdinal, row.Away = at, row.Live() && w.nodes[at].Away()
 			}
 			if !yield(row) {
 				return

@@ -77,7 +77,7 @@ func (s *Server) Enroll(ctx context.Context, r *api.Registration) (*api.Registra
 		ClusterID: snapshot.ClusterID(), Epoch: snapshot.Epoch(), Index: snapshot.Index(), Verdicts: verdicts, Servers: s.serverAddresses(),
 	}
 	if n := snapshot.Node(r.Node.ID); n != nil {
-		answer.Ready = n.Status == api.NodeReady
+		answer.Ready, answer.Anew = n.Status == api.NodeReady, n.Away()
 	}
 	return answer, nil
 }

@@ -47,6 +47,14 @@ func (w *world) drawTask(job *api.Job, name string, n int) *api.Task {
 			task.Reschedule.Interval = time.Hour
 		}
 	}
+	if w.pick("disconnect", 2) == 1 {
+		task.Disconnect.LostAfter = time.Duration(1+w.pick("lost_after", 20)) * time.Minute
+		if !job.Type.EveryNode() {
+			if task.Disconnect.Replace = w.pick("replace", 3) > 0; task.Disconnect.Replace {
+				task.Disconnect.Reconcile = rapid.SampledFrom(api.Reconciles()).Draw(w.t, "reconcile")
+			}
+		}
+	}
 	u := &task.Update
 	u.MaxParallel = 1 + w.pick("max_parallel", 3)
 	if job.Type == api.JobService {

@@ -28,6 +28,8 @@ func (w *world) causes(before, after *fsm.Snapshot) {
 		switch {
 		case row.Desired == api.DesiredStop && was.Desired == api.DesiredRun && (a.DesiredReason == "" || !told(row.ID, api.EventStopping)):
 			w.fatalf("%s #%d is to stop, and why is not recorded (%q)", name, row.ID, a.DesiredReason)
+		case row.Phase == api.PhaseLost && was.Live() && row.Desired == api.DesiredRun && after.JobVersion(row.Job, row.Version).Task(row.Task).Disconnect.Keeps():
+			w.fatalf("%s #%d is lost, and was to be kept for a while", name, row.ID)
 		case row.Phase == api.PhaseLost && was.Live() && (a.Message == "" || !told(row.ID, api.EventLost)):
 			w.fatalf("%s #%d is lost, and why is not recorded (%q)", name, row.ID, a.Message)
 		case !row.Live() && was.Live() && !told(row.ID, api.EventCompleted, api.EventGone, api.EventFailed, api.EventLost):
@@ -79,6 +81,7 @@ func (w *world) notePlan(s *fsm.Snapshot, j *api.JobPlan) {
 type bench struct {
 	live, wanted, healthy int
 	outdated              bool // one that is to run is of an older version
+	away                  bool // one that is to run is not heard of
 	newest                api.AllocationRow
 }
 
@@ -95,13 +98,14 @@ func slots(s *fsm.Snapshot, job *api.Job, task string, p *api.JobPlan) map[uint3
 			out[row.Slot] = b
 		}
 		b.newest = row
-		if row.Live() {
+		stopped := p != nil && slices.ContainsFunc(p.Stops, func(stop api.Stop) bool { return stop.Allocation == row.ID })
+		if row.Live() && !(stopped && s.Node(row.Node).Status == api.NodeDown) { // else it is lost
 			b.live++
 		}
-		stopped := p != nil && slices.ContainsFunc(p.Stops, func(stop api.Stop) bool { return stop.Allocation == row.ID })
 		if row.Live() && row.Desired == api.DesiredRun && !stopped {
 			b.wanted++
 			b.outdated = b.outdated || row.Version != job.Version
+			b.away = b.away || row.Away
 			if row.Health == api.HealthHealthy {
 				b.healthy++
 			}
@@ -117,10 +121,12 @@ func (w *world) judgeStops(s *fsm.Snapshot, job *api.Job, t *api.Task, p *api.Jo
 	updates, moves := false, false
 	for _, stop := range p.Stops {
 		row, _ := s.Row(stop.Allocation)
-		if row.Task != t.Name || row.Health != api.HealthHealthy {
-			continue
+		if row.Task != t.Name || row.Health != api.HealthHealthy || row.Away {
+			continue // nothing is taken away with what is not heard of
 		}
 		switch {
+		case strings.Contains(stop.Reason, " is back, and the "):
+			w.judgeReunion(s, t, &row, after[row.Slot])
 		case strings.HasSuffix(stop.Reason, "its successor is healthy"):
 			if after[row.Slot].healthy == 0 {
 				w.fatalf("%s[%d] has nothing healthy left", t.Name, row.Slot)
@@ -142,7 +148,7 @@ func (w *world) judgeStops(s *fsm.Snapshot, job *api.Job, t *api.Task, p *api.Jo
 		if int64(slot) >= int64(job.Slots(t)) {
 			continue
 		}
-		if b.healthy == 0 && !(b.wanted > 0 && b.outdated) && !(job.Type.EveryNode() && b.live == 0) && !(job.Type.Completes() && b.live == 0) {
+		if b.healthy == 0 && !(b.wanted > 0 && b.outdated) && !(job.Type.EveryNode() && (b.live == 0 || b.away)) && !(job.Type.Completes() && b.live == 0) {
 			between++
 		}
 		if b.healthy == 0 {
@@ -154,6 +160,26 @@ func (w *world) judgeStops(s *fsm.Snapshot, job *api.Job, t *api.Task, p *api.Jo
 	}
 	if moves && without > t.Migrate.MaxParallel {
 		w.fatalf("%d slots of %s have no healthy instance; migrate allows %d", without, t.Name, t.Migrate.MaxParallel)
+	}
+}
+
+// judgeReunion: who is healthy goes only for another one that is, and that is the one which the task asks for.
+func (w *world) judgeReunion(s *fsm.Snapshot, t *api.Task, gone *api.AllocationRow, left *bench) {
+	original := gone.Replaces == 0
+	if row, ok := s.Row(gone.Replaces); !ok || !row.Live() {
+		original = true
+	}
+	stays, _ := s.Successor(gone.ID)
+	if !original {
+		stays, _ = s.Row(gone.Replaces)
+	}
+	leaves := func(row *api.AllocationRow) bool { return s.Node(row.Node).Drain.Active() }
+	switch {
+	case left.healthy == 0 || stays.Health != api.HealthHealthy || stays.Away:
+		w.fatalf("%s[%d] #%d goes, and nothing healthy stays", gone.Task, gone.Slot, gone.ID)
+	case !leaves(&stays) && !leaves(gone) && t.Disconnect.Reconcile == api.ReconcileOriginal && original,
+		!leaves(&stays) && !leaves(gone) && t.Disconnect.Reconcile == api.ReconcileReplacement && !original:
+		w.fatalf("%s[%d] #%d goes, though reconcile is %s", gone.Task, gone.Slot, gone.ID, t.Disconnect.Reconcile)
 	}
 }
 
@@ -187,7 +213,7 @@ func (w *world) judgePlacements(s *fsm.Snapshot, job *api.Job, t *api.Task, p *a
 		e := s.Evaluation(p.Evaluation)
 		if row := b.newest; slices.Contains(e.Stop, row.ID) {
 			continue // a person wants another one now
-		} else if row.Phase == api.PhaseFailed && row.Desired == api.DesiredRun && row.Failure != api.FailurePortTaken && row.Version == a.Version && a.Version == job.Version && !a.Beside {
+		} else if row.Phase == api.PhaseFailed && row.Desired == api.DesiredRun && !row.Failure.Blameless() && row.Version == a.Version && a.Version == job.Version && !a.Beside {
 			_, due, ok := placed.Task(t.Name).Rescheduling(job.Type).Next(s.Past(row.ID))
 			if !ok || due > w.at.UnixNano() {
 				w.fatalf("%s[%d] is placed again though it is not to be (%v), or not before %s", t.Name, a.Slot, ok, time.Unix(0, due).UTC())
@@ -240,6 +266,11 @@ func (w *world) atRest() {
 		}
 		return true
 	})
+	for row := range s.Rows() {
+		if a, _ := s.Allocation(row.ID); a.Away != nil && !a.Away.GivenUpAt.After(w.at) && s.Node(row.Node).Status == api.NodeDown {
+			w.fatalf("%s #%d was to be given up: %+v", a.Name, row.ID, *a.Away)
+		}
+	}
 	if due, _ := drain.Due(s, w.at.UnixNano()); len(due) > 0 {
 		w.fatalf("the drains of %v were overlooked", due)
 	}

@@ -82,8 +82,14 @@ func (w *world) enroll(m *machine) {
 	m.asking = true
 	w.propose("node/"+m.id, c, func(_ fsm.Result, lost bool) {
 		m.asking = false
-		if !lost {
-			m.cleaning = !w.verdicts(m, w.m.Snapshot())
+		if lost {
+			return
+		}
+		m.cleaning = !w.verdicts(m, w.m.Snapshot())
+		if n := w.m.Snapshot().Node(m.id); n != nil && n.Away() { // the servers want to hear of everything again
+			for _, i := range m.instances {
+				i.told = 0
+			}
 		}
 	})
 }
@@ -137,7 +143,7 @@ func (w *world) poll(m *machine) {
 // report says what has changed, and that the inventory is put right once it is.
 func (w *world) report(m *machine) {
 	var news []api.AllocationStatus
-	clean := true
+	clean, told := true, !m.reporting
 	for _, id := range m.ids() {
 		i := m.instances[id]
 		clean = clean && (!i.left || i.status.Phase.Terminal())
@@ -156,7 +162,7 @@ func (w *world) report(m *machine) {
 			}
 		})
 	}
-	if n := w.m.Snapshot().Node(m.id); clean && n.Status == api.NodeInitializing && !m.telling {
+	if n := w.m.Snapshot().Node(m.id); clean && (told || len(news) == 0) && n.Status == api.NodeInitializing && !m.telling {
 		m.telling, m.cleaning = true, false
 		w.propose("node/"+m.id, &fsm.NodeReady{Node: m.id, Incarnation: m.incarnation}, func(fsm.Result, bool) { m.telling = false })
 	}

@@ -230,6 +230,9 @@ func (s *Session) Probe() {
 	}
 }
 
+// Heard is when something last came from the other side; of a session that has just begun, when it did.
+func (s *Session) Heard() time.Time { return s.began.Add(time.Duration(s.heard.Load())) }
+
 // Peer is the other side: its own Hello on the accepting side; on the dialling side what the dialler knew, with the
 // target as Sender.
 func (s *Session) Peer() Hello { return s.peer }

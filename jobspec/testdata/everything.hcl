@@ -199,6 +199,13 @@ task "web" {
     order        = "stop-first"
   }
 
+  disconnect {
+    lost_after           = "20m"
+    replace              = true
+    reconcile            = "longest_running"
+    stop_on_client_after = "2m"
+  }
+
   max_run_duration = "1h30m"
   shutdown_delay   = "10s"
   kill_timeout     = "30s"

@@ -30,7 +30,7 @@ type Verdict struct {
 func Judge(d *api.Deployment, job *api.Job, rows iter.Seq[api.AllocationRow], now time.Time) Verdict {
 	j := judgement{d: d, job: job, now: now, tasks: map[string]*count{}}
 	for _, t := range job.Tasks {
-		c := &count{task: t, well: make([]bool, t.Count), up: make([]bool, t.Count), extra: make([]bool, t.Count)}
+		c := &count{task: t, well: make([]bool, t.Count), up: make([]bool, t.Count), extra: make([]bool, t.Count), kept: make([]bool, t.Count)}
 		c.DeploymentTask = api.DeploymentTask{Task: t.Name, Desired: t.Count}
 		if was := d.Task(t.Name); was != nil {
 			c.Canaries, c.Promoted = was.Canaries, was.Promoted
@@ -41,6 +41,9 @@ func Judge(d *api.Deployment, job *api.Job, rows iter.Seq[api.AllocationRow], no
 		if c := j.tasks[row.Task]; c != nil && int64(row.Slot) < int64(c.task.Count) {
 			j.count(c, &row)
 		}
+	}
+	for _, t := range job.Tasks {
+		j.tasks[t.Name].presume()
 	}
 	j.waits()
 	return j.verdict()
@@ -63,11 +66,14 @@ type count struct {
 	well  []bool // by slot: a healthy instance of the version
 	up    []bool // by slot: one that runs
 	extra []bool // by slot: another one that is to run
+	kept  []bool // by slot: a healthy instance of the version that is not heard of any more
 }
 
 func (j *judgement) count(c *count, row *api.AllocationRow) {
 	ours, wanted := row.Version == j.d.Version, row.Live() && row.Desired == api.DesiredRun
 	switch {
+	case wanted && row.Away: // what is placed beside it counts, or it is as well as it was
+		c.kept[row.Slot] = ours && row.Health == api.HealthHealthy
 	case !ours:
 		c.extra[row.Slot] = c.extra[row.Slot] || wanted
 	case wanted:
@@ -87,9 +93,20 @@ func (j *judgement) count(c *count, row *api.AllocationRow) {
 		} else {
 			j.next = earliest(j.next, due)
 		}
-	case row.Phase == api.PhaseFailed && row.Desired == api.DesiredRun && row.Failure != api.FailurePortTaken && !time.Unix(0, row.CreatedAt).Before(j.d.Since):
+	case row.Phase == api.PhaseFailed && row.Desired == api.DesiredRun && !row.Failure.Blameless() && !time.Unix(0, row.CreatedAt).Before(j.d.Since):
 		c.Unhealthy++
 		j.blame(row, "failed")
+	}
+}
+
+// presume takes an instance that is not heard of for what it was, where nothing is beside it.
+func (c *count) presume() {
+	for slot, kept := range c.kept {
+		if kept && !c.well[slot] && !c.extra[slot] {
+			c.well[slot], c.up[slot] = true, true
+			c.Placed++
+			c.Healthy++
+		}
 	}
 }
 
