@@ -58,7 +58,7 @@ func TestExecTellsItsFailuresFromTheCommands(t *testing.T) {
 		{args: "web -- /etc", code: 126, err: api.Errorf(api.CodeInvalid, "is a directory"), exit: 126, stderr: "Error running /etc in web[0]: is a directory\n"},
 		{args: "web -- true", code: -1, err: api.Errorf(api.CodeConflict, "it has ended"), exit: 125, stderr: "Error running true in web[0]: it has ended\n"},
 		{args: "nobody -- true", exit: 125, stderr: "Error running a command in \"nobody\": "},
-		{args: "web -instance 7 -- true", exit: 125, stderr: "Error running a command in \"web\": there is no instance 7\n"},
+		{args: "web -instance 7 -- true", exit: 125, stderr: "Error running a command in \"web\": there is no instance 7; those that run: 0\n"},
 		{args: "shop -- true", exit: 125, stderr: "Error running a command in \"shop\": the job has several tasks; say which: shop/cart, shop/pay\n"},
 		{args: "shop/none -- true", exit: 125, stderr: "Error running a command in \"shop/none\": job \"shop\" has no task \"none\""},
 		{args: "web", exit: 125, stderr: "Error reading the arguments: this command takes: <name> -- <command>"},

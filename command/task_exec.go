@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -114,7 +115,14 @@ func (s *session) instanceFor(ctx context.Context, cluster api.Cluster, name str
 	if i := slices.IndexFunc(status.Allocations, of); i >= 0 {
 		return nil, api.Errorf(api.CodeConflict, "instance %d does not run, it is %s", instance, status.Allocations[i].Phase)
 	}
-	return nil, api.Errorf(api.CodeNotFound, "there is no instance %d", instance)
+	var there []string
+	for _, a := range running {
+		there = append(there, strconv.Itoa(a.Slot))
+	}
+	if len(there) == 0 {
+		return nil, api.Errorf(api.CodeNotFound, "there is no instance %d, and none runs", instance)
+	}
+	return nil, api.Errorf(api.CodeNotFound, "there is no instance %d; those that run: %s", instance, api.FirstOf(there, 10))
 }
 
 // exec runs the command and passes on what goes in and out. The terminal is as it was when it returns.
