@@ -399,9 +399,8 @@ func leftOut() map[string]string {
 	return map[string]string{
 		"artifact": image, "template": image, "vault": "use a variable with sensitive = true", "secret": "use a variable with sensitive = true", "consul": "Cube needs no Consul", "identity": "Cube gives instances no identity",
 		"multiregion": "run it in each cluster", "node_pool": "use constraint with meta of the nodes", "scaling": "use 'cube task scale'",
-		"disconnect": "", "spread": "", "scaling_policy": "", "connect": "name the address in env", "sidecar_service": "",
+		"spread": "", "scaling_policy": "", "connect": "name the address in env", "sidecar_service": "",
 		"lifecycle": "", "leader": "", "kind": "", "csi_plugin": "", "actions": "use 'cube task exec'", "action": "use 'cube task exec'", "schedule": "",
-		"stop_after_client_disconnect": "", "max_client_disconnect": "", "prevent_reschedule_on_lost": "",
 		"memory_max": "memory is a hard limit: set it to the most that an instance needs", "numa": "", "iops": "", "dynamic": "write the blocks out",
 		"vault_token": "", "consul_token": "", "network_mode": namespaces, "ipc_mode": namespaces, "pid_mode": namespaces, "uts_mode": namespaces,
 		"userns_mode": namespaces, "cap_add": privileges, "privileged": privileges, "security_opt": privileges, "devices": "name the device in the node's configuration and ask for it with device \"...\" in resources",

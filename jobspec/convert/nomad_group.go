@@ -62,6 +62,8 @@ func (r *reader) inherit(from inherited) inherited {
 	r.each("update", func(c *reader, _ *hclsyntax.Block) { out.own(c.readUpdate()) })
 	r.each("reschedule", func(c *reader, _ *hclsyntax.Block) { out.own(c.readReschedule()) })
 	r.each("migrate", func(c *reader, _ *hclsyntax.Block) { out.own(c.readMigrate()) })
+	out.own(r.readAbsence())
+	r.each("disconnect", func(c *reader, _ *hclsyntax.Block) { out.own(c.readDisconnect()) })
 	out.own(r.carry("max_run_duration", &node{isBlock: true}, "max_run_duration"))
 	return out
 }
@@ -211,6 +213,51 @@ func (r *reader) readMigrate() *node {
 	r.carry("max_parallel", out, "max_parallel")
 	r.skip("health_check")
 	return out
+}
+
+// readAbsence reads what older files say instead of a disconnect block.
+func (r *reader) readAbsence() *node {
+	out := &node{key: "disconnect", origin: r.line, isBlock: true, what: r.path}
+	kept := r.carry("max_client_disconnect", out, "lost_after")
+	r.carry("stop_after_client_disconnect", out, "stop_on_client_after")
+	alone, _ := r.constant("prevent_reschedule_on_lost")
+	r.absent(out, kept, alone == "true", "prevent_reschedule_on_lost")
+	if len(out.children) == 0 {
+		return nil
+	}
+	return out
+}
+
+// readDisconnect reads what becomes of instances whose node is not heard of.
+func (r *reader) readDisconnect() *node {
+	out := &node{key: "disconnect", origin: r.line, isBlock: true, what: r.path}
+	kept := r.carry("lost_after", out, "lost_after")
+	r.carry("stop_on_client_after", out, "stop_on_client_after")
+	replace, _ := r.constant("replace")
+	r.absent(out, kept, replace == "false", "replace")
+	keep, _ := r.constant("reconcile")
+	switch {
+	case kept == nil || replace == "false" || r.everyNode: // there is nothing to choose from
+	case slices.Contains(api.Reconciles(), keep):
+		out.attr("reconcile", quote(keep), r.line)
+	default:
+		r.find(r.line, r.path, "of two that run when the node is back Nomad keeps the one on the better node, Cube the original if it is healthy", `or give reconcile = "keep_replacement" or "longest_running"`)
+	}
+	if len(out.children) == 0 {
+		return nil
+	}
+	return out
+}
+
+// absent says that nothing takes an instance's place while it is kept, where it is.
+func (r *reader) absent(out, kept *node, alone bool, key string) {
+	switch {
+	case !alone || r.everyNode:
+	case kept == nil:
+		r.find(r.line, r.path+"."+key, "left out: what is lost with its node is replaced", "give lost_after: until then nothing takes its place")
+	default:
+		out.attr("replace", "false", r.line)
+	}
 }
 
 func (n *nomad) readGroup(b *hclsyntax.Block, from inherited, groups []*hclsyntax.Block) {
