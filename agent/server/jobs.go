@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"cube/agent/server/deployer"
 	"cube/agent/server/launch"
 	"cube/api"
 	"cube/fsm"
@@ -410,7 +411,7 @@ func viewDeployment(s *fsm.Snapshot, d *api.Deployment) *api.DeploymentView {
 	}
 	v := d.View(s.Text())
 	if job := s.Job(d.Job); d.Status.Active() && job != nil {
-		now := rollout.Judge(d, job, s.JobRows(d.Job), time.Now())
+		now := rollout.Judge(d, job, deployer.Rows(s, d.Job), time.Now())
 		v.Tasks, v.Reason, v.Deadline = now.Tasks, now.Reason, now.Fails
 	}
 	return v

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"cube/agent/server/deployer"
 	"cube/agent/server/drain"
 	"cube/api"
 	"cube/fsm"
@@ -257,7 +258,7 @@ func (w *world) atRest() {
 		}
 	}
 	s.Deployments().Active(func(d *api.Deployment) bool {
-		v := rollout.Judge(d, s.Job(d.Job), s.JobRows(d.Job), w.at)
+		v := rollout.Judge(d, s.Job(d.Job), deployer.Rows(s, d.Job), w.at)
 		if v.Move == "" && v.Next.IsZero() {
 			w.fatalf("an active deployment has no deadline: %+v", d)
 		}

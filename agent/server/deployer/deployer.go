@@ -5,6 +5,7 @@ package deployer
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -141,7 +142,7 @@ func (d *Deployer) due(s *fsm.Snapshot, row *api.Deployment, l look, now time.Ti
 func judge(s *fsm.Snapshot, row *api.Deployment, now time.Time) (look, *deployment.Move) {
 	job := s.Job(row.Job)
 	_, healthy, ended := s.Standing(row.Job)
-	v := rollout.Judge(row, job, s.JobRows(row.Job), now)
+	v := rollout.Judge(row, job, Rows(s, row.Job), now)
 	l := look{row: row.ModifyIndex, job: job.ModifyIndex, ended: ended, healthy: healthy, passed: healthy, at: now, next: v.Next}
 	if v.Move == "" {
 		if row.Status == api.DeploymentRunning { // what is placed after this look has its deadline no sooner
@@ -150,6 +151,25 @@ func judge(s *fsm.Snapshot, row *api.Deployment, now time.Time) (look, *deployme
 		return l, nil
 	}
 	return l, &deployment.Move{ID: row.ID, Seen: row.ModifyIndex, To: v.Move, Reason: v.Reason, Healthy: v.Healthy, Tasks: v.Tasks}
+}
+
+// Rows are those of a job as a judgement of its deployment is to see them: an instance whose node was away counts as placed when that
+// was back. Until then nobody could tell whether it was healthy, and then it may have to be started again.
+func Rows(s *fsm.Snapshot, job string) iter.Seq[api.AllocationRow] {
+	return func(yield func(api.AllocationRow) bool) {
+		var last *api.Node // a job's rows have few nodes beside each other
+		for row := range s.JobRows(job) {
+			if last == nil || last.ID != row.Node {
+				last = s.Node(row.Node)
+			}
+			if last != nil && last.Absence != nil && !last.Absence.Until.IsZero() && row.Live() {
+				row.CreatedAt = max(row.CreatedAt, last.Absence.Until.UnixNano())
+			}
+			if !yield(row) {
+				return
+			}
+		}
+	}
 }
 
 // shortest is the least time that an instance of the job has to become healthy.
