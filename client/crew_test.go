@@ -362,6 +362,11 @@ func TestConfigurePart(t *testing.T) {
 	if c, err = configurePart(&api.Job{}, &a, &m, task, &p, node, driver.Owner{}, "7", "/dir"); err != nil || c.Beside != "" {
 		t.Errorf("a prestart is beside %q, %v", c.Beside, err)
 	}
+	task.DispatchPayload = &api.DispatchPayload{File: "x"} // of which it may make something for the main instance
+	c, err = configurePart(&api.Job{Dispatched: &api.Dispatched{Keys: []string{"k"}}}, &a, &m, task, &p, node, driver.Owner{}, "7", "/dir")
+	if _, told := c.Env["CUBE_META_k"]; err != nil || !told || c.Env["CUBE_PAYLOAD_FILE"] != "/dispatch/x" || len(c.Volumes) != 2 {
+		t.Errorf("a prestart of what was dispatched has %v in %v, %v", c.Volumes, c.Env, err)
+	}
 }
 
 // forgetState takes away what the agent that is down has written.

@@ -148,8 +148,12 @@ func (g *runGoal) slotsOfNodes(holders map[slotKey]*api.Allocation, now time.Tim
 	if e := g.status.Evaluation; e != nil && e.JobVersion >= g.version && e.Status.Open() {
 		for i := range e.Explanations {
 			x := &e.Explanations[i]
+			state := slotHopeless
+			if g.toEnd && !x.GaveUp {
+				state = slotGoing
+			}
 			for range x.Wanted - x.Placed {
-				out = append(out, slot{name: api.InstanceName(g.name, x.Task, 0), key: slotKey{x.Task, -1}, state: slotHopeless})
+				out = append(out, slot{name: api.InstanceName(g.name, x.Task, 0), key: slotKey{x.Task, -1}, state: state})
 			}
 		}
 	}

@@ -93,12 +93,10 @@ func TestDispatchWaitsForAPlace(t *testing.T) {
 			if j.Launches() {
 				return
 			}
-			c.do(func() {
-				last := c.evals[len(c.evals)-1]
-				last.Status, last.Explanations = api.EvalBlocked, []api.Explanation{{Task: "web", Wanted: 1, Nodes: 1, Filters: []api.FilterCount{{Filter: "memory", Nodes: 1, Wanted: "1 GiB", Seen: "96 MiB free"}}}}
-			})
+			c.evaluate(j.Name, api.EvalBlocked, api.Explanation{Task: "web", Wanted: 1, Nodes: 1,
+				Filters: []api.FilterCount{{Filter: "memory", Nodes: 1, Wanted: "1 GiB", Seen: "96 MiB free"}}})
 			_ = pause(context.Background(), time.Hour)
-			c.do(func() { last := c.evals[len(c.evals)-1]; last.Status, last.Explanations = api.EvalComplete, nil })
+			c.evaluate(j.Name, api.EvalComplete)
 			id := c.place(j, "web", 0, node, nil)
 			c.phase(id, api.PhaseRunning, "")
 			c.phase(id, api.PhaseComplete, "")
@@ -108,6 +106,38 @@ func TestDispatchWaitsForAPlace(t *testing.T) {
 		p.shows("memory", `Job "resize-00000001" is complete`)
 		p.cube(2, "task", "dispatch", "resize", "-meta", "size=3", "-payload", writePayload(t, 5), "-timeout", "10m")
 		p.shows(`Accepted, but after 10m job "resize-00000002" version 1 has 0 of 1 instances complete`)
+	})
+}
+
+// TestDispatchWaitsForEachNode: a node that lacks room for its instance now is waited for like any other place.
+func TestDispatchWaitsForEachNode(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+		n1, n2 := c.addNode("n1", nil), c.addNode("n2", nil)
+		c.registered = func(c *fakeCluster, j *api.Job) {
+			if j.Launches() {
+				return
+			}
+			completes := func(slot int, n *api.NodeView) {
+				id := c.place(j, "web", slot, n, nil)
+				c.phase(id, api.PhaseRunning, "")
+				c.phase(id, api.PhaseComplete, "")
+			}
+			c.evaluate(j.Name, api.EvalBlocked, api.Explanation{Task: "web", Wanted: 2, Placed: 1, Nodes: 2,
+				Filters: []api.FilterCount{{Filter: "memory", Nodes: 1, Wanted: "128 MiB", Seen: "96 MiB free"}}})
+			completes(0, n1)
+			_ = pause(context.Background(), time.Hour)
+			c.evaluate(j.Name, api.EvalComplete)
+			completes(1, n2)
+		}
+		j := resizeJob()
+		j.Type = api.JobSysbatch
+		p.cube(0, "run", jobFile(t, j))
+		begun := time.Now()
+		p.cube(0, "task", "dispatch", "resize", "-meta", "size=3", "-payload", writePayload(t, 5))
+		p.shows("1 of 2 nodes lacks memory", `Job "resize-00000001" is complete`)
+		if took := since(begun); took < time.Hour {
+			t.Errorf("it ended after %s", took)
+		}
 	})
 }
 
