@@ -214,6 +214,9 @@ func (h *history) launches() {
 func (h *history) jobs() (out []*api.Job) {
 	for range 1 + h.n(2, "jobs") {
 		j := testJob(h.name("job", 3), pick(h, []api.JobType{api.JobService, api.JobBatch}, "type"), 1+h.n(5, "count"))
+		if h.n(3, "kept") == 0 {
+			j.Tasks[0].Disconnect.LostAfter = time.Hour
+		}
 		if j.Name == "job2" { // mostly: the other kinds do not become one another
 			j.Type = pick(h, []api.JobType{api.JobSystem, api.JobSysbatch, api.JobSystem, api.JobSysbatch, api.JobService}, "type")
 		}
