@@ -38,6 +38,9 @@ task "one" {
     replace              = false
     stop_on_client_after = "5s"
   }
+  update {
+    min_healthy_time = "200ms"
+  }
   resources {
     cpu    = 0.05
     memory = 32
