@@ -81,7 +81,7 @@ type Nodes interface {
 	ListNodes(ctx context.Context, q Query) ([]*NodeView, ReadMeta, error)
 	Node(ctx context.Context, id string, q Query) (*NodeView, ReadMeta, error)
 	NodeAllocations(ctx context.Context, id string, q Query) ([]*Allocation, ReadMeta, error)
-	SetNodeEligibility(ctx context.Context, id string, eligible bool, w WriteMeta) (*NodeView, error)
+	SetNodeEligibility(ctx context.Context, id string, r EligibilityRequest, w WriteMeta) (*NodeView, error)
 }
 
 // Allocations are the reads and writes of allocations.

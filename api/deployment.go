@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -67,6 +68,26 @@ func (d *Deployment) Task(name string) *DeploymentTask {
 		}
 	}
 	return nil
+}
+
+// Turn says in words what the latest move made of the deployment, as the reason for what follows: "the roll-out of version 2 failed".
+// It is "" for none.
+func (d *Deployment) Turn() string {
+	if d == nil {
+		return ""
+	}
+	what := fmt.Sprintf("the roll-out of version %d ", d.Version)
+	switch d.Status {
+	case DeploymentRunning:
+		return what + "goes on"
+	case DeploymentPaused:
+		return what + "is paused"
+	case DeploymentSuccessful:
+		return what + "came to its end"
+	case DeploymentFailed:
+		return what + "failed"
+	}
+	return what + "was " + string(d.Status)
 }
 
 // Held reports whether the task's roll-out must not move on: its canaries are not promoted, or the deployment is paused or has

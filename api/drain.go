@@ -73,7 +73,6 @@ func (d *Drain) Drains(t JobType) bool {
 const (
 	DefaultDrainDeadline = time.Hour // long enough to move what starts slowly, and to notice that something cannot move
 	MaxDrainDeadline     = 365 * 24 * time.Hour
-	MaxDrainMessage      = 256 // bytes
 )
 
 // DrainRequest asks for a node to be emptied. A drain that is under way takes over what the request says, counted from now.
@@ -81,7 +80,7 @@ type DrainRequest struct {
 	Deadline     time.Duration `json:",omitempty"` // from now; 0: DefaultDrainDeadline
 	Force        bool          `json:",omitempty"` // stop everything at once: the deadline is now
 	IgnoreSystem bool          `json:",omitempty"` // leave instances of system jobs where they are
-	Message      string        `json:",omitempty"` // why: it is recorded with each instance that goes
+	Message      string        `json:",omitempty"` // why, in at most MaxReason bytes: it is recorded with each instance that goes
 }
 
 // Check says what is wrong with a request.
@@ -93,12 +92,8 @@ func (r *DrainRequest) Check() error {
 		return Errorf(CodeInvalid, "the deadline %s is more than a year away", r.Deadline)
 	case r.Deadline > 0 && r.Force:
 		return Errorf(CodeInvalid, "a drain with -force stops everything at once and has no use for a deadline")
-	case len(r.Message) > MaxDrainMessage:
-		return Errorf(CodeInvalid, "the message has %d bytes; at most %d are kept", len(r.Message), MaxDrainMessage)
-	case !printable(r.Message):
-		return Errorf(CodeInvalid, "the message holds characters that cannot be shown")
 	}
-	return nil
+	return checkReason("message", r.Message)
 }
 
 // CancelDrainRequest ends a drain: what has moved stays where it is.

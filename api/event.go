@@ -55,6 +55,7 @@ const (
 	EventRollout
 	EventDraining
 	EventDrained
+	EventChanged
 	eventTypeCount
 )
 
@@ -96,6 +97,7 @@ var eventTypes = [eventTypeCount]eventType{
 	EventRollout:    {"rollout", TopicDeployment, true}, // a version's deployment began, came to an end, or was moved by a person
 	EventDraining:   {"draining", TopicNode, false},     // a drain begins, changes, or comes to its deadline
 	EventDrained:    {"drained", TopicNode, false},      // nothing is left on it
+	EventChanged:    {"changed", TopicNode, false},      // it tells something else of itself, in the same life
 }
 
 func (t EventType) String() string {

@@ -110,6 +110,8 @@ func (m *Moment) what(nodes []string) (what, why string) {
 		return m.Detail, ""
 	case EventRegistered, EventReady, EventDown, EventEligible, EventIneligible, EventForgotten, EventDraining, EventDrained:
 		return "node " + strings.Join(nodes, ", ") + " is " + m.Type.String() + m.by(), m.Detail
+	case EventChanged:
+		return "node " + strings.Join(nodes, ", ") + " has changed", m.Detail
 	}
 	return m.ofInstances(nodes)
 }
@@ -220,9 +222,23 @@ func (m *Moment) because() string {
 	case CauseRebalance:
 		return "moved to balance" + m.by()
 	case CauseAllocEnded:
+		if m.Detail != "" {
+			return m.Detail
+		}
 		return "the instance before it ended"
 	case CauseUpdate:
 		return fmt.Sprintf("update to version %d", m.Version)
+	case CauseDrain:
+		if m.Detail != "" {
+			return m.Detail
+		}
+	case CauseDeployment:
+		switch {
+		case m.Detail != "" && m.By != "":
+			return m.Detail + ", asked for" + m.by()
+		case m.Detail != "":
+			return m.Detail
+		}
 	}
 	return CauseWords(m.Cause) + m.by()
 }

@@ -27,6 +27,10 @@ const MaxExplained = 100
 type JobDiagnosis struct {
 	Job        string
 	Summary    JobSummary
+	MadeAt     time.Time       // the version in force
+	MadeBy     string          `json:",omitempty"`
+	MadeFrom   string          `json:",omitempty"` // a file, or what was put in force again and why
+	Deployment *DeploymentView `json:",omitempty"` // of the version in force; nil if it has none
 	Evaluation *EvaluationView `json:",omitempty"` // the newest one
 	Tasks      []TaskDiagnosis `json:",omitempty"` // by name; none if the job is stopped
 	Index      uint64
@@ -93,6 +97,8 @@ type FilterFailure struct {
 	Wanted  string
 	Seen    string
 	Missing string `json:",omitempty"` // of an amount: how much there is too little
+	// Since is when a node that is not ready ceased to be.
+	Since time.Time `json:",omitzero"`
 }
 
 // Score is how well an instance would do on a node; more is better. Scores of different algorithms do not compare.
@@ -103,7 +109,8 @@ type Score struct {
 	Spread    float64 `json:",omitempty"` // 0 or less: what the task's spreads have against it
 }
 
-// InstanceReason is why an instance is where it is: the reason the scheduler had to look at its job when it placed it.
+// InstanceReason is why an instance is where it is: the reason the scheduler had to look at its job when it placed it. One that failed
+// for good and that no other has replaced is there, too.
 type InstanceReason struct {
 	Name       string
 	Allocation string
@@ -115,7 +122,9 @@ type InstanceReason struct {
 	Evaluation string
 	Cause      string `json:",omitempty"` // of the evaluation; "" if that is no longer kept
 	CauseNode  string `json:",omitempty"` // name of the node that gave it
+	CauseText  string `json:",omitempty"` // the cause in words, where more is known of it than its name
 	Replaces   string `json:",omitempty"` // the allocation it succeeds
+	Message    string `json:",omitempty"` // what it says of itself, where it does not run
 }
 
 // Remedy says what would let the node take an instance, as the end of a sentence that begins with its name, such as

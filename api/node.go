@@ -1,6 +1,10 @@
 package api
 
 import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -37,11 +41,119 @@ type Node struct {
 	Ineligible   bool   // a person said: place nothing new here
 	StatusAt     time.Time
 	// EligibilityAt is since when Ineligible is what it is; zero: since the node is known.
-	EligibilityAt time.Time `json:",omitzero"`
-	Drain         *Drain    `json:",omitempty"` // that it is being emptied, or was; nil once it is eligible again
-	Absence       *Absence  `json:",omitempty"` // that it is away while instances of it are kept, or was; nil if it never was
-	CreateIndex   uint64
-	ModifyIndex   uint64
+	EligibilityAt     time.Time `json:",omitzero"`
+	EligibilityBy     string    `json:",omitempty"` // who said so last; "" if that is not known
+	EligibilityReason string    `json:",omitempty"` // why, in that person's words; of a drain, what it says
+	Drain             *Drain    `json:",omitempty"` // that it is being emptied, or was; nil once it is eligible again
+	Absence           *Absence  `json:",omitempty"` // that it is away while instances of it are kept, or was; nil if it never was
+	CreateIndex       uint64
+	ModifyIndex       uint64
+}
+
+// EligibilityRequest says whether new instances may be placed on a node, and why.
+type EligibilityRequest struct {
+	Eligible bool
+	Reason   string `json:",omitempty"` // kept with the node and shown; at most MaxReason bytes
+}
+
+// MaxReason is how long a person's reason for something that concerns a node may be, in bytes.
+const MaxReason = 256
+
+// Check says what is wrong with a request.
+func (r *EligibilityRequest) Check() error { return checkReason("reason", r.Reason) }
+
+func checkReason(name, text string) error {
+	switch {
+	case len(text) > MaxReason:
+		return Errorf(CodeInvalid, "the %s has %d bytes; at most %d are kept", name, len(text), MaxReason)
+	case !printable(text):
+		return Errorf(CodeInvalid, "the %s holds characters that cannot be shown", name)
+	}
+	return nil
+}
+
+// Closed says why nothing new is placed on a node that is ready otherwise, by whose word and for what reason: "not eligible, by
+// ada@ops: new disks". It is "" for a node that is eligible.
+func (n *Node) Closed() string {
+	text, by, why := "not eligible", n.EligibilityBy, n.EligibilityReason
+	switch {
+	case !n.Ineligible && !n.Drain.Active():
+		return ""
+	case n.Drain.Active():
+		text, by, why = "being drained", n.Drain.By, n.Drain.Message
+	case n.Drain != nil:
+		text, by, why = "drained", n.Drain.By, n.Drain.Message
+	}
+	if by != "" {
+		text += ", by " + by
+	}
+	if why != "" {
+		text += ": " + why
+	}
+	return text
+}
+
+// UnreadySince is since when nothing new may be placed on a node; zero if that is not known, or something may.
+func (n *Node) UnreadySince() (t time.Time) {
+	switch {
+	case n.Status != NodeReady:
+		t = n.StatusAt
+	case n.Drain != nil:
+		t = n.Drain.StartedAt
+	case n.Ineligible:
+		t = n.EligibilityAt
+	}
+	return t
+}
+
+// News says what a node tells of itself that it did not tell before, as a list: "volume data is new, driver docker is not healthy".
+// It is "" where nothing has changed that people know by a name.
+func (n *Node) News(old *Node) string {
+	var news []string
+	say := func(format string, args ...any) { news = append(news, fmt.Sprintf(format, args...)) }
+	for _, v := range n.Volumes {
+		at := slices.IndexFunc(old.Volumes, func(o NodeVolume) bool { return o.Name == v.Name })
+		switch {
+		case at < 0:
+			say("volume %s is new", v.Name)
+		case !old.Volumes[at].Same(v):
+			say("volume %s is another", v.Name)
+		}
+	}
+	for _, v := range old.Volumes {
+		if !slices.ContainsFunc(n.Volumes, func(o NodeVolume) bool { return o.Name == v.Name }) {
+			say("volume %s is gone", v.Name)
+		}
+	}
+	if !reflect.DeepEqual(n.Devices, old.Devices) {
+		say("it offers %s, not %s", deviceCount(n.Devices), deviceCount(old.Devices))
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.Drivers)) {
+		if was, is := old.Drivers[name].Healthy, n.Drivers[name].Healthy; was != is {
+			say("driver %s is %s", name, map[bool]string{true: "healthy", false: "not healthy"}[is])
+		}
+	}
+	if n.Resources != old.Resources {
+		say("it has CPU %s, memory %s, disk %s", FormatCPU(n.Resources.CPU), FormatMiB(n.Resources.Memory), FormatMiB(n.Resources.Disk))
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.Attributes)) { // what is wrong is an attribute, too
+		if value := n.Attributes[name]; strings.HasSuffix(name, ".trouble") && value != old.Attributes[name] {
+			say("%s", value)
+		}
+	}
+	return strings.Join(news, ", ")
+}
+
+// deviceCount is how many devices there are.
+func deviceCount(groups []DeviceGroup) string {
+	n := 0
+	for i := range groups {
+		n += len(groups[i].IDs)
+	}
+	if n == 1 {
+		return "1 device"
+	}
+	return fmt.Sprintf("%d devices", n)
 }
 
 // DriverInfo is what a node can say of one of its drivers.

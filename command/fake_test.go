@@ -609,7 +609,7 @@ func (c *fakeCluster) NodeAllocations(_ context.Context, id string, q api.Query)
 	return slices.DeleteFunc(slices.Clone(c.allocs), func(a *api.Allocation) bool { return a.NodeID != id }), c.readMeta(q), nil
 }
 
-func (c *fakeCluster) SetNodeEligibility(_ context.Context, id string, eligible bool, w api.WriteMeta) (*api.NodeView, error) {
+func (c *fakeCluster) SetNodeEligibility(_ context.Context, id string, r api.EligibilityRequest, w api.WriteMeta) (*api.NodeView, error) {
 	if err := c.begin("SetNodeEligibility", api.Query{}); err != nil {
 		return nil, err
 	}
@@ -618,7 +618,7 @@ func (c *fakeCluster) SetNodeEligibility(_ context.Context, id string, eligible 
 	c.requests[w.RequestID] = w
 	n, err := byPrefix(c.nodes, "node", id, func(n *api.NodeView) string { return n.ID })
 	if err == nil {
-		n.Ineligible = !eligible
+		n.Ineligible, n.EligibilityBy, n.EligibilityReason = !r.Eligible, w.Who, r.Reason
 	}
 	return n, err
 }

@@ -49,6 +49,26 @@ func eligibility(n *api.NodeView) string {
 	return "eligible"
 }
 
+// eligibilityText says whether new instances may be placed on the node, since when, who said so and why: "ineligible, since 30m
+// ago, by ada@ops: new disks".
+func eligibilityText(f moments, n *api.NodeView) string {
+	text := eligibility(n)
+	if n.EligibilityAt.IsZero() {
+		return text
+	}
+	text += ", since " + f.ago(n.EligibilityAt)
+	if n.Drain != nil {
+		return text // the drain says who, and why
+	}
+	if n.EligibilityBy != "" {
+		text += ", by " + n.EligibilityBy
+	}
+	if n.EligibilityReason != "" {
+		text += ": " + n.EligibilityReason
+	}
+	return text
+}
+
 // troubles lists what keeps a node from doing its work, one sentence each.
 func troubles(n *api.NodeView) []string {
 	var out []string
@@ -65,6 +85,9 @@ func troubles(n *api.NodeView) []string {
 			continue
 		}
 		out = append(out, "driver "+name+": "+d.Reason)
+	}
+	if reason := n.Attributes["client.trouble"]; reason != "" {
+		out = append(out, reason)
 	}
 	if reason := n.Attributes["device.trouble"]; reason != "" {
 		out = append(out, "not offered: "+reason)

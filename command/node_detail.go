@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// nodeMemory is how many of a node's events are looked through for who has let instances onto it, or not.
+	// nodeMemory is how many of a node's events are looked through for those that are shown.
 	nodeMemory = 200
-	// nodeEvents is how many of them are shown that are about the node, and as many about its instances: these are more, and would
-	// crowd out those.
+	// nodeEvents is how many are shown that are about the node, and as many about its instances: these are more, and would crowd
+	// out those.
 	nodeEvents = 5
 	// nodePatience is how long a server may take to remember them.
 	nodePatience = 3 * time.Second
@@ -57,15 +57,14 @@ func nodeDetail(ctx context.Context, s *session, cluster api.Cluster, read *read
 			return failed(err, "reading the drain of node %q", typed)
 		}
 	}
-	events := eventsOfNode(ctx, cluster, node.ID)
-	report.Events = latestOfEach(events, nodeEvents)
+	report.Events = latestOfEach(eventsOfNode(ctx, cluster, node.ID), nodeEvents)
 	used := measured()
 	report.Usage = used.UsageReport
 	if done, err := read.emit(s, report); done {
 		return err
 	}
 	f := read.moments(s)
-	printNode(s, f, node, events)
+	printNode(s, f, node)
 	if report.Draining != nil {
 		s.section("Drain")
 		for _, line := range report.Draining.Lines() {
@@ -112,7 +111,7 @@ func latestOfEach(events []*api.EventView, n int) []*api.EventView {
 	return kept
 }
 
-func printNode(s *session, f moments, n *api.NodeView, events []*api.EventView) {
+func printNode(s *session, f moments, n *api.NodeView) {
 	var b block
 	b.add("ID", "%s", n.ID)
 	b.add("Name", "%s", n.Name)
@@ -122,7 +121,7 @@ func printNode(s *session, f moments, n *api.NodeView, events []*api.EventView) 
 	b.add("Status", "%s", n.Status)
 	b.addIf("Reason", n.StatusReason)
 	b.add("Since", "%s", f.ago(n.StatusAt))
-	b.add("Eligibility", "%s", eligibilityText(f, n, events))
+	b.add("Eligibility", "%s", eligibilityText(f, n))
 	if n.Drain != nil {
 		b.add("Drain", "%s", drainText(n.Drain, f.now))
 	}
@@ -143,28 +142,6 @@ func yesNo(v bool) string {
 		return "yes"
 	}
 	return "no"
-}
-
-// eligibilityText says whether new instances may be placed on the node, since when, and, where a server remembers it, who said so.
-func eligibilityText(f moments, n *api.NodeView, events []*api.EventView) string {
-	text := eligibility(n)
-	if n.EligibilityAt.IsZero() {
-		return text
-	}
-	text += ", since " + f.ago(n.EligibilityAt)
-	if n.Drain != nil {
-		return text // the drain says who
-	}
-	said := []string{api.EventEligible.String(), api.EventIneligible.String()}
-	for _, e := range slices.Backward(events) {
-		if slices.Contains(said, e.Type) {
-			if e.By != "" {
-				text += ", by " + e.By
-			}
-			return text
-		}
-	}
-	return text
 }
 
 // printResources shows what a node has, what is reserved of it, and what is used: by the instances and by all that runs on the

@@ -15,7 +15,7 @@ func newNodeStatus(m *Meta) *command {
 	return &command{
 		meta: m, name: "node status", args: "[node]", max: 1, predict: predictNodes,
 		synopsis: "Show the nodes, or one of them",
-		prose: `Lists the machines that run tasks, with the CPU, memory and disk that instances have reserved of what there is, and when a server last heard of each. Under the list stands what keeps a node from doing its work, such as a Docker engine that does not answer.
+		prose: `Lists the machines that run tasks, with the CPU, memory and disk that instances have reserved of what there is, and when a server last heard of each. Under the list stands what keeps a node from doing its work, such as a Docker engine that does not answer, or who took it out of use and why.
 
 With a node's ID (or the first characters of it) or its name, shows that node: what is reserved of what it has, what its instances and the whole machine use of that, its instances, devices with what is held of each, volumes, drivers, attributes, which constraints can ask for, how a drain gets on, and what the server that was asked remembers of what happened there, and who did it. -self is the node that the agent which is asked runs.
 
@@ -72,6 +72,12 @@ func printNodes(s *session, f moments, nodes []*api.NodeView) {
 	for _, n := range nodes {
 		t.add(f.id(n.ID), n.Name, n.Datacenter, string(n.Status), eligibility(n), cpuShare(n.Held.CPU, n.Resources.CPU),
 			mibShare(n.Held.Memory, n.Resources.Memory), mibShare(n.Held.Disk, n.Resources.Disk), runningOn(n), n.Version, f.ago(n.LastContact))
+		switch {
+		case n.Drain != nil:
+			notes = append(notes, printable(n.Name+": "+drainText(n.Drain, f.now)))
+		case n.Ineligible && n.EligibilityBy+n.EligibilityReason != "":
+			notes = append(notes, printable(n.Name+": "+eligibilityText(f, n)))
+		}
 		for _, trouble := range troubles(n) {
 			notes = append(notes, printable(n.Name+": "+trouble))
 		}

@@ -82,26 +82,26 @@ func TestNodesAreAddedUp(t *testing.T) {
 	}
 }
 
-// Who has let instances onto a node or not is the latest who did, if a server remembers.
+// Who has let instances onto a node or not, and why, stands with the node.
 func TestWhoSaidThatANodeIsIneligible(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	n := &api.NodeView{Node: api.Node{Ineligible: true}}
-	event := func(kind, by string) *api.EventView { return &api.EventView{Type: kind, By: by} }
-	for i, c := range []struct {
-		at     time.Time
-		events []*api.EventView
-		want   string
+	for _, c := range []struct {
+		since   time.Duration // 0: not known
+		by, why string
+		want    string
 	}{
-		{time.Time{}, nil, "ineligible"},
-		{now.Add(-time.Hour), nil, "ineligible, since 1h ago"},
-		{now.Add(-time.Hour), []*api.EventView{event("eligible", "bob"), event("ineligible", "alice"), event("down", "")}, "ineligible, since 1h ago, by alice"},
+		{0, "", "", "ineligible"},
+		{time.Hour, "", "", "ineligible, since 1h ago"},
+		{time.Hour, "alice", "", "ineligible, since 1h ago, by alice"},
+		{time.Hour, "alice", "new disks", "ineligible, since 1h ago, by alice: new disks"},
 	} {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			n.EligibilityAt = c.at
-			if got := eligibilityText(moments{now: now}, n, c.events); got != c.want {
-				t.Errorf("%q, want %q", got, c.want)
-			}
-		})
+		n := &api.NodeView{Node: api.Node{Ineligible: true, EligibilityBy: c.by, EligibilityReason: c.why}}
+		if c.since > 0 {
+			n.EligibilityAt = now.Add(-c.since)
+		}
+		if got := eligibilityText(moments{now: now}, n); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
 	}
 }
 

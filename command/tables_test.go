@@ -83,9 +83,9 @@ func populated(c *fakeCluster) (web string) {
 			c.events = append(c.events, &api.EventView{At: time.Now().Add(time.Duration(i-5) * time.Hour), Job: "web", Task: "web", Text: text})
 		}
 	})
-	n2.EligibilityAt = time.Now().Add(-30 * time.Minute)
+	n2.EligibilityAt, n2.EligibilityBy, n2.EligibilityReason = time.Now().Add(-30*time.Minute), "alice@laptop", "new disks"
 	c.do(func() {
-		c.events = append(c.events, &api.EventView{At: n2.EligibilityAt, Topic: api.TopicNode, Type: "ineligible", NodeIDs: []string{n2.ID}, By: "alice@laptop", Text: "node n2 is ineligible by alice@laptop"},
+		c.events = append(c.events, &api.EventView{At: n2.EligibilityAt, Topic: api.TopicNode, Type: "ineligible", NodeIDs: []string{n2.ID}, By: "alice@laptop", Detail: "new disks", Text: "node n2 is ineligible by alice@laptop: new disks"},
 			&api.EventView{At: time.Now().Add(-time.Hour), Topic: api.TopicNode, Type: "ready", NodeIDs: []string{n1.ID}, Text: "node n1 is ready"})
 	})
 	c.members = []api.Member{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"cube/api"
 )
@@ -92,15 +93,14 @@ func narrow(d *api.JobDiagnosis, task, node string) error {
 
 func printDiagnosis(s *session, f moments, d *api.JobDiagnosis, oneNode bool) {
 	s.print(printable(fmt.Sprintf("Job %q version %d is %s: %s run", d.Job, d.Summary.Version, d.Summary.Status, runningOf(&d.Summary))) + "\n")
-	if e := d.Evaluation; e != nil && e.Message != "" {
-		s.print(printable(fmt.Sprintf("The scheduler, %s (%s): %s", f.ago(e.ModifiedAt), api.CauseWords(e.Cause), e.Message)) + "\n")
+	if d.MadeBy != "" || d.MadeFrom != "" {
+		s.print(printable(fmt.Sprintf("Version %d, %s", d.Summary.Version, f.ago(d.MadeAt))+made(d)) + "\n")
 	}
-	if e := d.Evaluation; e != nil && !d.Summary.Stopped {
-		for i := range e.Explanations {
-			if retry := e.Explanations[i].Retry; retry != nil {
-				s.print(printable(retry.Text(f.now)) + "\n")
-			}
-		}
+	if r := d.Deployment; r != nil && r.Status != api.DeploymentSuccessful && !d.Summary.Stopped {
+		s.print(printable("Its roll-out "+rolloutWords(r)) + "\n")
+	}
+	for _, line := range evaluationLines(f, d) {
+		s.print(printable(line) + "\n")
 	}
 	if d.Summary.Stopped {
 		s.print("It is stopped: nothing is to be placed\n")
@@ -115,7 +115,7 @@ func printDiagnosis(s *session, f moments, d *api.JobDiagnosis, oneNode bool) {
 		case oneNode:
 			printNodeFilters(s, t)
 		case len(t.Nodes) > wholeNodes && !f.verbose:
-			printNodeGroups(s, t)
+			printNodeGroups(s, f, t)
 		default:
 			printCandidates(s, f, t)
 		}
@@ -130,6 +130,51 @@ func printDiagnosis(s *session, f moments, d *api.JobDiagnosis, oneNode bool) {
 	}
 }
 
+// rolloutWords says where a roll-out that was not successful stands.
+func rolloutWords(d *api.DeploymentView) string {
+	verb := map[api.DeploymentStatus]string{api.DeploymentRunning: "goes on", api.DeploymentFailed: "failed"}[d.Status]
+	verb = cmp.Or(verb, "is "+string(d.Status))
+	if d.Reason == "" {
+		return verb
+	}
+	return verb + ": " + d.Reason
+}
+
+// made says by whom the version in force was made, and from what.
+func made(d *api.JobDiagnosis) (text string) {
+	if d.MadeBy != "" && !strings.HasPrefix(d.MadeBy, "leader/") { // what the servers did by themselves says so
+		text = ", by " + d.MadeBy
+	}
+	if d.MadeFrom != "" {
+		text += ": " + d.MadeFrom
+	}
+	return text
+}
+
+// evaluationLines tell what the scheduler said when it last looked, and what is placed again later. That is told as from now.
+func evaluationLines(f moments, d *api.JobDiagnosis) (lines []string) {
+	e := d.Evaluation
+	if e == nil {
+		return nil
+	}
+	message := e.Message
+	for i := range e.Explanations {
+		retry := e.Explanations[i].Retry
+		if retry == nil || d.Summary.Stopped {
+			continue
+		}
+		if told := strings.Replace(message, retry.Text(time.Time{}), retry.Text(f.now), 1); told != message {
+			message = told
+			continue
+		}
+		lines = append(lines, retry.Text(f.now))
+	}
+	if message != "" {
+		lines = append([]string{fmt.Sprintf("The scheduler, %s (%s): %s", f.ago(e.ModifiedAt), api.CauseWords(e.Cause), message)}, lines...)
+	}
+	return lines
+}
+
 func diagnosisTitle(t *api.TaskDiagnosis) string {
 	if t.Algorithm == "" {
 		return fmt.Sprintf("Nodes for %s, which is to be on %s", t.Task, countOf(t.Wanted, "node"))
@@ -138,10 +183,13 @@ func diagnosisTitle(t *api.TaskDiagnosis) string {
 }
 
 // objection is a filter that turned a node away, as one says it.
-func objection(f *api.FilterFailure) string {
+func objection(m moments, f *api.FilterFailure) string {
 	switch kind, _, _ := strings.Cut(f.Filter, " "); kind {
 	case "ready":
-		return "not ready (" + f.Seen + ")"
+		if f.Since.IsZero() {
+			return "not ready (" + f.Seen + ")"
+		}
+		return "not ready for " + duration(m.now.Sub(f.Since)) + " (" + f.Seen + ")"
 	case "constraint":
 		return fmt.Sprintf("%s (seen: %s)", f.Filter, f.Seen)
 	}
@@ -196,7 +244,7 @@ func printCandidates(s *session, f moments, t *api.TaskDiagnosis) {
 	for _, n := range bestFirst(t.Nodes) {
 		why := []string{}
 		for i := range n.Failures {
-			why = append(why, objection(&n.Failures[i]))
+			why = append(why, objection(f, &n.Failures[i]))
 		}
 		if n.Score != nil {
 			why = append(why, scoreParts(&n, every))
@@ -221,7 +269,7 @@ func bestFirst(nodes []api.NodeDiagnosis) []api.NodeDiagnosis {
 }
 
 // printNodeGroups prints how many nodes fit, with the best, and how many the same filters turn away, with an example.
-func printNodeGroups(s *session, t *api.TaskDiagnosis) {
+func printNodeGroups(s *session, f moments, t *api.TaskDiagnosis) {
 	const best = 5
 	counts, examples := map[string]int{}, map[string]string{}
 	fit := 0
@@ -229,7 +277,7 @@ func printNodeGroups(s *session, t *api.TaskDiagnosis) {
 		var filters, said []string
 		for i := range n.Failures {
 			filters = append(filters, n.Failures[i].Filter)
-			said = append(said, objection(&n.Failures[i]))
+			said = append(said, objection(f, &n.Failures[i]))
 		}
 		if n.Score != nil {
 			if fit++; fit <= best {
@@ -293,17 +341,26 @@ func printReasons(s *session, f moments, t *api.TaskDiagnosis) {
 	}
 }
 
-// because says why somebody looked for a place.
+// because says why somebody looked for a place, and of what does not run what is wrong with it.
 func because(f moments, r *api.InstanceReason) string {
-	text := api.CauseWords(r.Cause)
-	if text == "" {
-		text = "its evaluation is no longer kept"
-	}
-	if r.CauseNode != "" {
-		text = strings.Replace(text, "a node", "node "+r.CauseNode, 1)
-	}
+	text := cmp.Or(r.CauseText, causeOf(r), "its evaluation is no longer kept")
 	if r.Replaces != "" {
 		text += ", in place of " + f.id(r.Replaces)
 	}
+	if r.Message != "" {
+		text = r.Message + "; placed because " + text
+	}
 	return text
+}
+
+// causeOf is the cause in words, with the name of the node that gave it.
+func causeOf(r *api.InstanceReason) string {
+	text := api.CauseWords(r.Cause)
+	if r.CauseNode == "" {
+		return text
+	}
+	if r.Cause == api.CauseDrain { // nothing is placed because a drain has ended
+		return "node " + r.CauseNode + " is drained"
+	}
+	return strings.Replace(text, "a node", "node "+r.CauseNode, 1)
 }

@@ -61,7 +61,8 @@ func (k Kind) String() string {
 //	1  everything but
 //	2  the state tells what has happened and who asked for it: timelines of jobs, who is behind an evaluation and a stop
 //	3  room that a rejected placement would have taken wakes who waits for room; that instances give way is told, too
-const RulesVersion uint16 = 3
+//	4  a node says who made it eligible or not, and why; what follows from the turn of a roll-out says which turn
+const RulesVersion uint16 = 4
 
 // envelopeVersion is the newest layout of an encoded command that this binary reads. An entry has the lowest version that
 // can say what it says:
@@ -79,7 +80,8 @@ const RulesVersion uint16 = 3
 //	11 eligibility with its date
 //	12 registrations of jobs that launch others
 //	13 registrations of jobs that are dispatched, and dispatches
-const envelopeVersion = 13
+//	14 eligibility with its reason
+const envelopeVersion = 14
 
 // envelope is the version that an entry with the body needs.
 func envelope(b Body) uint8 {
@@ -97,6 +99,9 @@ func envelope(b Body) uint8 {
 	case *StopAllocation:
 		return firstOr(b.NoShutdownDelay, 6)
 	case *SetEligibility:
+		if b.Reason != "" {
+			return 14
+		}
 		return firstOr(b.Dated, 11)
 	case *LaunchJob:
 		return firstOr(b.Asked != nil || b.Full, 13)
@@ -238,22 +243,6 @@ type NodesDown struct {
 	Reason string
 }
 
-// SetEligibility says whether new instances may be placed on a node. Dated has the state keep since when; entries of before
-// there was such a date have none.
-type SetEligibility struct {
-	Node       string
-	Ineligible bool
-	Dated      bool `json:",omitempty"`
-}
-
-// DrainNode begins to empty a node, or ends that. With neither it takes the next step of the drain under way, if that has come
-// by the entry's time and what is left on the node.
-type DrainNode struct {
-	Node   string
-	Begin  *api.DrainRequest       `json:",omitempty"`
-	Cancel *api.CancelDrainRequest `json:",omitempty"`
-}
-
 // CommitPlan commits what of a plan still holds.
 type CommitPlan struct{ Plan *api.Plan }
 
@@ -293,8 +282,6 @@ func (*StopAllocation) kind() Kind   { return kindStopAllocation }
 func (*RegisterNode) kind() Kind     { return kindRegisterNode }
 func (*NodeReady) kind() Kind        { return kindNodeReady }
 func (*NodesDown) kind() Kind        { return kindNodesDown }
-func (*SetEligibility) kind() Kind   { return kindSetEligibility }
-func (*DrainNode) kind() Kind        { return kindDrainNode }
 func (*CommitPlan) kind() Kind       { return kindCommitPlan }
 func (*UpdateStatuses) kind() Kind   { return kindUpdateStatuses }
 func (*Reap) kind() Kind             { return kindReap }

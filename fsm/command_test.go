@@ -50,7 +50,7 @@ func everyCommand() []*Command {
 	var out []*Command
 	for _, body := range []Body{&InitCluster{ClusterID: "c1"}, &RegisterJobs{Jobs: []*api.Job{job, testJob("sum", api.JobBatch, 0)}}, &StopJob{Name: "web"},
 		&StopAllocation{ID: 7}, &StopAllocation{ID: 7, NoShutdownDelay: true}, &StopJob{Name: "web", NoShutdownDelay: true}, &RegisterNode{Node: testNode("n1"), Ready: true}, &NodeReady{Node: "n1", Incarnation: 1<<64 - 1},
-		&NodesDown{Nodes: []string{"n1", "n2"}, Reason: "silent"}, &SetEligibility{Node: "n1", Ineligible: true}, &SetEligibility{Node: "n1", Dated: true},
+		&NodesDown{Nodes: []string{"n1", "n2"}, Reason: "silent"}, &SetEligibility{Node: "n1", Ineligible: true}, &SetEligibility{Node: "n1", Dated: true}, &SetEligibility{Node: "n1", Ineligible: true, Dated: true, Reason: "new disks"},
 		&DrainNode{Node: "n1", Begin: &api.DrainRequest{Deadline: time.Minute, Message: "disk"}}, &DrainNode{Node: "n1", Cancel: &api.CancelDrainRequest{KeepIneligible: true}}, &DrainNode{Node: "n1"},
 		&Rebalance{Begin: &balance.Order{Budget: api.RebalanceBudget{MaxMoves: 2, Per: time.Hour, MinGain: 0.5}, Moves: []api.Move{{Allocation: 7, Job: "web", Task: "web", Slot: 3, From: "n1", To: "n2", Gain: 12.25}}}}, &Rebalance{Cancel: true}, &Rebalance{}, &CommitPlan{Plan: plan},
 		&CommitPlan{Plan: &api.Plan{}}, &CommitPlan{Plan: devices}, &CommitPlan{Plan: beside}, &CommitPlan{Plan: preempt}, &CommitPlan{Plan: retried}, &UpdateStatuses{Reports: reports}, &UpdateStatuses{},

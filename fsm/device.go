@@ -3,11 +3,13 @@ package fsm
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/tidwall/btree"
 
 	"cube/api"
+	"cube/fsm/drain"
 )
 
 // claim is what an allocation holds of one device, in the order of its placement. It stays as long as the allocation's
@@ -378,4 +380,96 @@ func (c *checker) volumes() {
 		}
 		return true
 	})
+}
+
+// Nodes that people take out of use: eligibility and drains.
+
+// SetEligibility says whether new instances may be placed on a node. Dated has the state keep since when; entries of before
+// there was such a date have none. Reason is why, in the words of who asks.
+type SetEligibility struct {
+	Node       string
+	Ineligible bool
+	Dated      bool   `json:",omitempty"`
+	Reason     string `json:",omitempty"`
+}
+
+// DrainNode begins to empty a node, or ends that. With neither it takes the next step of the drain under way, if that has come
+// by the entry's time and what is left on the node.
+type DrainNode struct {
+	Node   string
+	Begin  *api.DrainRequest       `json:",omitempty"`
+	Cancel *api.CancelDrainRequest `json:",omitempty"`
+}
+
+func (*SetEligibility) kind() Kind { return kindSetEligibility }
+func (*DrainNode) kind() Kind      { return kindDrainNode }
+
+func (s *state) setEligibility(b *SetEligibility) Result {
+	n, ok := s.nodes.get(b.Node)
+	if !ok {
+		return refused(s.index, noNode(b.Node))
+	}
+	changed, err := drain.Eligible(n.node, !b.Ineligible, s.word(b.Reason), s.time())
+	if err != nil {
+		return refused(s.index, err)
+	}
+	if changed != n.node {
+		if !b.Dated {
+			changed.EligibilityAt = n.node.EligibilityAt
+		}
+		n.node = changed
+		s.putNode(n)
+		to := api.EventEligible
+		if b.Ineligible {
+			to = api.EventIneligible
+		}
+		s.note(api.Event{Type: to, Node: b.Node, By: s.by, Detail: b.Reason})
+	}
+	return s.done()
+}
+
+// word is who asks for what the entry being applied does, and why. Rules before 4 have states without that.
+func (s *state) word(why string) (w drain.Word) {
+	if s.rules >= rulesWord {
+		w = drain.Word{By: s.by, Why: why}
+	}
+	return w
+}
+
+// drainNode begins a drain, ends one, or takes the next step of one, if its time has come. Jobs with something on the node
+// are looked at whenever that changes what is to become of it.
+func (s *state) drainNode(b *DrainNode, who string) Result {
+	n, ok := s.nodes.get(b.Node)
+	if !ok {
+		return refused(s.index, noNode(b.Node))
+	}
+	var changed *api.Node
+	var err error
+	switch {
+	case b.Begin != nil:
+		changed, err = drain.Begin(n.node, b.Begin, who, s.word(b.Begin.Message), s.leftOn(n.handle), s.time())
+	case b.Cancel != nil:
+		changed, err = drain.Cancel(n.node, b.Cancel, s.word("its drain was cancelled"), s.time())
+	default:
+		changed = drain.Settle(n.node, s.leftOn(n.handle), s.time())
+	}
+	switch {
+	case err != nil:
+		return refused(s.index, err)
+	case changed == nil:
+		return s.done()
+	}
+	n.node = changed
+	s.putNode(n)
+	s.note(s.drainEvent(changed))
+	hit := map[string]bool{}
+	for _, a := range s.liveOn(n.handle) {
+		hit[s.names[a.job]] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(hit)) {
+		if j := s.jobs.get(name); !s.settled(j) {
+			s.look(j, api.CauseDrain, n.id, nil)
+		}
+	}
+	return s.done()
 }

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,4 +82,78 @@ func TestADrainIsChangedAndCancelled(t *testing.T) {
 	equal(t, "a drain that has no time", node().Drain.Stage, api.DrainForced)
 	c.ok(&DrainNode{Node: "n1", Cancel: &api.CancelDrainRequest{}})
 	equal(t, "cancelled, it takes something", node().Ready(), true)
+}
+
+// TestWhoMadeANodeEligibleIsKept: who said last whether a node takes something new, and why, stands with the node, over registrations
+// and snapshots, and goes when somebody says the contrary. What a drain says counts as said.
+func TestWhoMadeANodeEligibleIsKept(t *testing.T) {
+	c, o := teller(t)
+	c.ok(&RaiseRules{Version: rulesWord})
+	c.nodes("n1", "n2")
+	word := func() string {
+		n := c.m.Snapshot().Node("n1")
+		return n.Closed() + "|" + n.EligibilityBy + "|" + n.EligibilityReason
+	}
+	format := func() byte { return persisted(t, c.m.Snapshot())[len(snapshotMagic)] }
+	before := format()
+	c.as("bob", &SetEligibility{Node: "n1", Ineligible: true, Dated: true, Reason: "new disks"})
+	equal(t, "said once", word(), "not eligible, by bob: new disks|bob|new disks")
+	since := c.m.Snapshot().Node("n1").EligibilityAt
+	equal(t, "the format", format() > before, true)
+	c.as("eve", &SetEligibility{Node: "n1", Ineligible: true, Dated: true})
+	equal(t, "said again without a reason", word(), "not eligible, by bob: new disks|bob|new disks")
+	c.as("ada", &SetEligibility{Node: "n1", Ineligible: true, Dated: true, Reason: "it smokes"})
+	equal(t, "said again with another", word(), "not eligible, by ada: it smokes|ada|it smokes")
+	equal(t, "since when", c.m.Snapshot().Node("n1").EligibilityAt, since)
+	c.as("node/n1", &RegisterNode{Node: testNode("n1"), Ready: true})
+	equal(t, "after it registered", word(), "not eligible, by ada: it smokes|ada|it smokes")
+
+	restored := New()
+	if err := restored.Restore(bytes.NewReader(persisted(t, c.m.Snapshot()))); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "a restored state", hex(restored.Snapshot()), hex(c.m.Snapshot()))
+
+	c.as("ada", &SetEligibility{Node: "n1", Dated: true})
+	equal(t, "eligible again", word(), "|ada|")
+	c.register(testJob("web", api.JobService, 1))
+	c.run("web", 1, "n1")
+	c.as("bob", &DrainNode{Node: "n1", Begin: &api.DrainRequest{Message: "kernel update"}})
+	equal(t, "drained", word(), "being drained, by bob: kernel update|bob|kernel update")
+	c.as("eve", &DrainNode{Node: "n1", Cancel: &api.CancelDrainRequest{KeepIneligible: true}})
+	equal(t, "kept ineligible", word(), "not eligible, by bob: kernel update|bob|kernel update")
+	c.as("bob", &DrainNode{Node: "n1", Begin: &api.DrainRequest{}})
+	c.as("eve", &DrainNode{Node: "n1", Cancel: &api.CancelDrainRequest{}})
+	equal(t, "given back", word(), "|eve|its drain was cancelled")
+	last := []string{}
+	for _, line := range c.lines(o.events) {
+		if strings.Contains(line, "eligible") {
+			last = append(last, line)
+		}
+	}
+	wants(t, "the events", last, `
+		node host-n1 is ineligible by bob: new disks
+		node host-n1 is ineligible by ada: it smokes
+		node host-n1 is eligible by ada
+		node host-n1 is ineligible by eve: its drain was cancelled
+		node host-n1 is eligible by eve: its drain was cancelled`)
+
+	old := newCluster(t)
+	old.ok(&RaiseRules{Version: rulesWord - 1})
+	old.nodes("n1")
+	old.as("bob", &SetEligibility{Node: "n1", Ineligible: true, Dated: true, Reason: "new disks"})
+	equal(t, "rules of before keep no word", old.m.Snapshot().Node("n1").Closed(), "not eligible")
+}
+
+// wordStory is what the stories lack: nodes that say who made them eligible or not, and why. It may not change.
+func wordStory(t failer) *cluster {
+	c := newCluster(t)
+	c.ok(&RaiseRules{Version: rulesWord})
+	c.nodes("n1", "n2", "n3", "n4")
+	c.as("bob@ops", &SetEligibility{Node: "n1", Ineligible: true, Dated: true, Reason: "new disks"})
+	c.as("bob@ops", &SetEligibility{Node: "n2", Ineligible: true, Dated: true})
+	c.as("ada@ops", &SetEligibility{Node: "n2", Dated: true, Reason: "it was the cable"})
+	c.as("ada@ops", &DrainNode{Node: "n3", Begin: &api.DrainRequest{Message: "kernel update"}})
+	c.as("leader/drain", &DrainNode{Node: "n3"})
+	return c
 }

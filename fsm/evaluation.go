@@ -123,12 +123,25 @@ func (s *state) look(j *job, cause, node string, stop []api.ID) api.ID {
 		Stop: slices.Compact(stop), Status: api.EvalPending, JobVersion: current.Version, At: time.Unix(0, s.now).UTC(),
 		CreateIndex: s.index, By: s.by}
 	s.putEvaluation(j, nil, e)
-	look := api.Event{Type: api.EventLook, Job: j.name, Version: e.JobVersion, Evaluation: e.ID, Cause: cause, By: s.by}
-	if cause == api.CauseNodeDown {
-		look.Detail = node
-	}
-	s.note(look)
+	s.note(api.Event{Type: api.EventLook, Job: j.name, Version: e.JobVersion, Evaluation: e.ID, Cause: cause, By: s.by, Detail: s.causeDetail(e)})
 	return e.ID
+}
+
+// causeDetail is what an event that follows from an evaluation says of its cause beyond the name: the node that went down, where
+// the job's roll-out has come to, or who has a node drained and why.
+func (s *state) causeDetail(e *api.Evaluation) string {
+	switch {
+	case e.Cause == api.CauseNodeDown:
+		return e.Node
+	case s.rules < rulesWord:
+	case e.Cause == api.CauseDeployment:
+		return s.deployments.Newest(e.Job).Turn()
+	case e.Cause == api.CauseDrain:
+		if n, ok := s.nodes.get(e.Node); ok && n.node.Drain != nil {
+			return n.node.Drain.Cause(n.node.Name)
+		}
+	}
+	return ""
 }
 
 // noteLooked tells what the scheduler has made of an evaluation: that it is closed, or once for each reason that not

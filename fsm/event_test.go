@@ -318,3 +318,55 @@ func TestStoryOfARollout(t *testing.T) {
 		roll-out of version 2 goes on by bob
 		roll-out of version 2 failed: web[0] is not healthy`)
 }
+
+// TestWhatIsPlacedAgainSaysWhy: whatever had the job looked at last, an instance in the place of one that failed says so; one that comes
+// back in the version before says how the roll-out turned; and one that leaves a drained node who drained it and why.
+func TestWhatIsPlacedAgainSaysWhy(t *testing.T) {
+	c, _ := teller(t)
+	c.ok(&RaiseRules{Version: rulesWord})
+	c.nodes("n1", "n2")
+	c.deploy("one")
+	c.run("web", 2, "n1")
+	c.judge(api.MoveSucceed, "")
+	first := func() (id api.ID) {
+		for row := range c.m.Snapshot().JobRows("web") {
+			if row.Slot == 0 {
+				id = max(id, row.ID)
+			}
+		}
+		return id
+	}
+	again := func(version uint64, node string, beside bool) {
+		p := c.plan("web", api.EvalBlocked)
+		placement := c.put(p, 0, node)
+		placement.Version, placement.Replaces, placement.Beside = version, first(), beside
+		if r := c.ok(&CommitPlan{Plan: p}); r.Accepted != 1 {
+			t.Fatalf("%+v", r.Rejections)
+		}
+	}
+	c.deploy("two")
+	c.report(first(), api.PhaseFailed)
+	again(2, "n1", false)
+	c.report(first(), api.PhaseFailed)
+	c.judge(api.MoveFail, "web[0] failed")
+	again(2, "n2", false)
+	c.report(first(), api.PhaseFailed)
+	id := c.m.Snapshot().Deployment("web").ID
+	c.as("bob", &SteerDeployment{ID: id, DeploymentOrder: api.DeploymentOrder{Action: api.DeploymentResume}})
+	c.as("bob", &SteerDeployment{ID: id, DeploymentOrder: api.DeploymentOrder{Action: api.DeploymentPause}})
+	again(1, "n1", false)
+	c.as("bob", &DrainNode{Node: "n1", Begin: &api.DrainRequest{Message: "kernel update"}})
+	again(1, "n2", true)
+	var placed []string
+	for _, line := range c.timeline("web") {
+		if strings.Contains(line, " placed on ") {
+			placed = append(placed, line)
+		}
+	}
+	wants(t, "what was placed", placed, `
+		web[0..1] placed on host-n1: version 1
+		web[0] placed on host-n1: version 2
+		web[0] placed on host-n2: it failed on host-n1
+		web[0] placed on host-n1: the roll-out of version 2 is paused, asked for by bob
+		web[0] placed on host-n2: node host-n1 drained by bob: kernel update`)
+}

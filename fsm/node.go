@@ -3,7 +3,6 @@ package fsm
 import (
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -126,16 +125,19 @@ func (s *state) registerNode(b *RegisterNode) Result {
 	node := *b.Node
 	node.CreateIndex = s.index
 	node.Status, node.StatusReason, node.StatusAt = "", "", time.Time{}
-	node.Ineligible, node.EligibilityAt, node.Drain, node.Absence = false, time.Time{}, nil, nil
-	status := api.NodeInitializing
+	node.Ineligible, node.EligibilityAt, node.EligibilityBy, node.EligibilityReason = false, time.Time{}, "", ""
+	node.Drain, node.Absence = nil, nil
+	status, news := api.NodeInitializing, api.Event{Type: api.EventRegistered, Node: node.ID}
 	row, known := s.nodes.get(node.ID)
 	if known {
 		old := row.node
 		node.CreateIndex = old.CreateIndex
 		node.Ineligible, node.EligibilityAt, node.Drain = old.Ineligible, old.EligibilityAt, old.Drain
+		node.EligibilityBy, node.EligibilityReason = old.EligibilityBy, old.EligibilityReason
 		node.Status, node.StatusAt, node.Absence = old.Status, old.StatusAt, old.Absence
 		if old.Status == api.NodeReady && old.Incarnation == node.Incarnation {
 			status = api.NodeReady // the same life tells news of itself: nothing is to be put right
+			news.Type, news.Detail = api.EventChanged, node.News(old)
 		}
 	} else {
 		row.id, row.handle = node.ID, s.intern(node.ID)
@@ -153,7 +155,9 @@ func (s *state) registerNode(b *RegisterNode) Result {
 	row.excess = over(&row)
 	s.fitDevices(&row)
 	s.putNode(s.status(row, status, ""))
-	s.note(api.Event{Type: api.EventRegistered, Node: node.ID})
+	if news.Type == api.EventRegistered || news.Detail != "" {
+		s.note(news)
+	}
 	if status == api.NodeReady && node.Status != status {
 		s.note(api.Event{Type: api.EventReady, Node: node.ID})
 	}
@@ -182,68 +186,6 @@ func (s *state) nodeReady(b *NodeReady) Result {
 }
 
 func noNode(id string) error { return api.Errorf(api.CodeNotFound, "there is no node %s", id) }
-
-func (s *state) setEligibility(b *SetEligibility) Result {
-	n, ok := s.nodes.get(b.Node)
-	if !ok {
-		return refused(s.index, noNode(b.Node))
-	}
-	changed, err := drain.Eligible(n.node, !b.Ineligible, s.time())
-	if err != nil {
-		return refused(s.index, err)
-	}
-	if changed != n.node {
-		if !b.Dated {
-			changed.EligibilityAt = n.node.EligibilityAt
-		}
-		n.node = changed
-		s.putNode(n)
-		to := api.EventEligible
-		if b.Ineligible {
-			to = api.EventIneligible
-		}
-		s.note(api.Event{Type: to, Node: b.Node, By: s.by})
-	}
-	return s.done()
-}
-
-// drainNode begins a drain, ends one, or takes the next step of one, if its time has come. Jobs with something on the node
-// are looked at whenever that changes what is to become of it.
-func (s *state) drainNode(b *DrainNode, who string) Result {
-	n, ok := s.nodes.get(b.Node)
-	if !ok {
-		return refused(s.index, noNode(b.Node))
-	}
-	var changed *api.Node
-	var err error
-	switch {
-	case b.Begin != nil:
-		changed, err = drain.Begin(n.node, b.Begin, who, s.leftOn(n.handle), s.time())
-	case b.Cancel != nil:
-		changed, err = drain.Cancel(n.node, b.Cancel, s.time())
-	default:
-		changed = drain.Settle(n.node, s.leftOn(n.handle), s.time())
-	}
-	switch {
-	case err != nil:
-		return refused(s.index, err)
-	case changed == nil:
-		return s.done()
-	}
-	n.node = changed
-	s.putNode(n)
-	s.note(s.drainEvent(changed))
-	hit := map[string]bool{}
-	for _, a := range s.liveOn(n.handle) {
-		hit[s.names[a.job]] = true
-	}
-	for _, name := range slices.Sorted(maps.Keys(hit)) {
-		if j := s.jobs.get(name); !s.settled(j) {
-			s.look(j, api.CauseDrain, n.id, nil)
-		}
-	}
-	return s.done()
-}
 
 // drainEvent is what a step of a drain has made of the node.
 func (s *state) drainEvent(n *api.Node) api.Event {
@@ -307,6 +249,18 @@ func (t *tables) liveOn(node uint32) []allocation {
 		return true
 	})
 	return out
+}
+
+// failedBefore says where the instance failed that a placement is another try of, "" if it is none.
+func (s *state) failedBefore(p *api.Placement) string {
+	last, ok := s.allocations.get(p.Replaces)
+	if !ok || last.phase != api.PhaseFailed || uint64(last.version) != p.Version {
+		return ""
+	}
+	if n, ok := s.nodes.get(s.names[last.node]); ok {
+		return "it failed on " + n.node.Name
+	}
+	return "it failed"
 }
 
 // Jobs whose slots are nodes: system and sysbatch.
@@ -463,6 +417,15 @@ func (t *nodeTables) dated() (yes bool) {
 // missed reports whether a node says what formats before 15 do not know: that it is away, or was.
 func (t *nodeTables) missed() (yes bool) {
 	t.rows.Scan(func(n nodeRow) bool { yes = n.node.Absence != nil; return !yes })
+	return yes
+}
+
+// said reports whether a node says what formats before 16 do not know: who made it eligible or not, and why.
+func (t *nodeTables) said() (yes bool) {
+	t.rows.Scan(func(n nodeRow) bool {
+		yes = n.node.EligibilityBy != "" || n.node.EligibilityReason != ""
+		return !yes
+	})
 	return yes
 }
 

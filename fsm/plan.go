@@ -361,10 +361,10 @@ func (s *state) notePlaced(j *job, e *api.Evaluation, p *api.Placement) {
 	event := api.Event{Type: api.EventPlaced, Job: j.name, Task: p.Task, Slot: p.Slot, Version: p.Version, Node: p.Node,
 		Allocation: api.MakeID(s.epoch, s.counter)}
 	if e != nil {
-		event.Evaluation, event.Cause, event.By = e.ID, e.Cause, e.By
-		if e.Cause == api.CauseNodeDown {
-			event.Detail = e.Node
-		}
+		event.Evaluation, event.Cause, event.By, event.Detail = e.ID, e.Cause, e.By, s.causeDetail(e)
+	}
+	if failed := s.failedBefore(p); failed != "" && s.rules >= rulesWord { // whatever had the job looked at
+		event.Cause, event.By, event.Detail = api.CauseAllocEnded, "", failed
 	}
 	s.note(event)
 }

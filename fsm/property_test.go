@@ -132,7 +132,7 @@ func (h *history) eligibility() {
 	case 3:
 		h.apply(&DrainNode{Node: node, Cancel: &api.CancelDrainRequest{KeepIneligible: h.n(4, "keep") == 0}})
 	default:
-		h.apply(&SetEligibility{Node: node, Ineligible: h.n(4, "ineligible") == 0, Dated: h.n(2, "dated") == 0})
+		h.apply(&SetEligibility{Node: node, Ineligible: h.n(4, "ineligible") == 0, Dated: h.n(2, "dated") == 0, Reason: []string{"", "new disks"}[h.n(2, "reason")]})
 	}
 }
 

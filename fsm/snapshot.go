@@ -118,12 +118,12 @@ type Header struct {
 // placed again after a failure, or an evaluation that waits for a time; 10 has nodes that are
 // drained, or dates of their eligibility; 11 has versions that know of restarts; 12 has jobs that launch others, or were launched; 13 has the section of the
 // latest rebalance; 14 has jobs that are dispatched, which a server that knows format 13 would run at once; 15 has nodes
-// that are away while instances of them are kept, or were. So a cluster without devices can
+// that are away while instances of them are kept, or were; 16 has nodes that say who made them eligible or not, and why. So a cluster without devices can
 // be joined by a server that knows format 1 only, and
 // equal states have one fingerprint.
 const (
 	snapshotMagic  = "CUBESNAP"
-	snapshotFormat = 15
+	snapshotFormat = 16
 	blockSize      = 64 << 10 // a block is closed by the row that makes it this long
 	maxBlock       = 1 << 30  // what no row reaches
 )

@@ -195,7 +195,7 @@ func rebalanceStory(t failer) *cluster {
 func TestGoldenHistory(t *testing.T) {
 	stories := map[string]func(failer) *cluster{"0.1": story, "0.1-devices": deviceStory, "0.1-history": historyStory, "0.1-health": healthStory, "0.1-hurry": hurryStory, "0.1-everynode": everyNodeStory,
 		"0.1-rollout": rolloutStory, "0.1-timeline": timelineStory, "0.1-retry": retryStory, "0.1-drain": drainStory,
-		"0.1-restart": restartStory, "0.1-launch": launchStory, "0.1-rebalance": rebalanceStory, "0.1-dispatch": dispatchStory, "0.1-away": awayStory}
+		"0.1-restart": restartStory, "0.1-launch": launchStory, "0.1-rebalance": rebalanceStory, "0.1-dispatch": dispatchStory, "0.1-away": awayStory, "0.1-word": wordStory}
 	for name, story := range stories {
 		if _, err := os.Stat(filepath.Join("testdata", "log-"+name)); *rewrite && os.IsNotExist(err) {
 			writeGolden(t, name, story(t))

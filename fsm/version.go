@@ -463,6 +463,8 @@ func (t *tables) format() uint16 {
 		return !hurried
 	})
 	switch {
+	case t.nodes.said():
+		return 16
 	case t.nodes.missed():
 		return 15
 	case t.anyVersion(func(j *api.Job) bool { return j.Parameterized != nil || j.Dispatched != nil }):

@@ -218,7 +218,7 @@ func Diagnose(s State, job *api.Job, task string, o Options) api.TaskDiagnosis {
 			continue
 		}
 		for f := range r.objections(node) {
-			nd.Failures = append(nd.Failures, f.failure())
+			nd.Failures = append(nd.Failures, f.failure(n))
 		}
 		if len(nd.Failures) == 0 {
 			own, wished, crowd := base(node), score(node), 0.0
@@ -274,8 +274,14 @@ func (r *request) filterNames() []string {
 	return names
 }
 
-func (f *refusal) failure() api.FilterFailure {
+func (f *refusal) failure(n *api.Node) api.FilterFailure {
 	out := api.FilterFailure{Filter: f.filter, Wanted: f.wanted, Seen: f.seen}
+	if f.filter == filterReady {
+		out.Since = n.UnreadySince()
+		if n.Status == api.NodeReady {
+			out.Seen = n.Closed() // about one node there is room for who and why
+		}
+	}
 	if f.format != nil {
 		out.Wanted, out.Seen, out.Missing = f.format(f.ask), f.format(f.free)+" free", f.format(f.ask-f.free)
 	}

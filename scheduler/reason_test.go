@@ -16,7 +16,7 @@ func TestWhyAnOlderVersionGoes(t *testing.T) {
 		{"replaced by version 3", api.Job{Version: 3}, false},
 		{"replaced by version 3, submitted by alice@laptop", api.Job{Version: 3, SubmittedBy: "alice@laptop"}, false},
 		{"replaced by version 4, reverted to version 2, asked for by alice@laptop", api.Job{Version: 4, Origin: "reverted to version 2", SubmittedBy: "alice@laptop"}, false},
-		{"replaced by version 4, reverted to version 2 automatically: version 3 failed: web[0] failed",
+		{"replaced by version 4, reverted to version 2 automatically: version 3 failed",
 			api.Job{Version: 4, Origin: "reverted to version 2 automatically: version 3 failed: web[0] failed", SubmittedBy: "deployer"}, true},
 	} {
 		w := &World{}

@@ -108,7 +108,11 @@ func (c *change) replaced() string {
 	case c.job.Origin == "":
 		return text + ", submitted by " + c.job.SubmittedBy
 	case d != nil && d.Automatic:
-		return text + ", " + c.job.Origin
+		origin, _, failed := strings.Cut(c.job.Origin, " failed: ") // why is told with the roll-out
+		if failed {
+			origin += " failed"
+		}
+		return text + ", " + origin
 	}
 	return asked(text+", "+c.job.Origin, c.job.SubmittedBy)
 }

@@ -99,8 +99,10 @@ func (r *request) fixSet(key, name, wanted string, set bitmap, seen func(*api.No
 	return set
 }
 
+const filterReady = "ready"
+
 func (r *request) askReady() {
-	r.fix("ready", "ready", "ready", (*api.Node).Ready, func(n *api.Node) string {
+	r.fix("ready", filterReady, "ready", (*api.Node).Ready, func(n *api.Node) string {
 		switch {
 		case n.Status == api.NodeReady && n.Drain.Active():
 			return "being drained"

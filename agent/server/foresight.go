@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -112,7 +113,8 @@ func (s *Server) ExplainJob(ctx context.Context, name string) (*api.JobDiagnosis
 		if job == nil {
 			return nil, api.Errorf(api.CodeNotFound, "there is no job %.80q", name)
 		}
-		d := &api.JobDiagnosis{Job: name, Summary: snapshot.Summary(name), Index: snapshot.Index()}
+		d := &api.JobDiagnosis{Job: name, Summary: snapshot.Summary(name), MadeAt: job.SubmittedAt, MadeBy: job.SubmittedBy, MadeFrom: job.MadeFrom(),
+			Deployment: viewDeployment(snapshot, snapshot.Deployment(name)), Index: snapshot.Index()}
 		if all := snapshot.JobEvaluations(name); len(all) > 0 {
 			d.Evaluation = newest(all).View(snapshot.Text())
 		}
@@ -128,12 +130,24 @@ func (s *Server) ExplainJob(ctx context.Context, name string) (*api.JobDiagnosis
 	})
 }
 
-// reasons says why the live instances of a task are where they are, and how many are left out: of those that run, what is
-// beyond the bound.
+// reasons says why the instances of a task are where they are, those that live and what failed for good with nothing in its place,
+// and how many are left out: of those that run, what is beyond the bound.
 func reasons(snapshot *fsm.Snapshot, job, task string) (out []api.InstanceReason, more int) {
 	var rows []api.AllocationRow
+	newest := map[uint32]api.AllocationRow{}
 	for row := range snapshot.JobRows(job) {
-		if row.Task == task && row.Live() {
+		if row.Task != task {
+			continue
+		}
+		if row.Live() {
+			rows = append(rows, row)
+		}
+		if row.ID > newest[row.Slot].ID {
+			newest[row.Slot] = row
+		}
+	}
+	for _, slot := range slices.Sorted(maps.Keys(newest)) {
+		if row := newest[slot]; row.Phase == api.PhaseFailed && row.Desired == api.DesiredRun {
 			rows = append(rows, row)
 		}
 	}
@@ -145,8 +159,17 @@ func reasons(snapshot *fsm.Snapshot, job, task string) (out []api.InstanceReason
 		}
 		r := api.InstanceReason{Name: a.Name, Allocation: a.ID, Node: a.NodeName, JobVersion: a.JobVersion, Desired: a.Desired, Phase: a.Phase,
 			At: a.CreatedAt, Evaluation: a.Evaluation, Replaces: a.Replaces}
+		if a.Phase != api.PhaseRunning {
+			r.Message = a.Message
+		}
 		if e := snapshot.Evaluation(row.Evaluation); e != nil {
 			r.Cause, r.CauseNode = e.Cause, e.Node
+			if d := snapshot.Deployment(job); e.Cause == api.CauseDeployment && d != nil && a.JobVersion < d.Version {
+				r.CauseText = d.Turn()
+			}
+			if last, ok := snapshot.Row(row.Replaces); ok && last.Phase == api.PhaseFailed && last.Version == row.Version {
+				r.CauseText = "it failed on " + snapshot.NodeName(last.Node)
+			}
 			if n := snapshot.Node(e.Node); n != nil {
 				r.CauseNode = n.Name
 			}

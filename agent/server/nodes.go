@@ -64,6 +64,9 @@ func findNode(snapshot *fsm.Snapshot, id string) (*api.Node, error) {
 			}
 		}
 	}
+	if len(found) == 0 {
+		return nil, api.Errorf(api.CodeNotFound, "no node is called %.40q, nor has an ID that begins so", id)
+	}
 	return resolve("node", id, found, func(n *api.Node) string { return n.ID })
 }
 
@@ -107,9 +110,12 @@ func (s *Server) NodeAllocations(ctx context.Context, id string, q api.Query) ([
 }
 
 // SetNodeEligibility implements api.Nodes.
-func (s *Server) SetNodeEligibility(_ context.Context, id string, eligible bool, w api.WriteMeta) (*api.NodeView, error) {
+func (s *Server) SetNodeEligibility(_ context.Context, id string, r api.EligibilityRequest, w api.WriteMeta) (*api.NodeView, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
 	return s.writeNode(id, w, "eligibility", func(node string) fsm.Body {
-		return &fsm.SetEligibility{Node: node, Ineligible: !eligible, Dated: true}
+		return &fsm.SetEligibility{Node: node, Ineligible: !r.Eligible, Dated: true, Reason: r.Reason}
 	})
 }
 

@@ -11,7 +11,10 @@ import (
 )
 
 // eligibility is the body of POST /v1/nodes/ID/eligibility. Absent and false differ.
-type eligibility struct{ Eligible *bool }
+type eligibility struct {
+	Eligible *bool
+	Reason   string `json:",omitempty"`
+}
 
 func (h *handler) nodeRoutes(r chi.Router) {
 	r.Get("/nodes", listAll(h, h.cluster.ListNodes))
@@ -63,7 +66,7 @@ func (h *handler) setEligibility(w http.ResponseWriter, r *http.Request) {
 		if body.Eligible == nil {
 			return nil, api.Errorf(api.CodeInvalid, `the body lacks Eligible; send {"Eligible": true} or {"Eligible": false}`)
 		}
-		return h.cluster.SetNodeEligibility(ctx, param(r, "id"), *body.Eligible, m)
+		return h.cluster.SetNodeEligibility(ctx, param(r, "id"), api.EligibilityRequest{Eligible: *body.Eligible, Reason: body.Reason}, m)
 	})(w, r)
 }
 
@@ -83,8 +86,8 @@ func (c *Client) NodeAllocations(ctx context.Context, id string, q api.Query) ([
 }
 
 // SetNodeEligibility implements api.Nodes.
-func (c *Client) SetNodeEligibility(ctx context.Context, id string, eligible bool, w api.WriteMeta) (*api.NodeView, error) {
-	return post[*api.NodeView](ctx, c, path("nodes", id, "eligibility"), eligibility{Eligible: &eligible}, w)
+func (c *Client) SetNodeEligibility(ctx context.Context, id string, r api.EligibilityRequest, w api.WriteMeta) (*api.NodeView, error) {
+	return post[*api.NodeView](ctx, c, path("nodes", id, "eligibility"), eligibility{Eligible: &r.Eligible, Reason: r.Reason}, w)
 }
 
 // DrainNode implements api.Drains.

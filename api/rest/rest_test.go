@@ -150,9 +150,9 @@ func (e *echo) Node(_ context.Context, id string, q api.Query) (*api.NodeView, a
 func (e *echo) NodeAllocations(_ context.Context, id string, q api.Query) ([]*api.Allocation, api.ReadMeta, error) {
 	return []*api.Allocation{{NodeID: id}}, e.meta(q), e.err
 }
-func (e *echo) SetNodeEligibility(_ context.Context, id string, eligible bool, w api.WriteMeta) (*api.NodeView, error) {
-	e.write = w
-	return &api.NodeView{Node: api.Node{ID: id, Ineligible: !eligible}}, e.err
+func (e *echo) SetNodeEligibility(_ context.Context, id string, r api.EligibilityRequest, w api.WriteMeta) (*api.NodeView, error) {
+	e.sent, e.write = r, w
+	return &api.NodeView{Node: api.Node{ID: id, Ineligible: !r.Eligible, EligibilityReason: r.Reason}}, e.err
 }
 func (e *echo) DrainNode(_ context.Context, id string, r api.DrainRequest, w api.WriteMeta) (*api.NodeView, error) {
 	e.sent, e.write = r, w
@@ -388,7 +388,9 @@ func TestEveryMethodArrives(t *testing.T) {
 		"StopAllocation": func(c api.Cluster) (any, error) {
 			return c.StopAllocation(ctx, "a1", api.StopRequest{NoShutdownDelay: true}, w)
 		},
-		"SetNodeEligibility": func(c api.Cluster) (any, error) { return c.SetNodeEligibility(ctx, "n1", false, w) },
+		"SetNodeEligibility": func(c api.Cluster) (any, error) {
+			return c.SetNodeEligibility(ctx, "n1", api.EligibilityRequest{Reason: "new disks"}, w)
+		},
 		"DrainNode": func(c api.Cluster) (any, error) {
 			return c.DrainNode(ctx, "n1", api.DrainRequest{Deadline: time.Minute, IgnoreSystem: true, Message: "disk"}, w)
 		},

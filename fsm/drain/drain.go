@@ -31,9 +31,12 @@ func (l Left) of(d *api.Drain) int {
 	return l.Work + l.System
 }
 
+// Word is who says that a node takes new instances or none, and why. The zero value is nobody's.
+type Word struct{ By, Why string }
+
 // Begin returns the node with a drain begun, or with the one under way changed to what the request says. A node that has
 // nothing to lose is drained at once.
-func Begin(n *api.Node, r *api.DrainRequest, by string, left Left, now time.Time) (*api.Node, error) {
+func Begin(n *api.Node, r *api.DrainRequest, by string, word Word, left Left, now time.Time) (*api.Node, error) {
 	if err := r.Check(); err != nil {
 		return nil, err
 	}
@@ -54,7 +57,7 @@ func Begin(n *api.Node, r *api.DrainRequest, by string, left Left, now time.Time
 	if n.Drain.Active() {
 		d.StartedAt, d.Instances = n.Drain.StartedAt, max(d.Instances, n.Drain.Instances)
 	}
-	changed := eligible(n, false, now)
+	changed := eligible(n, false, word, now)
 	changed.Drain = d
 	if settled := Settle(changed, left, now); settled != nil {
 		return settled, nil
@@ -62,39 +65,46 @@ func Begin(n *api.Node, r *api.DrainRequest, by string, left Left, now time.Time
 	return changed, nil
 }
 
-// Cancel returns the node without the drain that is under way.
-func Cancel(n *api.Node, r *api.CancelDrainRequest, now time.Time) (*api.Node, error) {
+// Cancel returns the node without the drain that is under way. One that is kept ineligible is so since it was made so, by whom and
+// why that was.
+func Cancel(n *api.Node, r *api.CancelDrainRequest, word Word, now time.Time) (*api.Node, error) {
 	switch {
 	case n.Drain == nil:
 		return nil, api.Errorf(api.CodeConflict, "node %s is not being drained: there is nothing to cancel", n.Name)
 	case !n.Drain.Active():
 		return nil, api.Errorf(api.CodeConflict, "node %s is drained already; to use it again: cube node eligibility -enable %s", n.Name, n.Name)
 	}
-	changed := eligible(n, !r.KeepIneligible, now)
+	changed := eligible(n, !r.KeepIneligible, word, now)
 	changed.Drain = nil
 	return changed, nil
 }
 
-// Eligible returns the node as eligible or not, n itself if it is so already. A drain under way keeps a node ineligible; one
-// that is complete is over for good when the node is eligible.
-func Eligible(n *api.Node, yes bool, now time.Time) (*api.Node, error) {
+// Eligible returns the node as eligible or not, n itself if it is so already and nothing new is said of why. A drain under way
+// keeps a node ineligible; one that is complete is over for good when the node is eligible.
+func Eligible(n *api.Node, yes bool, word Word, now time.Time) (*api.Node, error) {
 	if yes && n.Drain.Active() {
 		return nil, api.Errorf(api.CodeConflict, "node %s is being drained; to end that: cube node drain -cancel %s", n.Name, n.Name)
 	}
 	if yes != n.Ineligible {
-		return n, nil
+		if word.Why == "" || word.Why == n.EligibilityReason {
+			return n, nil
+		}
+		changed := *n
+		changed.EligibilityBy, changed.EligibilityReason = word.By, word.Why
+		return &changed, nil
 	}
-	changed := eligible(n, yes, now)
+	changed := eligible(n, yes, word, now)
 	if yes {
 		changed.Drain = nil
 	}
 	return changed, nil
 }
 
-func eligible(n *api.Node, yes bool, now time.Time) *api.Node {
+func eligible(n *api.Node, yes bool, word Word, now time.Time) *api.Node {
 	changed := *n
 	if n.Ineligible == yes {
 		changed.Ineligible, changed.EligibilityAt = !yes, now
+		changed.EligibilityBy, changed.EligibilityReason = word.By, word.Why
 	}
 	return &changed
 }

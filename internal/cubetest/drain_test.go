@@ -130,7 +130,7 @@ func TestDrainEndsByItsDeadlineBubble(t *testing.T) {
 
 func (c *Cluster) eligible(a *Agent, yes bool) {
 	c.t.Helper()
-	if _, err := c.Leader().API().SetNodeEligibility(context.Background(), a.Name, yes, api.WriteMeta{}); err != nil {
+	if _, err := c.Leader().API().SetNodeEligibility(context.Background(), a.Name, api.EligibilityRequest{Eligible: yes}, api.WriteMeta{}); err != nil {
 		c.t.Fatal(err)
 	}
 }

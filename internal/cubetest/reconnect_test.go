@@ -81,7 +81,7 @@ func TestServersAreUpgradedBubble(t *testing.T) {
 				// By way of a client, as it stays; a write whose answer was lost with the leader is sent again.
 				err := errors.New("not sent")
 				for err != nil && time.Since(began) < 10*time.Second {
-					_, err = c.Clients[0].API().SetNodeEligibility(context.Background(), before[0].NodeID, true, api.WriteMeta{})
+					_, err = c.Clients[0].API().SetNodeEligibility(context.Background(), before[0].NodeID, api.EligibilityRequest{Eligible: true}, api.WriteMeta{})
 				}
 				if err != nil {
 					t.Errorf("a write failed: %v", err)

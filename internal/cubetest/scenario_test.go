@@ -37,7 +37,7 @@ func TestTheNightAMachineDiesBubble(t *testing.T) {
 
 		c.Leader().Crash()
 		took := c.Eventually("a write after the leader's crash", 3*time.Second, func(ctx context.Context) error {
-			_, err := c.Up().SetNodeEligibility(ctx, before[0].NodeID, true, api.WriteMeta{})
+			_, err := c.Up().SetNodeEligibility(ctx, before[0].NodeID, api.EligibilityRequest{Eligible: true}, api.WriteMeta{})
 			return err
 		})
 		t.Logf("a write was accepted %s after the leader crashed", took)

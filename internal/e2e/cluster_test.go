@@ -93,7 +93,7 @@ func (f *fleet) leaderDies(cs []container) {
 	f.eventually("a write is accepted after kill -9 of the leader", 3*time.Second, func() error {
 		ctx, cancel := context.WithTimeout(f.t.Context(), 3*time.Second)
 		defer cancel()
-		_, err := f.up().SetNodeEligibility(ctx, nodes[0].ID, true, api.WriteMeta{})
+		_, err := f.up().SetNodeEligibility(ctx, nodes[0].ID, api.EligibilityRequest{Eligible: true}, api.WriteMeta{})
 		return err
 	})
 	f.unchanged("after the leader died,", cs)

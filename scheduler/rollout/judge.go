@@ -14,6 +14,7 @@ import (
 type Verdict struct {
 	Move    string // api.MoveProgress and so on; "" when there is nothing to write down
 	Reason  string // of the move; of none, what the deployment waits for
+	Culprit api.ID // the instance for which it fails, if it is one
 	Tasks   []api.DeploymentTask
 	Healthy int       // instances of the version that are healthy
 	Next    time.Time // when to judge again though nothing has happened: every active deployment has such a time
@@ -56,6 +57,7 @@ type judgement struct {
 	now   time.Time
 	tasks map[string]*count // by name; looked up, never ranged over
 	cause string            // why an instance makes it fail
+	guilt api.ID            // that instance
 	next  time.Time         // when the next instance would
 }
 
@@ -121,7 +123,7 @@ func (j *judgement) since(row *api.AllocationRow) time.Time {
 
 func (j *judgement) blame(row *api.AllocationRow, what string) {
 	if j.cause == "" {
-		j.cause = api.InstanceName(row.Job, row.Task, row.Slot) + " " + what
+		j.cause, j.guilt = api.InstanceName(row.Job, row.Task, row.Slot)+" "+what, row.ID
 	}
 }
 
@@ -195,6 +197,7 @@ func (j *judgement) verdict() Verdict {
 	case done:
 		v.Move, v.Reason = api.MoveSucceed, fmt.Sprintf("%d of %d healthy", v.Healthy, desired)
 	case j.cause != "":
+		v.Culprit = j.guilt
 		fail(j.cause)
 	case unpromoted && ready && automatic:
 		v.Move, v.Reason = api.MovePromote, "all canaries are healthy"

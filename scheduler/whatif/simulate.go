@@ -68,7 +68,9 @@ func (m *simulation) take(s *Step) error {
 	case s.Down != "":
 		return m.lose(s.Down, "down", goesDown)
 	case s.Drain != "":
-		return m.lose(s.Drain, "drained", func(n *api.Node) { n.Ineligible = true })
+		return m.lose(s.Drain, "drained", func(n *api.Node) {
+			n.Ineligible, n.EligibilityBy, n.EligibilityReason = true, "", ""
+		})
 	case s.Scale != nil:
 		return m.scale(s.Scale)
 	}

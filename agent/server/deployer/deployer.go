@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -150,7 +151,24 @@ func judge(s *fsm.Snapshot, row *api.Deployment, now time.Time) (look, *deployme
 		}
 		return l, nil
 	}
-	return l, &deployment.Move{ID: row.ID, Seen: row.ModifyIndex, To: v.Move, Reason: v.Reason, Healthy: v.Healthy, Tasks: v.Tasks}
+	return l, &deployment.Move{ID: row.ID, Seen: row.ModifyIndex, To: v.Move, Reason: reason(s, &v), Healthy: v.Healthy, Tasks: v.Tasks}
+}
+
+// maxSaid is how much is repeated of what an instance says of itself, in bytes.
+const maxSaid = 120
+
+// reason is that of a verdict. Where an instance is to blame, what it says of itself is the better half of it.
+func reason(s *fsm.Snapshot, v *rollout.Verdict) string {
+	if v.Move == api.MoveFail && v.Culprit != 0 {
+		if a, ok := s.Allocation(v.Culprit); ok && a.Message != "" {
+			said := a.Message
+			if len(said) > maxSaid {
+				said = strings.ToValidUTF8(said[:maxSaid], "") + "..."
+			}
+			return v.Reason + ": " + said
+		}
+	}
+	return v.Reason
 }
 
 // Rows are those of a job as a judgement of its deployment is to see them: an instance whose node was away counts as placed when that
