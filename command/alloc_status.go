@@ -222,11 +222,12 @@ func idIf(f moments, id string) string {
 	return f.id(id)
 }
 
-// lastExit is how an instance ended last: "exit code 139 (SIGSEGV)".
+// lastExit is how an instance ended last: "exit code 139 (SIGSEGV)". Which limit it ran into is said in its message: what is reserved
+// is that of the instance with its sidecars.
 func lastExit(a *api.Allocation) string {
 	text := api.ExitText(*a.ExitCode, a.Signal)
 	if a.OOM {
-		text += ", for want of memory (limit " + api.FormatMiB(a.Resources.Memory) + ")"
+		text += ", for want of memory"
 	}
 	return text
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"cube/api"
@@ -172,6 +173,7 @@ func (g *runGoal) judge(s *slot, t *api.Task, now time.Time) {
 		s.state = slotDependent
 	case a.Phase == api.PhaseComplete && batch:
 		s.state = slotWell
+	case a.Phase == api.PhaseFailed && g.secondChance(t.Name):
 	case a.Phase == api.PhaseFailed:
 		s.state = slotHopeless
 	case a.Desired == api.DesiredStop:
@@ -220,6 +222,25 @@ func restarts(t *api.Task) bool {
 // gaveUp reports whether the scheduler has stopped looking for a place for instances of a task.
 func (g *runGoal) gaveUp(task string) bool {
 	return g.status.Evaluation != nil && slices.ContainsFunc(g.status.Evaluation.Explanations, func(x api.Explanation) bool { return x.GaveUp && x.Task == task })
+}
+
+// secondChance reports whether what has failed of a task is to be placed again for the first time: on another node it may do well, so
+// it is waited for. What fails there, too, is not.
+func (g *runGoal) secondChance(task string) bool {
+	retry := g.retry(task)
+	return retry != nil && retry.Attempt <= 1
+}
+
+// retry is the next attempt to place again what failed of a task, nil if the scheduler has none in mind.
+func (g *runGoal) retry(task string) *api.Retry {
+	if e := g.status.Evaluation; e != nil && e.JobVersion >= g.version && e.Status.Open() {
+		for i := range e.Explanations {
+			if e.Explanations[i].Task == task {
+				return e.Explanations[i].Retry
+			}
+		}
+	}
+	return nil
 }
 
 // vacant judges a slot that nothing holds.
@@ -441,6 +462,9 @@ func (g *runGoal) lines() []instanceLine {
 		if a := s.alloc; a != nil {
 			line = lineOf(a)
 			line.note = cmp.Or(line.note, healthNote(g.status.Job.Task(a.Task), a))
+			if retry := g.retry(a.Task); retry != nil && a.Phase == api.PhaseFailed && retry.Instance == a.Name {
+				line.note += "; " + strings.TrimPrefix(retry.Text(time.Time{}), a.Name+" failed: ")
+			}
 			if a.JobVersion < g.version {
 				line.note = fmt.Sprintf("still version %d", a.JobVersion)
 				if a.Phase.Terminal() {

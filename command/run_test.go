@@ -716,3 +716,46 @@ func TestRunShowsWhatTheLeaderSaysOfTheFile(t *testing.T) {
 		p.complains("web.hcl:3:5: unknown key \"imgae\"; did you mean \"image\"?\n\n  3 |     imgae = \"\\x1b[2J\"\n")
 	})
 }
+
+// TestRunWaitsForASecondChance: what failed is waited for as long as it is to be placed elsewhere, and given up when it fails there, too.
+func TestRunWaitsForASecondChance(t *testing.T) {
+	for _, ends := range []bool{true, false} {
+		bubble(t, func(t *testing.T, c *fakeCluster, p *terminal) {
+			n1, n2 := c.addNode("n1", nil), c.addNode("n2", nil)
+			const message = "exit code 3; no restart left of 1 within 10m"
+			retry := func(attempt int, in time.Duration) api.Explanation {
+				return api.Explanation{Task: "web", Wanted: 1, Nodes: 2, Retry: &api.Retry{Instance: "web[0]", At: time.Now().Add(in), Attempt: attempt, Attempts: 2}}
+			}
+			c.registered = func(c *fakeCluster, job *api.Job) {
+				first := c.place(job, "web", 0, n1, nil)
+				c.evaluate("web", api.EvalComplete)
+				c.phase(first, api.PhaseRunning, "")
+				time.Sleep(time.Second)
+				c.phase(first, api.PhaseFailed, message)
+				c.evaluate("web", api.EvalWaiting, retry(1, 40*time.Second))
+				time.Sleep(40 * time.Second)
+				second := c.place(job, "web", 0, n2, nil)
+				c.evaluate("web", api.EvalComplete)
+				c.phase(second, api.PhaseRunning, "")
+				time.Sleep(time.Second)
+				if ends {
+					c.phase(second, api.PhaseComplete, "")
+					return
+				}
+				c.phase(second, api.PhaseFailed, message)
+				c.evaluate("web", api.EvalWaiting, retry(2, 80*time.Second))
+			}
+			job := webJob(1)
+			job.Type = api.JobBatch
+			begun, want, within := time.Now(), 2, 50*time.Second
+			if ends {
+				want, within = 0, 43*time.Second
+			}
+			p.cube(want, "run", jobFile(t, job))
+			if took := since(begun); took < 41*time.Second || took > within {
+				t.Errorf("it took %s", took)
+			}
+			p.shows(message + "; rescheduled at 00:00:41 UTC (attempt 1 of 2)")
+		})
+	}
+}

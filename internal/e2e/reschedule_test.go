@@ -82,5 +82,5 @@ func TestReschedule(t *testing.T) {
 	if err != nil || len(allocs) != 1 {
 		t.Fatalf("%d instances of hog (%v)", len(allocs), err)
 	}
-	says("alloc status "+allocs[0].ID, "exit code 137 (SIGKILL), for want of memory (limit 16 MiB)")
+	says("alloc status "+allocs[0].ID, "exit code 137 (SIGKILL), for want of memory")
 }
