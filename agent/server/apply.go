@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"cube/agent/server/raftnode"
 	"cube/api"
 	"cube/fsm"
 )
@@ -101,6 +102,8 @@ func raftError(err error) error {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return notLeader()
+	case raftnode.DiskFull(err):
+		return api.Errorf(api.CodeNotLeader, "the disk of the server that led is full (%w): nothing was written", err)
 	case errors.Is(err, raft.ErrEnqueueTimeout):
 		return api.Errorf(api.CodeBusy, "the leader's log is behind by more than %s: nothing was written, try again", enqueueTimeout)
 	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, raft.ErrAbortedByRestore):

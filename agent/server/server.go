@@ -155,7 +155,23 @@ func (s *Server) Run(ctx context.Context, handler session.Handler) error {
 		return err
 	}
 	s.peers.close()
-	return errors.Join(err, s.node.Close(), s.stream.Close())
+	return errors.Join(err, s.close(err != nil))
+}
+
+// close ends Raft. Where the server must stop, Raft may wait for its disk for ever: then the end of the process has to do.
+func (s *Server) close(must bool) error {
+	var enough <-chan time.Time
+	if must {
+		enough = time.After(shutdownPatience)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- errors.Join(s.node.Close(), s.stream.Close()) }()
+	select {
+	case err := <-closed:
+		return err
+	case <-enough:
+		return nil // what is wrong has been said
+	}
 }
 
 // handOver gives leadership to another voter, if there is one.

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
@@ -59,7 +60,7 @@ func TestCompactionLetsAppendsIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	w := &watchedStore{BoltStore: b, limit: writeLimit, hung: func(err error) { t.Error(err) }}
+	w := &watchedStore{BoltStore: b, limit: writeLimit, hung: func(err error) { t.Error(err) }, room: newRoom(t.TempDir(), hclog.NewNullLogger())}
 	var logs []*raft.Log
 	for i := range uint64(3*deleteAtOnce + 500) {
 		logs = append(logs, &raft.Log{Index: i + 1, Term: 1})

@@ -54,6 +54,7 @@ type Node struct {
 	adapter   *adapter
 	store     *store
 	transport *guardedTransport
+	room      *room
 	stream    *Stream
 	logs      raft.LogStore
 	stable    raft.StableStore
@@ -73,13 +74,16 @@ func Open(c Config) (*Node, error) {
 	}
 	n.HadState = n.store.used
 	n.recovered.Store(n.store.marker.Recovered)
-	watched := &watchedStore{BoltStore: n.store.bolt, limit: writeLimit, hung: n.fail}
+	n.room = newRoom(c.Dir, c.Logger)
+	watched := &watchedStore{BoltStore: n.store.bolt, limit: writeLimit, hung: n.fail, room: n.room, alone: n.alone}
 	n.stable = watched
 	if n.logs, err = raft.NewLogCache(logCacheSize, watched); err != nil {
 		return nil, errors.Join(fmt.Errorf("making the log cache: %w", err), n.store.close())
 	}
 	n.adapter = newAdapter(c.Machine, n.fail, c.Audit)
 	n.transport = newTransport(c.Stream, quiet(c.Logger))
+	lacking := n.room.lacking
+	n.transport.full.Store(&lacking)
 	n.adapter.applied = n.transport.news.applied
 	n.config = raftConfig(c, n.lead)
 	if n.Raft, err = n.start(); err != nil {
@@ -95,19 +99,23 @@ func Open(c Config) (*Node, error) {
 // campaign has the only voter elect itself at once: waiting for a leader's heartbeats, as raft does first, would be in
 // vain. It cannot miss a leader that others have elected without it: they would need its own vote to become voters.
 func (n *Node) campaign() {
-	alone := false
+	if n.alone() {
+		n.stand()
+	}
+}
+
+// alone reports whether this server is the only voter.
+func (n *Node) alone() (yes bool) {
 	for _, s := range n.Servers() {
 		if s.Suffrage != raft.Voter {
 			continue
 		}
 		if s.ID != n.config.LocalID {
-			return
+			return false
 		}
-		alone = true
+		yes = true
 	}
-	if alone {
-		n.stand()
-	}
+	return yes
 }
 
 // stand has raft begin an election now.
@@ -202,7 +210,9 @@ func (n *Node) keepMarker(ctx context.Context) error {
 		if n.store.marker.ClusterID == "" {
 			changed = n.machine.Watch(fsm.WatchKey{Table: fsm.TableAny})
 		}
-		if err := n.mark(); err != nil {
+		if err := n.mark(); isFull(err) {
+			n.room.wrote(err) // it is a check on gross loss, and may lag
+		} else if err != nil {
 			return err
 		}
 		if n.store.marker.ClusterID != "" {
@@ -252,6 +262,7 @@ func (n *Node) takeSnapshots(ctx context.Context, took func(time.Duration)) erro
 // Close stops Raft, writes the marker and releases the data directory.
 func (n *Node) Close() error {
 	n.transport.back.close() // raft waits for what waits there
+	close(n.room.closing)
 	err := n.Raft.Shutdown().Error()
 	return errors.Join(err, n.transport.Close(), n.mark(), n.store.close())
 }

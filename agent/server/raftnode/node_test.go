@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -427,4 +429,42 @@ func TestAWriteThatHangsIsReported(t *testing.T) {
 	})
 }
 
+// TestAFullDiskIsSaidOnce, and that there is room again when somebody asks and there is enough of it.
+func TestAFullDiskIsSaidOnce(t *testing.T) {
+	var log bytes.Buffer
+	free, total := uint64(0), uint64(1<<30)
+	r := newRoom(t.TempDir(), hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
+	if got, all, err := r.free(); err != nil || got == 0 || all < got {
+		t.Errorf("%d of %d bytes are free, %v", got, all, err)
+	}
+	r.free = func() (uint64, uint64, error) { return free, total, nil }
+	r.wrote(nil)
+	r.wrote(errors.New("other trouble"))
+	if r.lacking() {
+		t.Error("a disk that is not full lacks room")
+	}
+	for _, err := range []error{&os.PathError{Op: "write", Err: syscall.ENOSPC}, fmt.Errorf("file resize error: %s", syscall.ENOSPC), syscall.EDQUOT} {
+		r.wrote(err)
+	}
+	for _, free = range []uint64{0, 1 << 20, roomNeeded - 1} {
+		if !r.lacking() {
+			t.Errorf("with %d bytes there is room", free)
+		}
+	}
+	r.wrote(nil) // one write that just fits is not room
+	if !r.lacking() {
+		t.Error("one write makes room")
+	}
+	for _, c := range []struct{ free, total uint64 }{{roomNeeded, 1 << 30}, {1 << 20, 2 << 20}} {
+		r.wrote(syscall.ENOSPC)
+		if free, total = c.free, c.total; r.lacking() {
+			t.Errorf("with %d of %d bytes there is no room", c.free, c.total)
+		}
+	}
+	if full, room := strings.Count(log.String(), "is full"), strings.Count(log.String(), "room on the disk again"); full != 2 || room != 2 {
+		t.Errorf("it is said %d times that the disk is full, %d times that there is room:\n%s", full, room, log.String())
+	}
+}
+
 var _ raft.StableStore = (*watchedStore)(nil)
+var _ raft.WithPreVote = (*guardedTransport)(nil)

@@ -143,8 +143,13 @@ func (s *store) mark(clusterID string, index uint64, recovered bool) error {
 	if s.marker.ClusterID == clusterID && s.marker.Index == index && s.marker.Recovered == recovered {
 		return nil
 	}
-	s.marker.ClusterID, s.marker.Index, s.marker.Recovered = clusterID, index, recovered
-	return s.marker.write(s.dir)
+	next := s.marker
+	next.ClusterID, next.Index, next.Recovered = clusterID, index, recovered
+	if err := next.write(s.dir); err != nil {
+		return err
+	}
+	s.marker = next
+	return nil
 }
 
 // close releases everything that is open; the lock last.
@@ -254,15 +259,20 @@ func lost(path, what, dir string) error {
 }
 
 func damaged(path string, err error) error {
+	if isFull(err) {
+		return api.Errorf(api.CodeUnavailable, "the disk of %s is full (%w): make room, and start again", path, err)
+	}
 	return api.Errorf(api.CodeConflict, "%s is damaged (%w): restore the data directory from a copy, or remove it whole and start with -join", path, err)
 }
 
 // watchedStore is raft.db with a watchdog: a write that takes longer than limit calls hung, while the write goes on
-// hanging.
+// hanging. It also tells room what became of writes.
 type watchedStore struct {
 	*raftboltdb.BoltStore
 	limit time.Duration
 	hung  func(error)
+	room  *room
+	alone func() bool // this server is the only voter
 }
 
 func (w *watchedStore) watch(what string) (stop func() bool) {
@@ -276,7 +286,9 @@ func (w *watchedStore) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.
 
 func (w *watchedStore) StoreLogs(logs []*raft.Log) error {
 	defer w.watch("a write to the Raft log")()
-	return w.BoltStore.StoreLogs(logs)
+	err := w.BoltStore.StoreLogs(logs)
+	w.room.wrote(err)
+	return err
 }
 
 // deleteAtOnce is how many entries are deleted in one transaction, which appends wait for: some milliseconds' worth.
@@ -306,10 +318,15 @@ func (w *watchedStore) delete(first, last uint64) error {
 
 func (w *watchedStore) Set(key, value []byte) error {
 	defer w.watch("a write to the Raft store")()
-	return w.BoltStore.Set(key, value)
+	return w.must(w.BoltStore.Set(key, value))
 }
 
+// SetUint64 implements raft.StableStore. The only voter would elect itself, fail and elect itself again as long as its disk is full;
+// it waits for room before the next term.
 func (w *watchedStore) SetUint64(key []byte, value uint64) error {
+	if w.room.full.Load() && w.alone() {
+		w.room.await()
+	}
 	defer w.watch("a write to the Raft store")()
-	return w.BoltStore.SetUint64(key, value)
+	return w.must(w.BoltStore.SetUint64(key, value))
 }

@@ -70,9 +70,12 @@ func (n *Node) succeed(ctx context.Context) (term uint64) {
 	return term
 }
 
-// turn is this server's place among those who may succeed the leader, -1 for none. One that is not up to date, as after a
-// start of its own, comes after all that may be.
+// turn is this server's place among those who may succeed the leader, -1 for none, as where its disk is full. One that is not up
+// to date, as after a start of its own, comes after all that may be.
 func (n *Node) turn(leader raft.ServerID) int {
+	if n.room.lacking() {
+		return -1
+	}
 	var heirs []raft.ServerID
 	for _, s := range n.Servers() {
 		if s.Suffrage == raft.Voter && s.ID != leader {

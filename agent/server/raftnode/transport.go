@@ -17,7 +17,9 @@ const (
 	transportTimeout = writeLimit
 )
 
-// guardedTransport is raft's network transport with three changes.
+// guardedTransport is raft's network transport with four changes.
+//
+// It has a server whose disk is full not stand for election (see room).
 //
 // It has followers told of commits (see announcer).
 //
@@ -31,6 +33,7 @@ type guardedTransport struct {
 	*raft.NetworkTransport
 	rpcs   chan raft.RPC
 	term   atomic.Pointer[func() uint64] // set once raft runs; before that nothing takes the fast path
+	full   atomic.Pointer[func() bool]   // the disk is; nil: not known
 	news   announcer
 	back   returns
 	closed chan struct{}
