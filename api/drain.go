@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -158,6 +159,22 @@ type Drains interface {
 type Migrate struct {
 	MaxParallel int    // how many are on the move at a time
 	Order       string // OrderStartFirst or OrderStopFirst
+	// MinHealthyTime is how long what takes the place of an instance that is moved must have run before it can be healthy; 0:
+	// what the task's Update says.
+	MinHealthyTime time.Duration `json:",omitempty"`
+	// HealthyDeadline is how long that may take from its placement until it is healthy; past it the others need not wait for it
+	// any more. 0: what the task's Update says, and time for MinHealthyTime.
+	HealthyDeadline time.Duration `json:",omitempty"`
+}
+
+// Move returns how long what takes the place of an instance that is moved must have run before it can be healthy, and how long it
+// may take until it is.
+func (t *Task) Move() (minHealthy, deadline time.Duration) {
+	minHealthy, deadline = t.Update.MinHealthyTime, t.Update.HealthyDeadline
+	if m := t.Migrate.MinHealthyTime; m != 0 {
+		minHealthy, deadline = m, max(deadline, 2*m)
+	}
+	return minHealthy, cmp.Or(t.Migrate.HealthyDeadline, deadline)
 }
 
 // DefaultMigrate moves one instance at a time, and never has fewer than there are to be.
@@ -179,12 +196,20 @@ func (m *Migrate) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-func (m Migrate) validate() error {
+func (t *Task) validateMigrate() error {
+	m := t.Migrate
+	minHealthy, deadline := t.Move()
 	switch {
 	case m.MaxParallel < 1 || m.MaxParallel > MaxTaskInstances:
 		return faultf("max_parallel", "max_parallel %d is not from 1 to %d", m.MaxParallel, MaxTaskInstances)
 	case m.Order != OrderStartFirst && m.Order != OrderStopFirst:
 		return faultf("order", "order %.40q is neither %s nor %s", m.Order, OrderStartFirst, OrderStopFirst)
+	case m.MinHealthyTime < 0 || m.MinHealthyTime > maxTimeout:
+		return faultf("min_healthy_time", "min_healthy_time %s is not from 0 to %s", m.MinHealthyTime, maxTimeout)
+	case m.HealthyDeadline < 0 || m.HealthyDeadline > maxDeadline:
+		return faultf("healthy_deadline", "healthy_deadline %s is not above 0 and at most %s", m.HealthyDeadline, maxDeadline)
+	case m.HealthyDeadline > 0 && deadline <= minHealthy:
+		return faultf("healthy_deadline", "healthy_deadline %s is not above min_healthy_time %s: no instance could be healthy in time", deadline, minHealthy)
 	}
 	return nil
 }

@@ -165,7 +165,7 @@ func (t *Task) validate() error {
 		}
 	}
 	return cmp.Or(in("resources", t.Resources.validate()), in("resources", t.validateDevices()), in("restart", t.Restart.validate()),
-		in("reschedule", t.Reschedule.validate(t)), in("update", t.Update.validate()), in("migrate", t.Migrate.validate()),
+		in("reschedule", t.Reschedule.validate(t)), in("update", t.Update.validate()), in("migrate", t.validateMigrate()),
 		in("disconnect", t.Disconnect.validate()))
 }
 

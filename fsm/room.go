@@ -421,7 +421,7 @@ func (t *tables) factOf(m *api.Move) (f balance.Fact) {
 		return f
 	}
 	f.Runs, f.Gone = a.live() && a.desired == api.DesiredRun && !current.Stopped, !a.live()
-	f.Deadline = current.Task(m.Task).Update.HealthyDeadline
+	_, f.Deadline = current.Task(m.Task).Move()
 	e := t.evaluations.get(t.tally(j.handle).open)
 	f.Looked = e == nil || e.Status != api.EvalPending && e.SeenIndex >= m.Begun
 	for _, other := range t.allocations.ofSlot(a.job, a.task, a.slot) {

@@ -196,12 +196,12 @@ func (h *search) restless(job *api.Job, rows []api.AllocationRow) string {
 // pinned says why an instance has to stay where it is, "" if it may move.
 func (h *search) pinned(t *api.Task, row *api.AllocationRow) string {
 	switch {
+	case t.Sticky():
+		return "their ephemeral disk is handed on when they stop, not while they run"
 	case t.Migrate.Order == api.OrderStopFirst:
 		return "their migrate block says stop-first: no two may run for one slot"
 	case len(t.Volumes) > 0:
 		return "their volumes stay on their node"
-	case t.Sticky():
-		return "their ephemeral disk is handed on when they stop, not while they run"
 	case len(t.Devices) > 0:
 		return "they hold devices of their node"
 	case !h.view.nodes[row.NodeOrdinal].Ready():

@@ -52,7 +52,7 @@ type slot struct {
 	state  slotState
 	last   *api.AllocationRow // its holder, else the last one it had; nil if it never had one
 	beside *api.AllocationRow // its holder's successor, live or failed for good, or one that was told to stop; nil if there is none
-	next   slotState          // what has become of that one: slotStarting, slotWell, slotFailed or slotStopping
+	next   slotState          // what has become of that one: slotStarting, slotWell, slotFailed or slotStopping; slotVacant: it was told to stop, and is gone
 	absent *api.AllocationRow // another one that is kept, since it is not heard of, or was not until a moment ago; last is what is beside it, or itself
 	node   int                // the only one it may be placed on, by ordinal, where each node has a slot
 	retry  *retry             // if that one failed for good and is placed again; nil otherwise
@@ -295,6 +295,8 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 		s := slot{number: number, state: c.holderState(r, holder), last: holder}
 		if ended != nil && ended.Replaces == holder.ID && c.endedState(ended) == slotFailed {
 			s.beside, s.next = ended, slotFailed
+		} else if ended != nil && ended.Replaces == holder.ID && ended.Desired == api.DesiredStop {
+			s.beside = ended
 		}
 		if stopping != nil { // until it is gone there is no place for a third one
 			s.beside, s.next = stopping, slotStopping

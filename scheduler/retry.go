@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cube/api"
+	"cube/scheduler/moving"
 	"cube/scheduler/reunion"
 )
 
@@ -48,6 +49,20 @@ func (c *change) endedSlot(t *api.Task, number uint32, row *api.AllocationRow) s
 		s.state = slotVacant
 	}
 	return s
+}
+
+// due is when an instance of the task is to be healthy that takes the place of one that moves, Unix nanoseconds.
+func (c *change) due(t *api.Task, row *api.AllocationRow) int64 {
+	_, deadline := t.Move()
+	return row.CreatedAt + int64(deadline)
+}
+
+// tried are the nodes that a slot which is to move had better stay away from.
+func (c *change) tried(standing moving.Standing, s *slot) []int32 {
+	if standing != moving.Tried || s.beside.NodeOrdinal < 0 {
+		return nil
+	}
+	return []int32{int32(s.beside.NodeOrdinal)}
 }
 
 // await notes when the first of a task's waiting slots is to be looked at again, and says which.

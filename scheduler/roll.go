@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"cube/api"
 	"cube/scheduler/moving"
@@ -236,7 +237,7 @@ func (c *change) evicting(row *api.AllocationRow) *api.Node {
 
 // leaves says where a slot stands in the eyes of a drain, and which of its instances is to leave its node. What a newer version
 // is to replace is no drain's affair: the update takes it off the node.
-func (c *change) leaves(s *slot) (moving.Standing, *api.AllocationRow) {
+func (c *change) leaves(t *api.Task, s *slot) (moving.Standing, *api.AllocationRow) {
 	switch s.state {
 	case slotFailed, slotLater:
 		return moving.Failed, nil
@@ -264,6 +265,8 @@ func (c *change) leaves(s *slot) (moving.Standing, *api.AllocationRow) {
 	switch {
 	case two && s.last.Desired == api.DesiredStop && c.evicting(s.beside) == nil:
 		return moving.Settled, nil // it has just been succeeded
+	case leaves && !ill && s.next == slotStopping && s.beside.Replaces == s.last.ID:
+		return moving.Settled, s.last // that one was given up
 	case two && leaves:
 		return moving.Moving, s.last
 	case s.next == slotStopping && !ill:
@@ -274,8 +277,12 @@ func (c *change) leaves(s *slot) (moving.Standing, *api.AllocationRow) {
 		return moving.Failed, s.last
 	case leaves && ill:
 		return moving.LeavingIll, s.last
+	case leaves && s.beside != nil:
+		return moving.Tried, s.last
 	case leaves:
 		return moving.Leaving, s.last
+	case ill && !two && c.due(t, s.last) <= c.options.Now:
+		return moving.Failed, nil
 	case ill || two:
 		return moving.Out, nil
 	}
@@ -291,7 +298,7 @@ func (c *change) moveOut(r *request, slots []slot) {
 	}
 	standings, leaving := make([]moving.Standing, len(slots)), map[int]*api.AllocationRow{}
 	for n := range slots {
-		s, row := c.leaves(&slots[n])
+		s, row := c.leaves(r.task, &slots[n])
 		if standings[n] = s; row != nil {
 			leaving[n] = row
 		}
@@ -300,6 +307,8 @@ func (c *change) moveOut(r *request, slots []slot) {
 		return
 	}
 	c.answer.Status = api.EvalBlocked
+	c.forsake(r, slots, standings, leaving)
+	_, deadline := r.task.Move()
 	var nodes *ranking
 	for _, n := range moving.Next(standings, r.task.Migrate) {
 		if c.left < 2 {
@@ -314,7 +323,7 @@ func (c *change) moveOut(r *request, slots []slot) {
 			r.count(c.rows, c.answer.Placements)
 			nodes = c.rank(r)
 		}
-		node, given, ok := nodes.next()
+		node, given, ok := nodes.nextAway(c.tried(standings[n], &slots[n]))
 		if !ok {
 			c.cannotLeave(r, &slots[n], leaving[n], "no other node can take it", true)
 			break
@@ -329,6 +338,7 @@ func (c *change) moveOut(r *request, slots []slot) {
 		s := slots[n] // a copy: the slot is still its holder's
 		c.put(r, &s, node, given).Beside = true
 		slots[n].next = slotStarting
+		c.wake(time.Unix(0, c.options.Now).Add(deadline))
 	}
 	for n, s := range standings {
 		if s == moving.Failed && leaving[n] != nil {
@@ -340,6 +350,34 @@ func (c *change) moveOut(r *request, slots []slot) {
 		c.messages = append(c.messages, "draining "+c.view.nodes[leaving[n].NodeOrdinal].Name+": "+c.arrives(r, &slots[n]))
 	} else if n := slices.Index(standings, moving.Out); n >= 0 {
 		c.messages = append(c.messages, "draining: "+c.waitsFor(r.task, &slots[n]))
+	} else if n := slices.Index(standings, moving.Failed); n >= 0 && leaving[n] == nil && r.task.Migrate.Order == api.OrderStopFirst {
+		c.messages = append(c.messages, "draining: "+c.waitsFor(r.task, &slots[n]))
+	}
+}
+
+// forsake stops what was to take the place of an instance that leaves its node, and is not healthy in time: the others need not wait
+// for it any more. When the time of the rest comes, the job is looked at again.
+func (c *change) forsake(r *request, slots []slot, standings []moving.Standing, leaving map[int]*api.AllocationRow) {
+	_, deadline := r.task.Move()
+	for n := range slots {
+		s := &slots[n]
+		switch {
+		case standings[n] == moving.Out && s.state == slotStarting && s.last != nil && s.last.Live():
+			c.wake(time.Unix(0, c.due(r.task, s.last)))
+		case standings[n] != moving.Moving || s.state != slotWell || s.next != slotStarting:
+		case c.due(r.task, s.beside) > c.options.Now:
+			c.wake(time.Unix(0, c.due(r.task, s.beside)))
+		default:
+			where, name := "its node", api.InstanceName(c.job.Name, r.task.Name, s.number)
+			if s.beside.NodeOrdinal >= 0 {
+				where = c.view.nodes[s.beside.NodeOrdinal].Name
+			}
+			c.stop(s.beside, fmt.Sprintf("given up: not healthy on %s within %s, to take the place of %s", where, api.Brief(deadline), name))
+			s.next, standings[n] = slotStopping, moving.Settled
+			if leaving[n] == s.last {
+				c.cannotLeave(r, s, s.last, fmt.Sprintf("what was to take its place was not healthy on %s within %s; it is tried again after the others", where, api.Brief(deadline)), false)
+			}
+		}
 	}
 }
 

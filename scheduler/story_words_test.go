@@ -83,6 +83,11 @@ func taskLine(t *api.Task, words []string) error {
 		if at(2) != "" {
 			t.Migrate.Order = at(2)
 		}
+		if at(3) != "" {
+			var err error
+			t.Migrate.HealthyDeadline, err = time.ParseDuration(at(3))
+			return err
+		}
 	case "disconnect":
 		return disconnectLine(t, words[1:])
 	case "depends":

@@ -255,7 +255,7 @@ func (w *World) Apply(p *api.Plan) {
 		}
 		for _, p := range j.Placements {
 			id := w.put(api.AllocationRow{Job: j.Job, Task: p.Task, Slot: p.Slot, Version: p.Version, Node: p.Node,
-				Replaces: p.Replaces, Evaluation: j.Evaluation, Held: p.Held}, grant{p.Ports, p.Devices})
+				Replaces: p.Replaces, Evaluation: j.Evaluation, Held: p.Held, CreatedAt: w.now}, grant{p.Ports, p.Devices})
 			past := w.pasts[id]
 			past.Trial = p.Trial
 			set(&w.pasts, id, past)

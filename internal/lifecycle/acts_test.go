@@ -64,6 +64,7 @@ func (w *world) drawTask(job *api.Job, name string, n int) *api.Task {
 		u.AutoRevert = rapid.Bool().Draw(w.t, "auto_revert")
 		task.Migrate.MaxParallel = 1 + w.pick("migrate", 2)
 		task.Migrate.Order = rapid.SampledFrom([]string{api.OrderStartFirst, api.OrderStopFirst}).Draw(w.t, "move")
+		task.Migrate.HealthyDeadline = time.Duration(w.pick("move deadline", 3)) * time.Minute
 	}
 	return task
 }

@@ -13,13 +13,15 @@ const (
 	Settled    Standing = iota
 	Leaving             // its instance is healthy, and to leave its node
 	LeavingIll          // likewise, but it is not healthy (yet): to move it costs nothing
+	Tried               // likewise, healthy or not, and what was to take its place was not healthy in time
 	Moving              // its instance is to leave, and one that is to take its place is on its way
 	Out                 // it is elsewhere and not healthy, or nowhere
-	Failed              // it has no healthy instance, and nobody knows when: the last one failed for good, or it is for an update to replace
+	Failed              // it has no healthy instance, and nobody knows when: the last one failed for good, is not healthy in time, or is for an update to replace
 )
 
-// Next returns the slots that are to begin to move now, the lowest first, ill ones before healthy ones. No more than
-// m.MaxParallel are on the move at a time: a slot is, until its new instance is healthy.
+// Next returns the slots that are to begin to move now, the lowest first, ill ones before healthy ones, and last those that were
+// tried before: what keeps them would keep the others, too. No more than m.MaxParallel are on the move at a time: a slot is,
+// until its new instance is healthy, or has had its time to be.
 //
 // By stop-first a moving slot has no healthy instance, so that every slot that has none, for whatever reason, counts: there
 // are never fewer healthy ones than all but MaxParallel for the drain's sake. By start-first a move takes none away: what is
@@ -41,7 +43,11 @@ func Next(slots []Standing, m api.Migrate) []int {
 	if stopFirst {
 		free -= ill - len(next) // those that stay for now have no healthy instance either
 	}
-	return append(next, first(slots, Leaving, free)...)
+	for _, s := range []Standing{Leaving, Tried} {
+		more := first(slots, s, free)
+		next, free = append(next, more...), free-len(more)
+	}
+	return next
 }
 
 // first returns up to n slots that stand so.

@@ -13,7 +13,7 @@ import (
 // letters write standings: "..LLMo" are two settled slots, two that leave, one on its way, one that is out.
 func letters(text string) (out []Standing) {
 	for _, c := range text {
-		out = append(out, map[rune]Standing{'.': Settled, 'L': Leaving, 'i': LeavingIll, 'M': Moving, 'o': Out, 'f': Failed}[c])
+		out = append(out, map[rune]Standing{'.': Settled, 'L': Leaving, 'i': LeavingIll, 't': Tried, 'M': Moving, 'o': Out, 'f': Failed}[c])
 	}
 	return out
 }
@@ -41,6 +41,12 @@ func TestNext(t *testing.T) {
 		{"Liii", 3, api.OrderStopFirst, []int{1, 2, 3}},
 		{"LLLLL", 3, api.OrderStopFirst, []int{0, 1, 2}},
 		{"LL", 0, "", []int{0}},
+		{"tL.L", 1, api.OrderStartFirst, []int{1}},
+		{"tL.L", 3, api.OrderStartFirst, []int{1, 3, 0}},
+		{"tt.i", 2, api.OrderStartFirst, []int{3, 0}},
+		{"Mt", 1, api.OrderStartFirst, nil},
+		{"ft", 1, api.OrderStartFirst, []int{1}},
+		{"ft", 1, api.OrderStopFirst, nil},
 	} {
 		if got := Next(letters(c.slots), api.Migrate{MaxParallel: c.max, Order: c.order}); !slices.Equal(got, c.want) {
 			t.Errorf("%q, at most %d, %s: %v, want %v", c.slots, c.max, c.order, got, c.want)
@@ -53,14 +59,14 @@ func TestNext(t *testing.T) {
 func TestADrainTakesNoMoreOutThanItMay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := api.Migrate{MaxParallel: rapid.IntRange(1, 4).Draw(t, "max"), Order: rapid.SampledFrom([]string{api.OrderStartFirst, api.OrderStopFirst}).Draw(t, "order")}
-		slots := letters(rapid.StringMatching("[.Lio]{0,12}").Draw(t, "slots"))
+		slots := letters(rapid.StringMatching("[.Liot]{0,12}").Draw(t, "slots"))
 		step := func(calm bool) {
 			for _, i := range Next(slots, m) {
-				if slots[i] != Leaving && slots[i] != LeavingIll {
+				if slots[i] != Leaving && slots[i] != LeavingIll && slots[i] != Tried {
 					t.Fatalf("slot %d of %v is to move", i, slots)
 				}
-				if m.Order == api.OrderStopFirst && slots[i] == Leaving && count(slots, Settled, Leaving) <= len(slots)-m.MaxParallel {
-					t.Fatalf("slot %d of %v is taken out, and %d of %d are healthy", i, slots, count(slots, Settled, Leaving), len(slots))
+				if m.Order == api.OrderStopFirst && slots[i] != LeavingIll && count(slots, Settled, Leaving, Tried) <= len(slots)-m.MaxParallel {
+					t.Fatalf("slot %d of %v is taken out, and %d of %d are healthy", i, slots, count(slots, Settled, Leaving, Tried), len(slots))
 				}
 				slots[i] = Moving
 			}
@@ -77,7 +83,7 @@ func TestADrainTakesNoMoreOutThanItMay(t *testing.T) {
 		for range 2*len(slots) + 2 {
 			step(true)
 		}
-		if n := count(slots, Leaving, LeavingIll, Moving); n > 0 {
+		if n := count(slots, Leaving, LeavingIll, Tried, Moving); n > 0 {
 			t.Fatalf("%d are still there: %v", n, slots)
 		}
 	})
@@ -85,9 +91,9 @@ func TestADrainTakesNoMoreOutThanItMay(t *testing.T) {
 
 // become draws what a slot stands like a while later; when all is calm, everything gets well.
 func become(t *rapid.T, s Standing, slot int, calm bool) Standing {
-	choices := map[Standing]string{Settled: "..o", Leaving: "LLi", LeavingIll: "iLi", Moving: "MM.L", Out: "o."}[s]
+	choices := map[Standing]string{Settled: "..o", Leaving: "LLi", LeavingIll: "iLi", Tried: "tti", Moving: "MM.Lt", Out: "o."}[s]
 	if calm {
-		choices = map[Standing]string{Settled: ".", Leaving: "L", LeavingIll: "i", Moving: ".", Out: "."}[s]
+		choices = map[Standing]string{Settled: ".", Leaving: "L", LeavingIll: "i", Tried: "t", Moving: ".", Out: "."}[s]
 	}
 	return letters(choices[at(t, slot, len(choices)):][:1])[0]
 }
