@@ -47,6 +47,7 @@ type serverSide interface {
 	api.Cluster
 	api.Dispatcher
 	api.Peer
+	api.Estates
 	leadership
 	NodeTransport(nodeID string) (http.RoundTripper, bool)
 }
@@ -114,9 +115,10 @@ func (a *Agent) open() error {
 		ID: self.ID, Name: a.cfg.Name, Version: version.Number, DataDir: serverDir,
 		Listener: a.rpc, Dial: a.cfg.Network.Dial, Advertise: self.RPCAddr,
 		Joining: len(a.cfg.Join) > 0, BootstrapExpect: a.cfg.Server.BootstrapExpect, Dev: a.cfg.Dev,
-		Membership: a.pool, NewWorker: rest.NewWorker, NewPeer: rest.NewPeer,
-		NewCluster: func(rt http.RoundTripper) api.Cluster { return rest.NewTransportClient(rt) },
-		EncodeJob:  rest.EncodeJob, Policy: server.Policy{Algorithm: a.cfg.Server.Scheduler, Preempt: a.cfg.Server.Preempt, Rebalance: a.cfg.Server.Rebalance}, RaftMultiplier: a.cfg.Server.RaftMultiplier,
+		Membership: a.pool, Wire: server.Wire{NewWorker: rest.NewWorker, NewPeer: rest.NewPeer,
+			NewCluster: func(rt http.RoundTripper) api.Cluster { return rest.NewTransportClient(rt) },
+			NewEstates: func(rt http.RoundTripper) api.Estates { return rest.NewTransportClient(rt) }, EncodeJob: rest.EncodeJob},
+		Policy: server.Policy{Algorithm: a.cfg.Server.Scheduler, Preempt: a.cfg.Server.Preempt, Rebalance: a.cfg.Server.Rebalance}, RaftMultiplier: a.cfg.Server.RaftMultiplier,
 		Graces: a.cfg.Server.Graces, Audit: a.cfg.Server.Audit, Logger: a.logger.Named("server"),
 	})
 	return err

@@ -13,10 +13,11 @@ import (
 	"cube/internal/session"
 )
 
-// clientConn is a client's session with a server: the dispatcher through it, the worker behind it, and a transport for
-// people's requests.
+// clientConn is a client's session with a server: the dispatcher and what is on other nodes through it, the worker behind it, and a
+// transport for people's requests.
 type clientConn struct {
 	api.Dispatcher
+	api.Estates
 	session *session.Session
 }
 
@@ -47,6 +48,6 @@ func Connector(n Network, group *errgroup.Group, worker func() http.Handler) fun
 			_ = s.Serve(context.WithoutCancel(ctx), session.Handler{HTTP: worker()})
 			return nil
 		})
-		return &clientConn{Dispatcher: rest.NewDispatcher(s.Call), session: s}, nil
+		return &clientConn{Dispatcher: rest.NewDispatcher(s.Call), Estates: rest.NewTransportClient(s.Transport()), session: s}, nil
 	}
 }

@@ -136,6 +136,7 @@ func serverHandlers(s serverSide, metrics http.Handler, logger hclog.Logger) (pe
 
 	inside := chi.NewRouter()
 	inside.Handle("/v1/relay/{node}/*", relay(s))
+	inside.Handle("/v1/dispatch/estate/*", rest.NewEstatesHandler(s, sender))
 	inside.Mount("/", routes)
 	inside.MethodNotAllowed(routes.ServeHTTP) // methods that chi does not know are for the routes to refuse, too
 	return routes, session.Handler{HTTP: inside, Call: rest.MachineCalls(s, s, sender)}

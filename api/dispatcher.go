@@ -91,7 +91,9 @@ type Assignment struct {
 	Task     string
 	Slot     uint32
 	Desired  Desired
-	Hurry    bool // with DesiredStop: without the task's ShutdownDelay
+	Hurry    bool     // with DesiredStop: without the task's ShutdownDelay
+	Moved    bool     // it takes the place of an instance of its own version that leaves another node: see Task.Move
+	Former   []Former // of a sticky task: those before it in its slot that have ended, some on other nodes, the latest first
 	Ports    []PortBinding
 	Devices  []DeviceClaim
 	Restarts uint32 // the progress the state knows; the node goes on from there

@@ -34,6 +34,9 @@ func (t *Task) instance() *Task {
 	c.Reschedule = Reschedule{}
 	c.Checks, c.Update, c.DependsOn, c.Meta = nil, Update{}, nil, nil
 	c.ShutdownDelay, c.MaxRunDuration, c.Migrate, c.Disconnect = 0, 0, Migrate{}, Disconnect{}
+	if d := c.EphemeralDisk; d != nil && d.Move != "" {
+		c.EphemeralDisk = &EphemeralDisk{Destination: d.Destination, Sticky: d.Sticky}
+	}
 	return &c
 }
 

@@ -17,6 +17,9 @@ type Worker interface {
 	// Usage measures these instances and says how their checks stand. Those that do not run here, and those that cannot be
 	// measured and have no checks, are left out of the answer.
 	Usage(ctx context.Context, allocations []ID) ([]AllocationUsage, error)
+	// Estate streams the sticky directory of an allocation that has ended there, or removes it, with taken; then what it returns
+	// is nil. See Estates.
+	Estate(ctx context.Context, allocation ID, taken bool) (io.ReadCloser, error)
 	// Volume takes one step of making or removing a volume of the node.
 	Volume(ctx context.Context, c VolumeChange) (*VolumeDone, error)
 }

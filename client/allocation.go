@@ -71,6 +71,10 @@ type work struct {
 	Driver  string // "": not known, since the job's specification has not arrived
 	Ports   []api.PortBinding
 	Devices []api.DeviceClaim `json:",omitempty"`
+	Moved   bool              `json:",omitempty"` // it came in place of one that left another node
+	Former  []api.Former      `json:",omitempty"` // those before it in its slot whose directories it may take over
+	Note    string            `json:",omitempty"` // what its status says of what came of that
+	Handed  bool              `json:",omitempty"` // its own directory was taken over by the next one, on another node
 
 	Parted bool         `json:",omitempty"` // its task has parts, as far as is known
 	Part   string       `json:",omitempty"` // the part of its task that it is; "": the allocation itself
@@ -96,7 +100,17 @@ type lane struct {
 	stays  bool      // what is left of it is not removed yet: it tells what was done
 	wake   time.Time // when the runner looks again
 	apart  time.Time // since when the node is without any server; zero: it is not
+	heir   heir      // whether it has what it takes over from those before it
 }
+
+// heir is how far an allocation is with what those before it have left.
+type heir uint8
+
+const (
+	heirUnknown  heir = iota // nobody has looked
+	heirFetching             // it comes from another node
+	heirSettled
+)
 
 // next says which call the allocation needs now, if any, and otherwise when to ask again (zero: only after an event).
 // start tells whether instances may be started: a server has answered in this life, and the job is known.

@@ -64,7 +64,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Logger = hclog.NewNullLogger()
 	}
 	c := &Client{cfg: cfg, log: cfg.Logger, incarnation: rand.Uint64(), left: &saved{}, probe: check.New().Probe}
-	c.visits.places = make(chan struct{}, maxExecs)
+	c.visits.places, c.visits.sends = make(chan struct{}, maxExecs), make(chan struct{}, fetchesAtOnce)
 	if err := c.open(); err != nil {
 		return nil, err
 	}
@@ -422,6 +422,7 @@ type Hello struct {
 // Conn is a session with one server. Its methods are safe for concurrent use, and every call in flight ends when it closes.
 type Conn interface {
 	api.Dispatcher
+	api.Estates
 	// Done is closed when the session has ended, whoever ended it.
 	Done() <-chan struct{}
 	// Heard is when something was last heard from the server.

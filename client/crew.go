@@ -66,7 +66,7 @@ func (a *allocation) gone() bool { return a.over() && len(a.Old) == 0 && a.busy 
 
 // allGone reports whether nothing is left to be done for an allocation that is over.
 func (a *allocation) allGone() bool {
-	return len(a.Old) == 0 && a.busy == opNone && !slices.ContainsFunc(a.Crew, func(m allocation) bool { return !m.gone() })
+	return len(a.Old) == 0 && a.busy == opNone && a.heir != heirFetching && !slices.ContainsFunc(a.Crew, func(m allocation) bool { return !m.gone() })
 }
 
 // forget makes of what an earlier life has left what is known of it now: what is not over may run or not.

@@ -78,7 +78,7 @@ func differs(w *api.Assignment, a *allocation) bool {
 func begin(w *api.Assignment) allocation {
 	return allocation{
 		ID: w.ID, Stage: stageLook,
-		work:   work{Job: w.Job, Task: w.Task, Slot: w.Slot, Version: w.Version, Ports: w.Ports, Devices: w.Devices},
+		work:   work{Job: w.Job, Task: w.Task, Slot: w.Slot, Version: w.Version, Ports: w.Ports, Devices: w.Devices, Moved: w.Moved, Former: w.Former},
 		Status: api.AllocationStatus{ID: w.ID, Seq: w.Seq, Restarts: w.Restarts, Phase: w.Phase},
 	}
 }

@@ -1,11 +1,16 @@
 package client
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"net"
 	"slices"
+	"strconv"
 	"time"
 
 	"cube/api"
+	"cube/client/check"
 	"cube/client/driver"
 )
 
@@ -171,7 +176,7 @@ func (a *allocation) judgeHealth(event any, p *policy, now time.Time) {
 			a.tell(func(s *api.AllocationStatus) { s.Health, s.Message = api.HealthUnhealthy, fault })
 		}
 	case a.Status.Health != api.HealthHealthy && !at.IsZero() && !now.Before(at) && (asked || len(p.Checks) == 0):
-		a.tell(func(s *api.AllocationStatus) { s.Health, s.Message = api.HealthHealthy, "" })
+		a.tell(func(s *api.AllocationStatus) { s.Health, s.Message = api.HealthHealthy, a.Note })
 	case a.Status.Health == api.HealthUnknown && fault != "" && fault != a.Status.Message && now.Sub(a.vigil.told) >= faultEvery:
 		v := *a.vigil
 		v.told = now
@@ -295,4 +300,96 @@ func (a *allocation) oust(text string, p *policy, now time.Time) {
 	a.Ousted = true
 	a.tell(func(s *api.AllocationStatus) { s.Failure = api.FailureCheck })
 	a.retry(p, now.Sub(time.UnixMilli(a.Status.StartedAt)), false, text, now)
+}
+
+// probesAtOnce bounds the probes that a node has in flight: enough for hundreds of instances whose checks all hang until
+// their timeouts, few enough that a node with thousands does not spend itself on asking.
+const probesAtOnce = 64
+
+// inquiry is a probe that is due.
+type inquiry struct {
+	key     driver.Key
+	version uint64 // of the job whose checks these are
+	check   int
+}
+
+// probe has a check of the allocation probed, now or when there is room.
+func (r *runner) probe(a *allocation, i int) {
+	q := inquiry{key: a.key(), version: a.Version, check: i}
+	if r.probing == probesAtOnce {
+		r.inquiries = append(r.inquiries, q)
+		return
+	}
+	r.inquire(a, q)
+}
+
+// inquire probes beside the runner and posts the result. A check has one probe in flight at most, and none while nothing is
+// asked: a check at rest owns an alarm and no goroutine.
+func (r *runner) inquire(a *allocation, q inquiry) {
+	task := r.spec(a).task(a.Task)
+	if task == nil || q.check >= len(task.Checks) {
+		return
+	}
+	c, target, probe := &task.Checks[q.check], r.target(a, &task.Checks[q.check]), r.c.probe
+	r.probing++
+	r.ops.Go(func() {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(r.calls, c.Timeout)
+		fault := probe(ctx, c, target)
+		cancel()
+		r.post(func() {
+			r.probing--
+			r.probed(evProbed{Key: q.key, Version: q.version, Check: q.check, Began: began, Fault: fault})
+			r.inquireNext()
+		})
+	})
+}
+
+// inquireNext gives the place of a probe that is over to one that waits, unless its run has ended meanwhile.
+func (r *runner) inquireNext() {
+	for len(r.inquiries) > 0 && r.probing < probesAtOnce {
+		q := r.inquiries[0]
+		r.inquiries = r.inquiries[1:]
+		if a := r.allocs[q.key.Allocation]; a != nil && a.Stage == stageRun && a.key() == q.key && a.Version == q.version {
+			r.inquire(a, q)
+		}
+	}
+}
+
+// probed takes a result. Most change nothing that others are to know: then nothing is written down either.
+func (r *runner) probed(e evProbed) {
+	if a := r.allocs[e.Key.Allocation]; a != nil {
+		r.quietly(a, e)
+	}
+}
+
+// quietly advances an allocation by an event that comes again and again and seldom has a consequence.
+func (r *runner) quietly(a *allocation, ev any) {
+	seq, stage, why, crew := a.Status.Seq, a.Stage, a.Why, a.Crew
+	*a = step(*a, ev, r.policy(a), time.Now())
+	if a.Status.Seq == seq && a.Stage == stage && a.Why == why && sameCrew(a.Crew, crew) {
+		r.advance(a)
+		return
+	}
+	r.settle(a, seq)
+}
+
+// target is where the allocation's check asks.
+func (r *runner) target(a *allocation, c *api.Check) (t check.Target) {
+	if d := r.drivers[a.Driver]; d != nil && c.Type == api.CheckExec {
+		t.Exec = execIn(d.Driver, a.Run)
+	}
+	for _, b := range a.Ports {
+		if b.Label == c.Port {
+			t.Address = net.JoinHostPort(r.c.cfg.Address, strconv.Itoa(b.Host))
+		}
+	}
+	return t
+}
+
+// execIn runs commands beside one run of an instance.
+func execIn(d driver.Driver, h driver.Handle) check.Exec {
+	return func(ctx context.Context, command []string, out io.Writer) (int, error) {
+		return d.Exec(ctx, h, &driver.ExecRequest{Command: command, Stdout: out, Stderr: out})
+	}
 }

@@ -5,19 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"cube/api"
-	"cube/client/check"
 	"cube/client/driver"
+	"cube/client/estate"
 	"cube/client/payload"
-	"cube/client/volume"
 )
 
 // endsAtOnce bounds the stops and removals that one driver has in flight: enough that slow ones do not hold up the rest.
@@ -49,6 +47,9 @@ func (r *runner) advanceOne(a, m *allocation, now time.Time) {
 	do, wake := m.next(now, r.mayStart(a))
 	if do == opNone {
 		r.wakeAt(a, wake)
+		return
+	}
+	if do == opStart && !r.succeeds(a) {
 		return
 	}
 	d := r.drivers[a.Driver]
@@ -175,27 +176,91 @@ func (r *runner) start(a *allocation, d *managed) {
 	})
 }
 
-// predecessors are the former instances of the allocation's slot here, the latest first, if it inherits from them.
-func (r *runner) predecessors(a *allocation) (before []string) {
+// predecessors are those that had the allocation's slot before it, here and on other nodes, the latest first, if it inherits from them.
+func (r *runner) predecessors(a *allocation) []estate.Before {
 	if t := r.spec(a).task(a.Task); t == nil || !t.Sticky() || r.c.dir == nil {
 		return nil
 	}
-	var ids []api.ID
+	before := map[api.ID]estate.Before{}
 	for id, o := range r.allocs {
 		if o.Stage == stageDone && id < a.ID && o.Job == a.Job && o.Task == a.Task && o.Slot == a.Slot {
-			ids = append(ids, id)
+			before[id] = estate.Before{Dir: r.c.dir.Allocation(r.text.Format(id))}
 		}
 	}
-	slices.Sort(ids)
-	for _, id := range slices.Backward(ids) {
-		before = append(before, r.c.dir.Allocation(r.text.Format(id)))
+	for _, f := range a.Former {
+		if f.Node != r.c.id {
+			before[f.Allocation] = estate.Before{Former: f}
+		}
 	}
-	return before
+	var out []estate.Before
+	for _, id := range slices.Backward(slices.Sorted(maps.Keys(before))) {
+		out = append(out, before[id])
+	}
+	return out
+}
+
+// fetchesAtOnce bounds the directories that a node takes over from others, and those that it gives away, at a time: a few fill
+// what its network can do.
+const fetchesAtOnce = 4
+
+// succeeds reports whether the allocation has all that it has from those before it, so that it or a part of it may be started. If it
+// has to be fetched from another node that begins now, or when there is a place for it.
+func (r *runner) succeeds(a *allocation) bool {
+	switch {
+	case a.heir == heirSettled || len(a.Former) == 0:
+		return true
+	case a.heir == heirUnknown && r.fetches.enter(a):
+		r.takeOver(a)
+	}
+	return a.heir == heirSettled
+}
+
+// takeOver fetches an allocation's directory beside the runner. What comes of it is an event.
+func (r *runner) takeOver(a *allocation) {
+	w, t, text := a.who(), r.spec(a).task(a.Task), r.text.Format(a.ID)
+	before := r.predecessors(a)
+	if len(before) == 0 || t == nil {
+		a.heir = heirSettled
+		r.leave(&r.fetches)
+		return
+	}
+	a.heir = heirFetching
+	ctx, cancel := context.WithCancel(r.calls)
+	r.cancels[w] = cancel
+	dir := r.c.dir.Allocation(text)
+	taking := &estate.Taking{
+		Dir: dir, Before: before, Inside: t.EphemeralDisk.Destination, Must: t.EphemeralDisk.Move == api.MoveMust,
+		Fetch: func(ctx context.Context, former api.ID, taken bool) (io.ReadCloser, error) {
+			return r.c.link.fetch(ctx, api.FetchRequest{Allocation: w.ID, Former: former, Taken: taken})
+		},
+		Progress: r.progress(w),
+	}
+	r.c.visits.streams.Add(1)
+	r.ops.Go(func() {
+		defer cancel()
+		err := os.MkdirAll(dir, 0o700)
+		note := ""
+		if err == nil {
+			note, err = taking.Take(ctx)
+		}
+		r.c.visits.streams.Add(-1)
+		r.post(func() {
+			delete(r.cancels, w)
+			if a := r.allocs[w.ID]; a != nil {
+				a.heir = heirUnknown
+				if err == nil {
+					a.heir = heirSettled
+				}
+				r.event(a, evTaken{Note: note, Err: err})
+			}
+			r.leave(&r.fetches)
+		})
+	})
 }
 
 // configure makes what the driver needs to start the allocation a, or m, which is a part of it; and the allocation's directory,
 // with what it inherits from the directories of those before it.
-func (c *Client) configure(a, m *allocation, sp *spec, d driver.Driver, text string, before []string) (*driver.Config, error) {
+func (c *Client) configure(a, m *allocation, sp *spec, d driver.Driver, text string, before []estate.Before) (*driver.Config, error) {
 	permanent := func(err error) error {
 		return &driver.StartError{Failure: api.FailureStart, Permanent: true, Err: err}
 	}
@@ -219,7 +284,7 @@ func (c *Client) configure(a, m *allocation, sp *spec, d driver.Driver, text str
 			return nil, fmt.Errorf("make the allocation's directory: %w", err)
 		}
 		if t.EphemeralDisk != nil {
-			if err := volume.Inherit(dir, before); err != nil {
+			if err := estate.Inherit(dir, before); err != nil {
 				return nil, fmt.Errorf("make the instance's ephemeral disk: %w", err)
 			}
 		}
@@ -251,7 +316,7 @@ func (r *runner) progress(w who) driver.Progress {
 			return
 		}
 		r.post(func() {
-			if a := r.find(w); a != nil && a.busy == opStart {
+			if a := r.find(w); a != nil && (a.busy == opStart || a.heir == heirFetching) {
 				r.tell(w, evTold{Message: message})
 			}
 		})
@@ -346,97 +411,5 @@ func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-t.C:
 	case <-ctx.Done():
-	}
-}
-
-// probesAtOnce bounds the probes that a node has in flight: enough for hundreds of instances whose checks all hang until
-// their timeouts, few enough that a node with thousands does not spend itself on asking.
-const probesAtOnce = 64
-
-// inquiry is a probe that is due.
-type inquiry struct {
-	key     driver.Key
-	version uint64 // of the job whose checks these are
-	check   int
-}
-
-// probe has a check of the allocation probed, now or when there is room.
-func (r *runner) probe(a *allocation, i int) {
-	q := inquiry{key: a.key(), version: a.Version, check: i}
-	if r.probing == probesAtOnce {
-		r.inquiries = append(r.inquiries, q)
-		return
-	}
-	r.inquire(a, q)
-}
-
-// inquire probes beside the runner and posts the result. A check has one probe in flight at most, and none while nothing is
-// asked: a check at rest owns an alarm and no goroutine.
-func (r *runner) inquire(a *allocation, q inquiry) {
-	task := r.spec(a).task(a.Task)
-	if task == nil || q.check >= len(task.Checks) {
-		return
-	}
-	c, target, probe := &task.Checks[q.check], r.target(a, &task.Checks[q.check]), r.c.probe
-	r.probing++
-	r.ops.Go(func() {
-		began := time.Now()
-		ctx, cancel := context.WithTimeout(r.calls, c.Timeout)
-		fault := probe(ctx, c, target)
-		cancel()
-		r.post(func() {
-			r.probing--
-			r.probed(evProbed{Key: q.key, Version: q.version, Check: q.check, Began: began, Fault: fault})
-			r.inquireNext()
-		})
-	})
-}
-
-// inquireNext gives the place of a probe that is over to one that waits, unless its run has ended meanwhile.
-func (r *runner) inquireNext() {
-	for len(r.inquiries) > 0 && r.probing < probesAtOnce {
-		q := r.inquiries[0]
-		r.inquiries = r.inquiries[1:]
-		if a := r.allocs[q.key.Allocation]; a != nil && a.Stage == stageRun && a.key() == q.key && a.Version == q.version {
-			r.inquire(a, q)
-		}
-	}
-}
-
-// probed takes a result. Most change nothing that others are to know: then nothing is written down either.
-func (r *runner) probed(e evProbed) {
-	if a := r.allocs[e.Key.Allocation]; a != nil {
-		r.quietly(a, e)
-	}
-}
-
-// quietly advances an allocation by an event that comes again and again and seldom has a consequence.
-func (r *runner) quietly(a *allocation, ev any) {
-	seq, stage, why, crew := a.Status.Seq, a.Stage, a.Why, a.Crew
-	*a = step(*a, ev, r.policy(a), time.Now())
-	if a.Status.Seq == seq && a.Stage == stage && a.Why == why && sameCrew(a.Crew, crew) {
-		r.advance(a)
-		return
-	}
-	r.settle(a, seq)
-}
-
-// target is where the allocation's check asks.
-func (r *runner) target(a *allocation, c *api.Check) (t check.Target) {
-	if d := r.drivers[a.Driver]; d != nil && c.Type == api.CheckExec {
-		t.Exec = execIn(d.Driver, a.Run)
-	}
-	for _, b := range a.Ports {
-		if b.Label == c.Port {
-			t.Address = net.JoinHostPort(r.c.cfg.Address, strconv.Itoa(b.Host))
-		}
-	}
-	return t
-}
-
-// execIn runs commands beside one run of an instance.
-func execIn(d driver.Driver, h driver.Handle) check.Exec {
-	return func(ctx context.Context, command []string, out io.Writer) (int, error) {
-		return d.Exec(ctx, h, &driver.ExecRequest{Command: command, Stdout: out, Stderr: out})
 	}
 }

@@ -43,6 +43,7 @@ type runner struct {
 // agenda is what the runner does by itself when its time has come.
 type agenda struct {
 	timers    timerHeap // when an allocation is looked at again
+	fetches   gate      // directories that are taken over from other nodes
 	probing   int       // probes in flight
 	inquiries []inquiry // probes that are due and wait for a place, oldest first
 }
@@ -72,7 +73,7 @@ func newRunner(c *Client, out *outbox, save *saver) *runner {
 	return &runner{
 		c: c, log: c.log, out: out, save: save, mail: mailbox{wake: make(chan struct{}, 1)}, done: make(chan struct{}),
 		allocs: map[api.ID]*allocation{}, specs: map[specKey]*spec{}, drivers: map[string]*managed{},
-		cancels: map[who]context.CancelFunc{}, verdict: verdict{stops: map[api.ID]struct{}{}}, watched: map[api.ID]chan struct{}{},
+		agenda: agenda{fetches: gate{limit: fetchesAtOnce}}, cancels: map[who]context.CancelFunc{}, verdict: verdict{stops: map[api.ID]struct{}{}}, watched: map[api.ID]chan struct{}{},
 	}
 }
 
@@ -232,9 +233,9 @@ func (r *runner) settle(a *allocation, seq uint64) {
 	r.retain(a)
 }
 
-// cancelled ends a start in flight that nobody wants any more.
+// cancelled ends a start in flight that nobody wants any more, and what is fetched for one.
 func (r *runner) cancelled(a *allocation) {
-	if cancel := r.cancels[a.who()]; cancel != nil && a.Stage == stageStop && a.busy == opStart {
+	if cancel := r.cancels[a.who()]; cancel != nil && (a.Stage == stageStop && a.busy == opStart || a.Stage != stageWait && a.heir == heirFetching) {
 		cancel()
 	}
 }
@@ -258,7 +259,7 @@ func (r *runner) tellReady() {
 // spec returns the version of the job that the allocation is of, nil if it has not arrived.
 func (r *runner) spec(a *allocation) *spec { return r.specs[specKey{a.Job, a.Version}] }
 
-func (r *runner) policy(a *allocation) *policy { return r.spec(a).policy(a.Task) }
+func (r *runner) policy(a *allocation) *policy { return r.spec(a).policy(a.Task, a.Moved) }
 
 // keep has the allocation's new state written.
 func (r *runner) keep(a *allocation) {

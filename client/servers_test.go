@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ type servers struct {
 	reports  int
 	anew     bool // the next registration is that of a node which was away
 	untold   int  // instances of which nothing was told anew when a report said Ready
+	estates  func(ctx context.Context, node string, r api.FetchRequest) (io.ReadCloser, error)
 }
 
 // row is an allocation as the servers have it.
@@ -73,14 +75,17 @@ func (s *servers) place(node string, job *api.Job, slot uint32, ports ...api.Por
 
 // placeWith puts one there that holds devices.
 func (s *servers) placeWith(node string, job *api.Job, slot uint32, devices []api.DeviceClaim, ports ...api.PortBinding) api.ID {
-	var id api.ID
+	return s.placeAs(node, job, api.Assignment{Slot: slot, Ports: ports, Devices: devices})
+}
+
+// placeAs puts one there as an assignment says it.
+func (s *servers) placeAs(node string, job *api.Job, a api.Assignment) api.ID {
 	s.change(func(index uint64) {
 		s.jobs[specKey{job.Name, job.Version}] = job
-		id = api.MakeID(s.epoch, uint32(index))
-		s.rows[id] = &row{node: node, index: index, Assignment: api.Assignment{
-			ID: id, Job: job.Name, Version: job.Version, Task: job.Tasks[0].Name, Slot: slot, Ports: ports, Devices: devices}}
+		a.ID, a.Job, a.Version, a.Task = api.MakeID(s.epoch, uint32(index)), job.Name, job.Version, job.Tasks[0].Name
+		s.rows[a.ID] = &row{node: node, index: index, Assignment: a}
 	})
-	return id
+	return a.ID
 }
 
 func (s *servers) stop(id api.ID) {
@@ -214,6 +219,17 @@ func (c *memConn) Close() error {
 		c.s.set(func() { delete(c.s.conns, c) })
 	})
 	return nil
+}
+
+// Fetch answers what a test has the servers answer.
+func (c *memConn) Fetch(ctx context.Context, node string, r api.FetchRequest) (io.ReadCloser, error) {
+	fetch := of(c.s, func(s *servers) func(context.Context, string, api.FetchRequest) (io.ReadCloser, error) {
+		return s.estates
+	})
+	if fetch == nil {
+		return nil, api.Errorf(api.CodeNotFound, "nothing is there")
+	}
+	return fetch(ctx, node, r)
 }
 
 func (c *memConn) usable() error {

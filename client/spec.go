@@ -13,8 +13,8 @@ import (
 	"cube/api"
 	"cube/client/device"
 	"cube/client/driver"
+	"cube/client/estate"
 	"cube/client/payload"
-	"cube/client/volume"
 )
 
 // spec is a version of a job as the client keeps it: decoded once, shared by all of its allocations here.
@@ -23,7 +23,7 @@ type spec struct {
 	err  error // why it could not be read; job is nil then
 	kept bool  // the state file has it
 
-	policies []*policy // of the job's tasks, in their order: made when first asked for, by the runner
+	policies []*policy // of the job's tasks, in their order, two each (see policy): made when first asked for, by the runner
 }
 
 // task returns the named task, nil if it is not known.
@@ -34,21 +34,29 @@ func (s *spec) task(name string) *api.Task {
 	return s.job.Task(name)
 }
 
-// policy returns what step needs, nil if the task is not known. Nobody changes it: it is asked for at every event.
-func (s *spec) policy(task string) *policy {
+// policy returns what step needs, nil if the task is not known. It differs for an instance that takes the place of one
+// that is moved. Nobody changes it: it is asked for at every event.
+func (s *spec) policy(task string, moved bool) *policy {
 	if s == nil || s.job == nil {
 		return nil
 	}
 	if s.policies == nil {
-		s.policies = make([]*policy, len(s.job.Tasks))
+		s.policies = make([]*policy, 2*len(s.job.Tasks))
 	}
 	for i, t := range s.job.Tasks {
 		if t.Name != task {
 			continue
 		}
+		if i *= 2; moved {
+			i++
+		}
 		if s.policies[i] == nil {
+			minHealthy := t.Update.MinHealthyTime
+			if moved {
+				minHealthy, _ = t.Move()
+			}
 			s.policies[i] = &policy{
-				Restart: t.Restart, Batch: s.job.Type.Completes(), Checks: t.Checks, MinHealthy: t.Update.MinHealthyTime,
+				Restart: t.Restart, Batch: s.job.Type.Completes(), Checks: t.Checks, MinHealthy: minHealthy,
 				Memory: t.Resources.Memory, Delay: t.ShutdownDelay, MaxRun: t.MaxRunDuration, Alone: t.Disconnect.StopOnClientAfter, Parts: t.Parts,
 			}
 		}
@@ -239,7 +247,7 @@ func configure(j *api.Job, a *allocation, t *api.Task, n *api.Node, o driver.Own
 		return nil, err
 	}
 	if d := t.EphemeralDisk; d != nil && dir != "" {
-		own := volume.Own(dir)
+		own := estate.Own(dir)
 		env["CUBE_ALLOC_DIR"] = cmp.Or(d.Destination, own)
 		if d.Destination != "" {
 			volumes = append(volumes, driver.Volume{Name: "ephemeral_disk", Path: own, Destination: d.Destination})

@@ -16,7 +16,7 @@ type policy struct {
 	Restart    api.Restart
 	Batch      bool
 	Checks     []api.Check
-	MinHealthy time.Duration // see api.Update
+	MinHealthy time.Duration // see api.Update, and api.Task.Move
 	Memory     int64         // its limit in MiB, for words
 	Delay      time.Duration // see api.Task.ShutdownDelay
 	MaxRun     time.Duration // how long a run may take; 0: no bound
@@ -35,10 +35,14 @@ func (p *policy) delay() time.Duration {
 
 // The events of one allocation.
 type (
-	evStop    struct{ Why string }     // it is wanted gone, without a delay
-	evBegun   struct{}                 // its start is in flight
-	evTold    struct{ Message string } // the driver says how far the start has come
-	evStarted struct {                 // Start returned
+	evStop  struct{ Why string }     // it is wanted gone, without a delay
+	evBegun struct{}                 // its start is in flight
+	evTold  struct{ Message string } // the driver, or who takes over what is left to it, says how far that has come
+	evTaken struct {                 // what those before it have left is taken over, or cannot be
+		Note string
+		Err  error
+	}
+	evStarted struct { // Start returned
 		Handle driver.Handle
 		At     time.Time
 	}
@@ -66,9 +70,14 @@ func step(a allocation, event any, p *policy, now time.Time) allocation {
 		a.Stage, a.Exit, a.Made, a.Parted = stageStart, nil, a.Version, p.parted()
 		a.tell(func(s *api.AllocationStatus) { s.Phase, s.Message = api.PhasePreparing, "" })
 	case evTold:
-		if a.Stage == stageStart {
+		switch a.Stage {
+		case stageStart:
 			a.tell(func(s *api.AllocationStatus) { s.Message = e.Message })
+		case stageWait:
+			a.tell(func(s *api.AllocationStatus) { s.Phase, s.Message = api.PhasePreparing, e.Message })
 		}
+	case evTaken:
+		a.taken(e, p, now)
 	case evStarted:
 		a.started(e, p, now)
 	case evRefused:
@@ -164,13 +173,25 @@ func (a *allocation) started(e evStarted, p *policy, now time.Time) {
 	}
 	a.Stage = stageRun
 	a.tell(func(s *api.AllocationStatus) {
-		s.Phase, s.Health, s.Message, s.StartedAt, s.Port = api.PhaseRunning, api.HealthUnknown, "", e.At.UnixMilli(), 0
+		s.Phase, s.Health, s.Message, s.StartedAt, s.Port = api.PhaseRunning, api.HealthUnknown, a.Note, e.At.UnixMilli(), 0
 		if s.Failure == api.FailureStart || s.Failure == api.FailurePortTaken {
 			s.Failure = api.FailureNone
 		}
 	})
 	if early != nil {
 		a.ended(*early, p, now)
+	}
+}
+
+// taken goes on with what those before it have left, or tries again by the restart policy.
+func (a *allocation) taken(e evTaken, p *policy, now time.Time) {
+	switch {
+	case a.Stage != stageWait:
+	case e.Err != nil:
+		a.refused(e.Err, p, now)
+	case e.Note != "":
+		a.Note = e.Note
+		a.tell(func(s *api.AllocationStatus) { s.Message = e.Note })
 	}
 }
 
@@ -229,6 +250,9 @@ func (a *allocation) note(x driver.Exit) {
 	})
 }
 
+// shortRun is how long an instance has run at the most whose end is put down to how it began.
+const shortRun = time.Minute
+
 // ended decides what follows the end of the present instance.
 func (a *allocation) ended(x driver.Exit, p *policy, now time.Time) {
 	if p == nil {
@@ -254,6 +278,10 @@ func (a *allocation) ended(x driver.Exit, p *policy, now time.Time) {
 	if a.Status.StartedAt > 0 {
 		ran = x.FinishedAt.Sub(time.UnixMilli(a.Status.StartedAt))
 	}
+	if strings.HasPrefix(a.Note, api.DataNotFetched) && ran < shortRun {
+		text += " (" + a.Note + ")" // most likely that is why
+	}
+	a.Note = ""
 	a.retry(p, ran, false, text, now)
 }
 

@@ -319,7 +319,21 @@ func (r *runner) acknowledged(statuses []api.AllocationStatus, unknown []api.ID)
 const (
 	keepSlot  = 3
 	keepEnded = 32
+	// keepEstate is how long a directory that another node may fetch is kept whatever else has ended: a drain takes no longer
+	// by default.
+	keepEstate = api.DefaultDrainDeadline
 )
+
+// sticky reports whether the allocation's directory is for the next one of its slot.
+func (r *runner) sticky(a *allocation) bool {
+	t := r.spec(a).task(a.Task)
+	return t != nil && t.Sticky()
+}
+
+// bequeaths reports whether the allocation, which has ended, has left something that another node may still fetch.
+func (r *runner) bequeaths(a *allocation) bool {
+	return !a.Handed && r.sticky(a) && time.Since(time.UnixMilli(a.Status.FinishedAt)) < keepEstate
+}
 
 // retain keeps a terminal allocation that nothing is left to do for, and forgets older ones for it.
 func (r *runner) retain(a *allocation) {
@@ -336,7 +350,9 @@ func (r *runner) retain(a *allocation) {
 		}
 	}
 	if len(r.ended) > keepEnded {
-		r.forget(0)
+		if i := slices.IndexFunc(r.ended, func(id api.ID) bool { return !r.bequeaths(r.allocs[id]) }); i >= 0 {
+			r.forget(i)
+		}
 	}
 }
 

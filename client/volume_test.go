@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"cube/api"
-	"cube/client/volume"
+	"cube/client/estate"
 )
 
 // shelf are volumes that exist as soon as they are made.
@@ -83,7 +83,7 @@ func TestASlotsDataGoesFromOneInstanceToTheNext(t *testing.T) {
 		w.after(time.Second)
 		sticky := func(j *api.Job) { j.Tasks[0].EphemeralDisk = &api.EphemeralDisk{Destination: "/alloc", Sticky: true} }
 		own := func(id api.ID) string {
-			return volume.Own(filepath.Join(w.dir, "client", "alloc", api.NewIDText("c0ffee").Format(id)))
+			return estate.Own(filepath.Join(w.dir, "client", "alloc", api.NewIDText("c0ffee").Format(id)))
 		}
 		said := func(id api.ID) string {
 			b, _ := os.ReadFile(filepath.Join(own(id), "said"))

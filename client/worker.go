@@ -2,14 +2,18 @@ package client
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"cube/api"
 	"cube/api/attach"
 	"cube/client/driver"
+	"cube/client/estate"
 	"cube/client/meter"
 )
 
@@ -284,13 +288,15 @@ const maxExecs = 64
 // visits are what people ask of the node itself: the commands that they have run now, and what its instances use.
 type visits struct {
 	places  chan struct{}  // holds one for each command
-	running sync.WaitGroup // of the commands' goroutines
+	sends   chan struct{}  // holds one for each directory that is given away
+	streams atomic.Int32   // directories that are given away or taken over
+	running sync.WaitGroup // of the commands' and sends' goroutines
 	meter   meter.Meter
 }
 
-// any reports whether there is a command. While there is the node does not leave a server of its own accord: the connection to the
-// command would break with the session.
-func (v *visits) any() bool { return len(v.places) > 0 }
+// any reports whether there is a command, or a directory on its way. While there is the node does not leave a server of its own
+// accord: the connection would break with the session.
+func (v *visits) any() bool { return len(v.places) > 0 || v.streams.Load() > 0 }
 
 // Exec runs a command beside an instance of this node; see api.Allocations. What happens to the instance is none of its
 // doing: nothing is reported, and no policy is asked.
@@ -333,6 +339,70 @@ func execRequest(r *api.ExecRequest, command *attach.Command) *driver.ExecReques
 		out.Stdin = command.Stdin
 	}
 	return out
+}
+
+// Estate streams the sticky directory of an allocation that has ended here, or removes it once it is taken over; see api.Worker.
+func (c *Client) Estate(ctx context.Context, allocation api.ID, taken bool) (io.ReadCloser, error) {
+	own, text, err := c.runner.estateOf(ctx, allocation, taken)
+	if err != nil {
+		return nil, err
+	}
+	if taken {
+		if err := os.RemoveAll(own); err != nil {
+			return nil, api.Errorf(api.CodeInternal, "remove a directory that was taken over: %w", err)
+		}
+		return nil, nil
+	}
+	if _, err := os.Stat(own); err != nil {
+		return nil, api.Errorf(api.CodeNotFound, "allocation %s has no directory on node %s any more", text, c.cfg.Name)
+	}
+	select {
+	case c.visits.sends <- struct{}{}:
+	default:
+		return nil, api.Errorf(api.CodeBusy, "node %s sends %d directories already", c.cfg.Name, fetchesAtOnce)
+	}
+	c.visits.streams.Add(1)
+	in, out := io.Pipe()
+	c.visits.running.Go(func() {
+		defer func() { <-c.visits.sends }()
+		defer c.visits.streams.Add(-1)
+		out.CloseWithError(estate.Pack(ctx, out, own)) // it never fails
+	})
+	return in, nil
+}
+
+// fetch asks the server of the present session for a directory of another node; see api.Estates.
+func (l *link) fetch(ctx context.Context, r api.FetchRequest) (io.ReadCloser, error) {
+	l.mu.Lock()
+	conn := l.conn
+	l.mu.Unlock()
+	if conn == nil {
+		return nil, api.Errorf(api.CodeUnavailable, "this node is not connected to a server")
+	}
+	return conn.Fetch(ctx, l.c.id, r)
+}
+
+// estateOf returns the sticky directory of an allocation that has ended. With taken the node need not keep it any more.
+func (r *runner) estateOf(ctx context.Context, id api.ID, taken bool) (own, text string, err error) {
+	fault := error(nil)
+	err = r.ask(ctx, func() {
+		a := r.allocs[id]
+		text = r.text.Format(id)
+		if a == nil || r.c.dir == nil || !r.sticky(a) {
+			fault = api.Errorf(api.CodeNotFound, "allocation %s has left nothing on node %s", text, r.c.cfg.Name)
+			return
+		}
+		if a.Stage != stageDone {
+			fault = api.Errorf(api.CodeBusy, "allocation %s has not ended on node %s", text, r.c.cfg.Name)
+			return
+		}
+		if taken {
+			a.Handed = true
+			r.keep(a)
+		}
+		own = estate.Own(r.c.dir.Allocation(text))
+	})
+	return own, text, errors.Join(err, fault)
 }
 
 // Volume takes one step of making or removing a volume of this node; see api.Worker. What the node offers then is on its way to

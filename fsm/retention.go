@@ -315,7 +315,7 @@ func (s *state) noteStatus(old, a *allocation, message string) {
 	started := a.phase == api.PhaseRunning && old.phase != api.PhaseRunning && a.restarts == 0
 	switch {
 	case started:
-		s.note(s.eventOf(api.EventStarted, a, ""))
+		s.note(s.eventOf(api.EventStarted, a, api.DataNote(message)))
 	case a.live():
 	case a.desired == api.DesiredStop:
 		s.note(s.eventOf(api.EventGone, a, ""))

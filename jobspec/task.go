@@ -84,10 +84,7 @@ func (p *parser) readTask(b *body, j *api.Job) *api.Task {
 	p.readParts(b, t)
 	p.readReschedule(b, t, j.Type)
 	p.readChecks(b, t)
-	b.block1("migrate", func(r *body) {
-		r.whole("max_parallel", &t.Migrate.MaxParallel, 1, api.MaxTaskInstances)
-		r.text("order", &t.Migrate.Order)
-	})
+	readMigrate(b, t)
 	b.block1("disconnect", func(r *body) { p.readDisconnect(r, t, j.Type) })
 	b.block1("update", func(r *body) { readUpdate(r, &t.Update) })
 	p.readPlacement(b, t)
@@ -243,6 +240,32 @@ func readUpdate(r *body, u *api.Update) {
 	}
 	if r.attr("progress_deadline") == nil {
 		u.ProgressDeadline = max(u.ProgressDeadline, 2*u.HealthyDeadline)
+	}
+}
+
+// readMigrate reads how instances leave a node that is drained. Data that moves with them cannot be in two places, so they go
+// stop-first unless that is said otherwise.
+func readMigrate(b *body, t *api.Task) {
+	if t.MovesData() {
+		t.Migrate.Order = api.OrderStopFirst
+	}
+	b.block1("migrate", func(r *body) {
+		r.whole("max_parallel", &t.Migrate.MaxParallel, 1, api.MaxTaskInstances)
+		r.text("order", &t.Migrate.Order)
+		readMoveHealth(r, &t.Migrate)
+	})
+}
+
+// readMoveHealth reads when what takes the place of an instance that is moved is healthy, where that is not what update says.
+func readMoveHealth(r *body, m *api.Migrate) {
+	for _, at := range []struct {
+		name string
+		to   *time.Duration
+	}{{"min_healthy_time", &m.MinHealthyTime}, {"healthy_deadline", &m.HealthyDeadline}} {
+		r.duration(at.name, at.to)
+		if a := r.attr(at.name); a != nil && *at.to == 0 && !r.faulty() { // to api it is one that was left out
+			r.p.addf(a.Expr.Range(), "%s 0s is not above 0; leave it out for what update says", at.name)
+		}
 	}
 }
 

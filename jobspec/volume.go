@@ -8,6 +8,7 @@ func (p *parser) readVolumes(b *body, t *api.Task) {
 		t.EphemeralDisk = &api.EphemeralDisk{}
 		r.text("destination", &t.EphemeralDisk.Destination)
 		r.flag("sticky", &t.EphemeralDisk.Sticky)
+		r.text("move", &t.EphemeralDisk.Move)
 	})
 	seen := map[string]string{}
 	b.each("volume", 1, func(r *body) {

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"cube/agent/server/estate"
 	"cube/api"
 	"cube/fsm"
+	"cube/internal/session"
 )
 
 // allocations assembles what people read, newest last as the rows come.
@@ -129,6 +131,27 @@ func (s *Server) Exec(ctx context.Context, id string, r api.ExecRequest) (io.Rea
 		return nil, err
 	}
 	return worker.Exec(ctx, row.ID, r)
+}
+
+// Fetch implements api.Estates. The server that holds the session of the node with the directory asks that node; the leader does so
+// for all others, once.
+func (s *Server) Fetch(ctx context.Context, node string, r api.FetchRequest) (io.ReadCloser, error) {
+	former, err := estate.Check(s.machine.Snapshot(), node, r)
+	if err != nil {
+		return nil, err
+	}
+	worker, err := s.workerOf(former.Node)
+	if from, ok := session.From(ctx); api.CodeOf(err) == api.CodeNotLeader && !(ok && from.Role == api.RoleServer) {
+		leader, self, known := s.LeaderInfo()
+		if !known || self {
+			return nil, err
+		}
+		return s.cfg.NewEstates(s.Transport(leader.ID)).Fetch(ctx, node, r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return worker.Estate(ctx, r.Former, r.Taken)
 }
 
 // allocationRow finds an allocation for what is to be asked of its node.

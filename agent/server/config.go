@@ -32,12 +32,7 @@ type Config struct {
 	Dev             bool // alone for good, and DataDir ends with the process: slow Raft timers, no wait for the disk, refuses joins
 
 	Membership Membership
-	// NewWorker returns the node behind a session's transport, NewCluster the server behind one, and NewPeer the server
-	// behind a session's calls.
-	NewWorker  func(http.RoundTripper) api.Worker
-	NewPeer    func(session.CallFunc) api.Peer
-	NewCluster func(http.RoundTripper) api.Cluster
-	EncodeJob  func(*api.Job) ([]byte, error) // for JobSpec.Body
+	Wire
 
 	Policy         Policy // optional
 	RaftMultiplier int    // optional: stretches Raft's timing, 1
@@ -45,6 +40,17 @@ type Config struct {
 	// Audit, if set, sees the state after every entry that is applied, before anything else does: for tests.
 	Audit  Audit
 	Logger hclog.Logger
+}
+
+// Wire is what others are over a connection, and how jobs travel.
+type Wire struct {
+	// NewWorker returns the node behind a session's transport, NewCluster and NewEstates the server behind one, and NewPeer the
+	// server behind a session's calls.
+	NewWorker  func(http.RoundTripper) api.Worker
+	NewPeer    func(session.CallFunc) api.Peer
+	NewCluster func(http.RoundTripper) api.Cluster
+	NewEstates func(http.RoundTripper) api.Estates
+	EncodeJob  func(*api.Job) ([]byte, error) // for JobSpec.Body
 }
 
 // Policy is how jobs are placed that do not say it themselves.
@@ -86,7 +92,7 @@ func (c *Config) complete() error {
 		return api.Errorf(api.CodeInvalid, "a server needs an ID, a data directory and an address to advertise")
 	case c.Listener == nil || c.Dial == nil || c.Membership == nil:
 		return api.Errorf(api.CodeInvalid, "a server needs a listener, a dialler and gossip")
-	case c.NewWorker == nil || c.NewPeer == nil || c.NewCluster == nil || c.EncodeJob == nil:
+	case c.NewWorker == nil || c.NewPeer == nil || c.NewCluster == nil || c.NewEstates == nil || c.EncodeJob == nil:
 		return api.Errorf(api.CodeInvalid, "a server needs the means to talk to nodes and other servers")
 	case c.Dev && (c.Joining || c.BootstrapExpect > 1):
 		return api.Errorf(api.CodeInvalid, "a -dev server is alone: leave out -join and -bootstrap-expect, or leave out -dev")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cube/agent/server/contact"
+	"cube/agent/server/estate"
 	"cube/agent/server/signal"
 	"cube/api"
 	"cube/fsm"
@@ -340,10 +341,12 @@ func (s *Server) answerPoll(snapshot *fsm.Snapshot, r *api.PollRequest, node *co
 	}
 	specs := make(map[version]bool)
 	for row := range node.Tell(snapshot, r) {
-		answer.Assignments = append(answer.Assignments, api.Assignment{
+		assignment := api.Assignment{
 			ID: row.ID, Job: row.Job, Version: row.Version, Task: row.Task, Slot: row.Slot, Desired: row.Desired, Hurry: row.Hurry,
 			Ports: snapshot.Ports(row.ID), Devices: snapshot.Claims(row.ID), Restarts: row.Restarts, Phase: row.Phase, Seq: row.Seq,
-		})
+		}
+		estate.Tell(snapshot, row, &assignment)
+		answer.Assignments = append(answer.Assignments, assignment)
 		if v := (version{row.Job, row.Version}); row.Desired == api.DesiredRun && !specs[v] {
 			specs[v] = true
 			spec, err := s.specs.get(snapshot, row.Job, row.Version)

@@ -148,9 +148,9 @@ func (c *cluster) open(n int, id, dir string, change func(*Config)) (*Server, er
 	cfg := Config{
 		ID: id, Name: fmt.Sprintf("server-%d", n), Version: "test", DataDir: dir,
 		Listener: listener, Dial: host.Dial, Advertise: listener.Addr().String(),
-		NewWorker: rest.NewWorker, NewPeer: rest.NewPeer, EncodeJob: rest.EncodeJob,
-		NewCluster: func(rt http.RoundTripper) api.Cluster { return rest.NewTransportClient(rt) },
-		Logger:     c.log.Named(id),
+		Wire: Wire{NewWorker: rest.NewWorker, NewPeer: rest.NewPeer, EncodeJob: rest.EncodeJob, NewEstates: func(rt http.RoundTripper) api.Estates { return rest.NewTransportClient(rt) },
+			NewCluster: func(rt http.RoundTripper) api.Cluster { return rest.NewTransportClient(rt) }},
+		Logger: c.log.Named(id),
 	}
 	if change != nil {
 		change(&cfg)
@@ -401,6 +401,13 @@ func (worker) Usage(_ context.Context, ids []api.ID) (all []api.AllocationUsage,
 }
 func (worker) Logs(_ context.Context, id api.ID, _ api.LogRequest) (io.ReadCloser, error) {
 	return io.NopCloser(strings.NewReader(fmt.Sprintf("log of %d\n", id))), nil
+}
+
+func (worker) Estate(_ context.Context, id api.ID, taken bool) (io.ReadCloser, error) {
+	if taken {
+		return nil, nil
+	}
+	return io.NopCloser(strings.NewReader(fmt.Sprintf("data of %d", id))), nil
 }
 
 func (worker) Volume(context.Context, api.VolumeChange) (*api.VolumeDone, error) {

@@ -76,6 +76,7 @@ var (
 	_ api.Cluster    = (*Server)(nil)
 	_ api.Dispatcher = (*Server)(nil)
 	_ api.Peer       = (*Server)(nil)
+	_ api.Estates    = (*Server)(nil)
 )
 
 // New opens the data directory, refusing one that lost state or is another server's, and starts Raft. The caller calls

@@ -204,12 +204,12 @@ func decodeReportBatchAnswer(b []byte) (*api.ReportBatchAnswer, error) {
 	return p, r.done()
 }
 
-// hurry ends a poll's answer: the places of the assignments that are to stop without delay. It stands at the end, where clients
-// and servers of before there was a delay neither write nor read it.
-func (w *wireWriter) hurry(list []api.Assignment) {
+// marked ends a poll's answer: the places of the assignments of which something is so, for each thing that there is to be so. It
+// stands at the end, in the order in which these things came up, where clients and servers of before neither write nor read it.
+func (w *wireWriter) marked(list []api.Assignment, mark func(*api.Assignment) *bool) {
 	var places []int
 	for i := range list {
-		if list[i].Hurry {
+		if *mark(&list[i]) {
 			places = append(places, i)
 		}
 	}
@@ -219,13 +219,54 @@ func (w *wireWriter) hurry(list []api.Assignment) {
 	}
 }
 
-func (r *wireReader) hurry(list []api.Assignment) {
+func (r *wireReader) marked(list []api.Assignment, mark func(*api.Assignment) *bool) {
 	if r.err != nil || len(r.b) == 0 {
 		return
 	}
 	for range r.count(1) {
 		if i := r.uint(); i < uint64(len(list)) {
-			list[i].Hurry = true
+			*mark(&list[i]) = true
+		}
+	}
+}
+
+// former follows: those before it of each assignment that has any.
+func (w *wireWriter) former(list []api.Assignment) {
+	with := 0
+	for i := range list {
+		if len(list[i].Former) > 0 {
+			with++
+		}
+	}
+	w.uint(uint64(with))
+	var node, name string
+	for i := range list {
+		if len(list[i].Former) == 0 {
+			continue
+		}
+		w.uint(uint64(i))
+		w.uint(uint64(len(list[i].Former)))
+		for _, f := range list[i].Former {
+			w.uint(uint64(f.Allocation))
+			w.name(&node, f.Node)
+			w.name(&name, f.NodeName)
+		}
+	}
+}
+
+func (r *wireReader) former(list []api.Assignment) {
+	if r.err != nil || len(r.b) == 0 {
+		return
+	}
+	var node, name string
+	for range r.count(5) {
+		i := r.uint()
+		former := make([]api.Former, r.count(3))
+		for k := range former {
+			former[k] = api.Former{Allocation: api.ID(r.uint()), Node: r.name(&node), NodeName: r.name(&name)}
+		}
+		if i < uint64(len(list)) && len(former) > 0 {
+			list[i].Former = former
 		}
 	}
 }

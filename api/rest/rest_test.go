@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -767,6 +768,17 @@ func (*node) Usage(_ context.Context, ids []api.ID) (all []api.AllocationUsage, 
 func (*node) Volume(_ context.Context, c api.VolumeChange) (*api.VolumeDone, error) {
 	made := api.VolumeOrigin{By: c.By + c.Request, At: time.Unix(3, 4000).UTC()}
 	return &api.VolumeDone{Volume: api.NodeVolume{Name: c.Name, ReadOnly: c.Access == api.AccessMultiReader, Made: &made}, Kept: c.Data}, nil
+}
+func (*node) Estate(_ context.Context, id api.ID, taken bool) (io.ReadCloser, error) {
+	switch {
+	case id == 0:
+		return nil, api.Errorf(api.CodeNotFound, "no such allocation")
+	case taken:
+		return nil, nil
+	case id == 1: // it breaks
+		return io.NopCloser(io.MultiReader(strings.NewReader("half"), iotest.ErrReader(io.ErrClosedPipe))), nil
+	}
+	return io.NopCloser(strings.NewReader(fmt.Sprint("of ", id))), nil
 }
 func (*node) Logs(_ context.Context, id api.ID, r api.LogRequest) (io.ReadCloser, error) {
 	if id == 0 {

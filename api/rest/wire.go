@@ -259,7 +259,9 @@ func encodePollAnswer(p *api.PollAnswer) []byte {
 		w.bytes(p.Specs[i].Body)
 	}
 	w.assignments(p.Assignments)
-	w.hurry(p.Assignments)
+	w.marked(p.Assignments, func(a *api.Assignment) *bool { return &a.Hurry })
+	w.marked(p.Assignments, func(a *api.Assignment) *bool { return &a.Moved })
+	w.former(p.Assignments)
 	return w.b
 }
 
@@ -274,7 +276,9 @@ func decodePollAnswer(b []byte) (*api.PollAnswer, error) {
 		p.Specs[i] = api.JobSpec{Job: r.string(), Version: r.uint(), Body: r.bytes()}
 	}
 	p.Assignments = r.assignments()
-	r.hurry(p.Assignments)
+	r.marked(p.Assignments, func(a *api.Assignment) *bool { return &a.Hurry })
+	r.marked(p.Assignments, func(a *api.Assignment) *bool { return &a.Moved })
+	r.former(p.Assignments)
 	return p, r.done()
 }
 

@@ -75,7 +75,7 @@ func Due(s *fsm.Snapshot, now int64) (due []string, next int64) {
 		if !n.Drain.Active() {
 			continue
 		}
-		if s.DrainDue(n, now) {
+		if s.DrainDue(n, now) && (now >= n.Drain.Deadline.UnixNano() || len(unfetched(s, n)) == 0) {
 			due = append(due, n.ID)
 			continue
 		}
@@ -102,10 +102,54 @@ func Status(s *fsm.Snapshot, n *api.Node) *api.DrainStatus {
 			out.Left = append(out.Left, instance(s, job, &row))
 		}
 	}
+	if now := n.Drain.Stage; now == api.DrainMoving || now == api.DrainSystem {
+		out.Left = append(out.Left, unfetched(s, n)...)
+	}
 	slices.SortFunc(out.Left, func(a, b api.DrainingInstance) int {
 		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), cmp.Compare(a.Name, b.Name)) // web[9] before web[10]
 	})
 	return out
+}
+
+// unfetched are the instances that were to leave a node and have, but whose data is still there: what comes after them fetches it
+// before it begins. The node is not drained before that: who empties a machine most likely switches it off.
+func unfetched(s *fsm.Snapshot, n *api.Node) (out []api.DrainingInstance) {
+	const ended = 1 // an index before any allocation: from 0 on those that have ended would be left out
+	for row := range s.NodeRows(n.ID, ended) {
+		job := s.Job(row.Job)
+		if row.Live() || row.Desired != api.DesiredStop || job == nil || job.Stopped {
+			continue
+		}
+		t := job.Task(row.Task)
+		if t == nil || !t.MovesData() || int64(row.Slot) >= int64(t.Count) {
+			continue
+		}
+		heir, ok := s.Successor(row.ID)
+		i := api.DrainingInstance{Allocation: s.Text().Format(row.ID), Name: api.InstanceName(row.Job, row.Task, row.Slot), Desired: row.Desired, Phase: row.Phase}
+		switch {
+		case ok && (heir.Node == n.ID || heir.Phase >= api.PhaseRunning):
+			continue
+		case ok:
+			i.Successor, i.Node, i.Health = s.Text().Format(heir.ID), nodeName(s, heir.Node), heir.Health
+			i.Waits = i.Name + " waits to run on " + i.Node + ", and to fetch its data from here"
+		case followed(s, &row):
+			continue
+		default:
+			i.Waits = i.Name + " waits to be placed; its data is still here"
+		}
+		out = append(out, i)
+	}
+	return out
+}
+
+// followed reports whether the slot of an allocation has had another one since.
+func followed(s *fsm.Snapshot, row *api.AllocationRow) bool {
+	for other := range s.JobAllRows(row.Job) {
+		if other.Task == row.Task && other.Slot == row.Slot && other.ID > row.ID {
+			return true
+		}
+	}
+	return false
 }
 
 func instance(s *fsm.Snapshot, job *api.Job, row *api.AllocationRow) api.DrainingInstance {

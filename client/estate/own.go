@@ -1,4 +1,4 @@
-package volume
+package estate
 
 import (
 	"errors"
@@ -11,14 +11,17 @@ import (
 func Own(allocation string) string { return filepath.Join(allocation, "data") }
 
 // Inherit makes an allocation's own directory, unless it is there. It is the first that there is of those of the allocations
-// before it, or else a new one. A crash leaves it with the one or the other.
-func Inherit(allocation string, before []string) error {
+// before it on this node, or else a new one. A crash leaves it with the one or the other.
+func Inherit(allocation string, before []Before) error {
 	own := Own(allocation)
 	if _, err := os.Stat(own); err == nil {
 		return nil
 	}
 	for _, b := range before {
-		if err := os.Rename(Own(b), own); !errors.Is(err, fs.ErrNotExist) {
+		if b.Dir == "" {
+			continue
+		}
+		if err := os.Rename(Own(b.Dir), own); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

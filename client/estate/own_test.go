@@ -1,4 +1,4 @@
-package volume
+package estate
 
 import (
 	"os"
@@ -18,7 +18,11 @@ func TestWhatAnInstanceInherits(t *testing.T) {
 	}
 	inherit := func(name string, before ...string) {
 		t.Helper()
-		if err := Inherit(dir(name), before); err != nil {
+		var all []Before
+		for _, b := range before {
+			all = append(all, Before{Dir: b})
+		}
+		if err := Inherit(dir(name), all); err != nil {
 			t.Fatal(err)
 		}
 	}
