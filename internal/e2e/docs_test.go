@@ -26,7 +26,7 @@ import (
 // Commands that begin with "cube agent" go on running until the page ends, as in another terminal. Everything runs in a
 // network namespace with nothing but loopback, except curl, which asks what Docker has published on this machine.
 func TestDocumentation(t *testing.T) {
-	for _, page := range []string{"README.md", "website/docs/operating.md"} {
+	for _, page := range []string{"README.md", "website/docs/operating.md", "website/docs/why.md"} {
 		t.Run(filepath.Base(page), func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("..", "..", page))
 			if err != nil {
@@ -204,6 +204,11 @@ func normalize(s string) string {
 		{`\b[\d.]+/\d+(  | [^GM])`, "CORES "},
 		{`0\.1\.0(-dev)?`, "VERSION"},
 		{`\(\d+ bytes\)`, "(BYTES)"},
+		{`\b(in|for) \d+(ms|s|m)\b`, "$1 AGE"},
+		{`\b\d+s left\b`, "AGE left"},
+		{`\bn[12](, n[12])?\b`, "NODE"}, // which of two that are alike
+		{`\[(\d+(\.\.|,))+\d+\]`, "[SLOTS]"},
+		{` +-?\d\.\d{3}\b`, " SCORE"},
 		{`\b(uid \d+|[\w-]+)@`, "WHO@"},
 		{`\b(vm|` + regexp.QuoteMeta(host) + `)\b`, "HOST"},
 		{`[ \t]+`, " "},
