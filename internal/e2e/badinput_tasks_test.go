@@ -55,16 +55,7 @@ func (v *victim) tasks(t *testing.T) {
 // is killed then, and goes on when there is room.
 func TestAFullDisk(t *testing.T) {
 	v := newVictim(t)
-	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
-		t.Fatalf("mount a disk of 1 MiB on %s (this test runs as root, with the right to mount): %v", disk, err)
-	}
-	// Registered before the agent's own end below, so it runs after it.
-	t.Cleanup(func() {
-		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	disk := smallDisk(t, 1) // before the agent's own end below, so that it goes after it
 	full := &process{name: "full", bind: "127.0.9.3", dir: filepath.Join(disk, "data"), log: &lockedBuffer{}, args: append([]string{"-client", "-join", v.server.bind}, v.server.args[2:]...)}
 	full.start(t)
 	t.Cleanup(func() {
@@ -94,6 +85,10 @@ func TestAFullDisk(t *testing.T) {
 		if _, out := v.cube(args...); !strings.Contains(out, "no space left on device") {
 			t.Errorf("%v does not say why:\n%s", args, out)
 		}
+	}
+
+	if n := strings.Count(full.log.String(), "the client's state is not saved"); n != 1 {
+		t.Errorf("its log says %d times that its state is not saved:\n%s", n, tail(full.log.String(), 20))
 	}
 
 	full.end(t, syscall.SIGKILL)
