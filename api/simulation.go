@@ -69,6 +69,8 @@ type Totals struct {
 	Stopped  int // stopped for good
 	Missing  int // they have a place now or would be asked for, and would have none
 	Waiting  int // they have no place, and would not get one
+	// GiveWay are those that would make room for more important ones. They are among the moved, the missing or the stopped, too.
+	GiveWay int `json:",omitempty"`
 }
 
 // Add adds o to t.
@@ -80,6 +82,7 @@ func (t *Totals) Add(o *Totals) {
 	t.Stopped += o.Stopped
 	t.Missing += o.Missing
 	t.Waiting += o.Waiting
+	t.GiveWay += o.GiveWay
 }
 
 // Empty reports whether nothing would happen, and nothing would be missing.
@@ -100,6 +103,7 @@ type TaskOutcome struct {
 	Totals
 	From        []NodeCount  `json:",omitempty"` // the nodes that instances would leave, most first
 	To          []NodeCount  `json:",omitempty"` // where instances would go
+	Ways        []string     `json:",omitempty"` // what would give way, and to whom; a few of many
 	Explanation *Explanation `json:",omitempty"` // of what would have no place
 }
 
@@ -141,7 +145,7 @@ func (s *Simulation) Verdict() string {
 	for _, p := range []struct {
 		n    int
 		what string
-	}{{s.Moved, "move"}, {s.Replaced, "replaced"}, {s.InPlace, "changed in place"}, {s.Placed, "new"}, {s.Stopped, "stopped"}} {
+	}{{s.Moved, "move"}, {s.Replaced, "replaced"}, {s.InPlace, "changed in place"}, {s.Placed, "new"}, {s.Stopped, "stopped"}, {s.GiveWay, "give way"}} {
 		if p.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
 		}

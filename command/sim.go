@@ -30,7 +30,7 @@ func newSim(m *Meta) *command {
     scale <name>=<count>   a task has another number of instances
     run <file>             a task file is run; - reads standard input
 
-The first line says whether everything would fit. Below stand the jobs with what becomes of their instances, why something would have no place, the nodes that go, and those that would be the fullest. What waits for a place today does not count against what is supposed. It is the state in the end that is shown: moves and roll-outs that go step by step may need some room on the way.
+The first line says whether everything would fit. Below stand the jobs with what becomes of their instances, why something would have no place, the nodes that go, and those that would be the fullest. What waits for a place today does not count against what is supposed. Where less important instances give way, they do so here, too, and are named. It is the state in the end that is shown: moves and roll-outs that go step by step may need some room on the way.
 
 The exit code is 0 when everything would fit, 1 when something would have no place, and 255 on an error.`,
 		example: "$ cube sim node-down n3\n$ cube sim drain n3 scale web=12\n$ cube sim run web.hcl node-down n1",
@@ -170,6 +170,9 @@ func printOutcomes(s *session, all bool, sim *api.Simulation) {
 				name += "/" + task.Task
 			}
 			t.add(name, becomeOf(&task.Totals), nodeCounts(task.From), nodeCounts(task.To))
+			for _, way := range task.Ways {
+				why = append(why, printable(way))
+			}
 			if task.Explanation != nil {
 				why = append(why, explainAll([]api.Explanation{*task.Explanation})...)
 			}

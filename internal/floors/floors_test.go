@@ -43,7 +43,7 @@ func floors() []floor {
 		{"scheduler/preempt", []string{"api"}, pure},
 		{"scheduler/reunion", []string{"api"}, pure},
 		{"scheduler/rollout", []string{"api"}, pure},
-		{"scheduler/whatif", []string{"api", "scheduler"}, pure},
+		{"scheduler/whatif", []string{"api", "scheduler", "scheduler/preempt"}, pure},
 		{"jobspec", []string{"api"}, pure},
 		{"jobspec/convert", []string{"api", "jobspec"}, pure},
 		{"api/attach", []string{"api"}, map[string]string{"net": "it is given its connection", "net/http": "it is given its connection", "os": "it is given its streams"}},

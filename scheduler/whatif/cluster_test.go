@@ -18,6 +18,7 @@ type cluster struct {
 	machine   *fsm.Machine
 	index     uint64
 	algorithm string
+	preempt   []api.JobType
 }
 
 type failer interface {
@@ -31,7 +32,9 @@ func newCluster(t failer) *cluster {
 	return c
 }
 
-func (c *cluster) options() scheduler.Options { return scheduler.Options{Algorithm: c.algorithm} }
+func (c *cluster) options() scheduler.Options {
+	return scheduler.Options{Algorithm: c.algorithm, Preempt: c.preempt}
+}
 
 func (c *cluster) do(body fsm.Body) fsm.Result {
 	c.t.Helper()

@@ -65,6 +65,7 @@ const (
 	isReplaced
 	isStopped
 	losesNode
+	givesWay // to a more important one
 )
 
 type planning struct {

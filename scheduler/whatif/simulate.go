@@ -2,12 +2,14 @@ package whatif
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
 
 	"cube/api"
 	"cube/scheduler"
+	"cube/scheduler/preempt"
 )
 
 const (
@@ -15,6 +17,9 @@ const (
 	maxWaiting = 1000
 	// listed is how many of the nodes that would be fullest a simulation names.
 	listed = 5
+	// maxWays bounds how often what gave way is asked about in turn: it may have others give way, which are less important by a
+	// step of priority each time.
+	maxWays = api.MaxPriority / preempt.Gap
 )
 
 // Step is one thing to suppose. Exactly one of its parts is set.
@@ -40,27 +45,56 @@ func Simulate(s State, steps []Step, o scheduler.Options) (*api.Simulation, erro
 	}
 	o.MaxPlacements, o.Memory = 0, &scheduler.Memory{}
 	first := scheduler.Schedule(m.draft, m.evaluations(m.changed), o)
+	m.giveWay(first)
 	for i := range first.Jobs {
 		m.sort(&first.Jobs[i])
 	}
-	evaluations, unlooked := m.reasons()
-	second := scheduler.Schedule(m.draft, evaluations, o)
-	out := &api.Simulation{Index: s.Index(), Unlooked: unlooked}
+	out := &api.Simulation{Index: s.Index()}
+	var second *api.Plan
+	for range maxWays {
+		var evaluations []*api.Evaluation
+		evaluations, out.Unlooked = m.reasons()
+		if second = scheduler.Schedule(m.draft, evaluations, o); !m.giveWay(second) {
+			break
+		}
+	}
 	m.outcomes(second, out)
 	m.fill(second, before, out)
 	return out, nil
 }
 
+// giveWay has those instances be gone that give way to more important ones by a plan, and reports whether there are any. What they
+// make room for is then placed when the scheduler is asked again, and they themselves where else there is room.
+func (m *simulation) giveWay(p *api.Plan) (any bool) {
+	for i := range p.Jobs {
+		for _, x := range p.Jobs[i].Preemptions {
+			for row := range m.JobRows(x.Job) {
+				if row.ID != x.Allocation || !row.Live() {
+					continue
+				}
+				row.Desired = api.DesiredStop
+				m.end(row, api.PhaseComplete)
+				m.fates(x.Job)[row.ID] = givesWay
+				m.ways[row.ID] = api.InstanceName(row.Job, row.Task, row.Slot) + " " + x.Reason
+				m.leave[row.NodeOrdinal]++
+				any = true
+			}
+		}
+	}
+	return any
+}
+
 // simulation is a draft with what was supposed of it.
 type simulation struct {
 	planning
-	gone    map[int]string // nodes, by how they go
-	changed []string       // jobs
-	leave   map[int]int    // instances, by the node that they lose
+	gone    map[int]string    // nodes, by how they go
+	changed []string          // jobs
+	leave   map[int]int       // instances, by the node that they lose
+	ways    map[api.ID]string // what gives way, and to whom
 }
 
 func newSimulation(d *draft) *simulation {
-	return &simulation{planning: newPlanning(d), gone: map[int]string{}, leave: map[int]int{}}
+	return &simulation{planning: newPlanning(d), gone: map[int]string{}, leave: map[int]int{}, ways: map[api.ID]string{}}
 }
 
 func (m *simulation) take(s *Step) error {
@@ -220,9 +254,13 @@ func (m *simulation) outcome(p *api.JobPlan) api.JobOutcome {
 			t.held[row.Slot] = true
 		}
 		switch what {
-		case losesNode:
+		case losesNode, givesWay:
 			t.lost++
 			t.from[row.NodeOrdinal]++
+			if what == givesWay {
+				t.GiveWay++
+				t.Ways = append(t.Ways, m.ways[row.ID])
+			}
 		case changes:
 			t.InPlace++
 		case isReplaced:
@@ -270,6 +308,9 @@ func (m *simulation) settle(t *tallied, p *api.JobPlan) {
 	t.Stopped += max(0, t.lost-t.Moved-t.Missing) // what belongs to its node ends with it
 	if t.Missing == 0 {
 		t.Explanation = nil
+	}
+	if more := len(t.Ways) - listed; more > 0 {
+		t.Ways = append(t.Ways[:listed], fmt.Sprintf("and %d more", more))
 	}
 	t.From, t.To = m.counted(t.from), m.spread(p.Placements, t.Task)
 }

@@ -19,6 +19,7 @@ import (
 //
 //	nodes   one a line, as cluster.node reads it
 //	run     jobs, one a line, as cluster.job reads it: registered, placed, running
+//	preempt        a type of job for which less important instances give way
 //	down, drain    nodes that really go
 //	sim     one supposition a line: node-down NODE, drain NODE, scale JOB COUNT, run JOB...
 //
@@ -37,6 +38,8 @@ func TestSimulate(t *testing.T) {
 					c.do(&fsm.RegisterJobs{Jobs: []*api.Job{c.job(words)}})
 				case "down":
 					c.do(&fsm.NodesDown{Nodes: words})
+				case "preempt":
+					c.preempt = append(c.preempt, api.JobType(words[0]))
 				case "sim":
 					steps = append(steps, c.step(words))
 				default:
@@ -83,6 +86,9 @@ func describe(s *api.Simulation) string {
 		for _, t := range j.Tasks {
 			fmt.Fprintf(&b, "%s: moved %d, new %d, in place %d, replaced %d, stopped %d, missing %d, waiting %d; from %v to %v\n", j.Name, t.Moved, t.Placed,
 				t.InPlace, t.Replaced, t.Stopped, t.Missing, t.Waiting, t.From, t.To)
+			for _, way := range t.Ways {
+				fmt.Fprintf(&b, "  %s\n", way)
+			}
 			if t.Explanation != nil {
 				fmt.Fprintf(&b, "  %s\n", strings.Join(t.Explanation.Lines(), "\n  "))
 			}
