@@ -167,7 +167,7 @@ func usualOrder() []string {
 		"crons", "time_zone", "prohibit_overlap", "payload", "meta_required", "meta_optional", "file", // of their blocks
 		"driver", "image", "count", "command", "args", "user", "work_dir", "max_run_duration", "shutdown_delay", "kill_signal", "kill_timeout",
 		"static", "to", "port", "path", "method", "headers", "body", "attempts", "interval", "timeout", "start_period", "success_before_passing", "failures_before_critical", "restart_after", "unlimited", "delay", "delay_function", "max_delay", "mode",
-		"max_parallel", "order", "min_healthy_time", "healthy_deadline", "progress_deadline", "canary", "auto_promote", "auto_revert", "source", "destination", "access", "read_only", "sticky",
+		"max_parallel", "order", "min_healthy_time", "healthy_deadline", "progress_deadline", "canary", "auto_promote", "auto_revert", "source", "destination", "access", "read_only", "sticky", "move",
 		"attribute", "operator", "value", "weight", "cpu", "memory", "disk", "device",
 		"env", "resources", "volume", "ephemeral_disk", "dispatch_payload", "restart", "reschedule", "update", "migrate", "check", "depends_on", "constraint", "affinity", "spread", "config", "periodic", "parameterized", "meta", "task",
 	}

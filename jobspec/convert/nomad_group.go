@@ -210,7 +210,9 @@ func (r *reader) readReschedule() *node {
 // readMigrate reads how a node is emptied.
 func (r *reader) readMigrate() *node {
 	out := &node{key: "migrate", origin: r.line, isBlock: true, what: r.path}
-	r.carry("max_parallel", out, "max_parallel")
+	for _, key := range []string{"max_parallel", "min_healthy_time", "healthy_deadline"} {
+		r.carry(key, out, key)
+	}
 	r.skip("health_check")
 	return out
 }
@@ -397,13 +399,13 @@ func (r *reader) readDisk(g *group) {
 	}
 	sticky, _ := r.constant("sticky")
 	migrate, _ := r.constant("migrate")
-	if migrate == "true" {
-		r.find(r.line, r.path+".migrate", "left out: data stays on its node; an instance that goes elsewhere begins with an empty directory", "")
-	}
 	if sticky != "true" && migrate != "true" {
 		return
 	}
 	g.disk = &node{key: "ephemeral_disk", origin: r.line, isBlock: true, what: r.path}
 	g.disk.attr("destination", `"/alloc/data"`, r.line)
 	g.disk.attr("sticky", "true", r.line)
+	if migrate != "true" {
+		g.disk.attr("move", `"never"`, r.line)
+	}
 }

@@ -37,7 +37,8 @@ job "sweep" {
     }
 
     migrate {
-      max_parallel = 2
+      max_parallel     = 2
+      min_healthy_time = "5s"
     }
   }
 }
