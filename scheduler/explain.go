@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -450,4 +451,43 @@ func (r *Room) task(w *Want) *room {
 	q.open.each(func(node int) { t.nodes.put(node, q.fits(node)) })
 	r.tasks[w.Task] = t
 	return t
+}
+
+// cannotLeave explains that an instance stays on its node for now, and with filters what speaks against all others.
+func (c *change) cannotLeave(r *request, s *slot, row *api.AllocationRow, why string, filters bool) {
+	note := fmt.Sprintf("%s cannot leave %s, which is being drained: %s",
+		api.InstanceName(c.job.Name, r.task.Name, s.number), c.view.nodes[row.NodeOrdinal].Name, why)
+	if e, fresh := c.remark(r.task, note); fresh && filters {
+		r.explain(e)
+	}
+}
+
+// remark says something of a task in its explanation, and reports whether it has made that.
+func (c *change) remark(t *api.Task, note string) (e *api.Explanation, fresh bool) {
+	c.messages = append(c.messages, note)
+	for i := range c.answer.Explanations {
+		if e := &c.answer.Explanations[i]; e.Task == t.Name {
+			e.Note = strings.TrimPrefix(e.Note+"; "+note, "; ")
+			return e, false
+		}
+	}
+	c.answer.Explanations = append(c.answer.Explanations, api.Explanation{Task: t.Name, Wanted: t.Count, Placed: t.Count, Note: note})
+	return &c.answer.Explanations[len(c.answer.Explanations)-1], true
+}
+
+// arrives says what a move waits for: "web[3] waits to be healthy on n2".
+func (c *change) arrives(r *request, s *slot) string {
+	name := api.InstanceName(c.job.Name, r.task.Name, s.number)
+	for i := range c.answer.Placements {
+		if p := &c.answer.Placements[i]; p.Task == r.task.Name && p.Slot == s.number {
+			return name + " waits to run on " + c.view.nodes[c.view.ordinal(p.Node)].Name
+		}
+	}
+	if s.state == slotStopping || s.next == slotStopping || s.beside == nil || s.beside.NodeOrdinal < 0 {
+		return c.waitsFor(r.task, s)
+	}
+	if s.beside.Phase != api.PhaseRunning {
+		return name + " waits to run on " + c.view.nodes[s.beside.NodeOrdinal].Name
+	}
+	return name + " waits to be healthy on " + c.view.nodes[s.beside.NodeOrdinal].Name
 }

@@ -293,7 +293,7 @@ func (c *change) slot(r *request, number uint32, rows []api.AllocationRow) slot 
 		return c.succession(r, number, holder, successor)
 	case holder != nil:
 		s := slot{number: number, state: c.holderState(r, holder), last: holder}
-		if ended != nil && ended.Replaces == holder.ID && c.endedState(ended) == slotFailed {
+		if ended != nil && ended.Replaces == holder.ID && (c.endedState(ended) == slotFailed || failedForGood(ended) && c.leavesBack(r, holder, ended)) {
 			s.beside, s.next = ended, slotFailed
 		} else if ended != nil && ended.Replaces == holder.ID && ended.Desired == api.DesiredStop {
 			s.beside = ended
@@ -319,7 +319,12 @@ func (c *change) succession(r *request, number uint32, holder, successor *api.Al
 		return slot{number: number, state: c.holderState(r, successor), last: successor, beside: holder, next: slotStopping}
 	}
 	next := c.holderState(r, successor)
-	if next == slotOutdated {
+	switch {
+	case next == slotOutdated && c.leavesBack(r, holder, successor) && successor.Health == api.HealthHealthy:
+		next = slotWell
+	case next == slotOutdated && c.leavesBack(r, holder, successor):
+		next = slotStarting
+	case next == slotOutdated:
 		c.stop(successor, reasonOvertaken)
 		next = slotStopping
 	}

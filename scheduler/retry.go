@@ -337,3 +337,46 @@ func (c *change) notHeardOf(t *api.Task, slots []slot) string {
 	}
 	return strings.Join(out, "; ")
 }
+
+// Instances that leave nodes in the version before the one in force, since the roll-out of that is held back: it would not take them
+// off their nodes for as long as that lasts.
+
+// leavesBack reports whether an instance took, or was to take, the place of one that has to leave its node, in the version of both.
+func (c *change) leavesBack(r *request, holder, successor *api.AllocationRow) bool {
+	return successor.Version == holder.Version && c.overtaken(r, holder) && c.evicting(holder) != nil && c.evicting(successor) == nil &&
+		!c.job.Type.EveryNode() && c.standing(r.task).Held()
+}
+
+// movedBack reports whether what is beside a slot's holder is there because that leaves its node in its own version.
+func (c *change) movedBack(s *slot) bool {
+	there := s.next == slotStarting || s.next == slotWell || s.next == slotFailed
+	return there && s.state == slotOutdated && s.beside != nil && s.beside.Version == s.last.Version
+}
+
+// leavesHeld is leaves for an instance that the update would replace. What has taken its place is healthy before it goes.
+func (c *change) leavesHeld(t *api.Task, s *slot) (moving.Standing, *api.AllocationRow) {
+	node, ill := c.evicting(s.last), s.last.Health != api.HealthHealthy
+	switch {
+	case s.next == slotStopping, s.next != slotVacant && !c.movedBack(s):
+		return moving.Settled, nil // the update has begun with it, or a former one is on its way out
+	case s.next == slotWell:
+		c.stop(s.last, node.Drain.Cause(node.Name))
+		s.state = slotStopping
+		return moving.Settled, nil
+	case s.next == slotStarting:
+		return moving.Moving, s.last
+	case s.next == slotFailed:
+		return moving.Failed, s.last
+	case node != nil && ill:
+		return moving.LeavingIll, s.last
+	case node != nil && s.beside != nil:
+		return moving.Tried, s.last
+	case node != nil:
+		return moving.Leaving, s.last
+	case ill && c.due(t, s.last) > c.options.Now:
+		return moving.Out, nil
+	case ill:
+		return moving.Failed, nil
+	}
+	return moving.Settled, nil
+}

@@ -3,7 +3,6 @@ package scheduler
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"cube/api"
@@ -123,6 +122,13 @@ func (c *change) stages(r *request, slots []slot) []rollout.Slot {
 	out := make([]rollout.Slot, len(slots))
 	for i := range slots {
 		out[i] = rollout.Slot{Holder: c.stage(r, &slots[i]), Successor: stageOf(slots[i].next)}
+		switch {
+		case !c.movedBack(&slots[i]):
+		case slots[i].next == slotFailed:
+			out[i].Successor = rollout.None
+		default:
+			out[i].Successor = rollout.Stopping // a drain's, and no place for another one
+		}
 	}
 	return out
 }
@@ -221,6 +227,8 @@ func (c *change) waitsFor(t *api.Task, s *slot) string {
 		return "waits for " + name + " to run"
 	case state == slotFailed, state == slotLater:
 		return "held up by " + name + ", which failed"
+	case state == slotOutdated && row.Health != api.HealthHealthy:
+		return "waits for " + name + " to be healthy"
 	case state == slotOutdated:
 		return fmt.Sprintf("waits for room for the new %s", name)
 	}
@@ -236,12 +244,15 @@ func (c *change) evicting(row *api.AllocationRow) *api.Node {
 }
 
 // leaves says where a slot stands in the eyes of a drain, and which of its instances is to leave its node. What a newer version
-// is to replace is no drain's affair: the update takes it off the node.
-func (c *change) leaves(t *api.Task, s *slot) (moving.Standing, *api.AllocationRow) {
+// is to replace is no drain's affair, since the update takes it off the node, unless that is held back.
+func (c *change) leaves(r *request, s *slot) (moving.Standing, *api.AllocationRow) {
 	switch s.state {
 	case slotFailed, slotLater:
 		return moving.Failed, nil
 	case slotOutdated, slotWaiting:
+		if s.state == slotOutdated && r.before != nil {
+			return c.leavesHeld(r.task, s)
+		}
 		if s.last == nil || s.state == slotOutdated && s.last.Health == api.HealthHealthy {
 			return moving.Settled, nil
 		}
@@ -281,7 +292,7 @@ func (c *change) leaves(t *api.Task, s *slot) (moving.Standing, *api.AllocationR
 		return moving.Tried, s.last
 	case leaves:
 		return moving.Leaving, s.last
-	case ill && !two && c.due(t, s.last) <= c.options.Now:
+	case ill && !two && c.due(r.task, s.last) <= c.options.Now:
 		return moving.Failed, nil
 	case ill || two:
 		return moving.Out, nil
@@ -298,7 +309,7 @@ func (c *change) moveOut(r *request, slots []slot) {
 	}
 	standings, leaving := make([]moving.Standing, len(slots)), map[int]*api.AllocationRow{}
 	for n := range slots {
-		s, row := c.leaves(r.task, &slots[n])
+		s, row := c.leaves(r, &slots[n])
 		if standings[n] = s; row != nil {
 			leaving[n] = row
 		}
@@ -309,34 +320,39 @@ func (c *change) moveOut(r *request, slots []slot) {
 	c.answer.Status = api.EvalBlocked
 	c.forsake(r, slots, standings, leaving)
 	_, deadline := r.task.Move()
-	var nodes *ranking
+	rankings := map[*request]*ranking{}
 	for _, n := range moving.Next(standings, r.task.Migrate) {
 		if c.left < 2 {
 			c.cut = true
 			return
 		}
-		if r.task.Migrate.Order == api.OrderStartFirst && c.giveWay(&slots[n]) {
+		startFirst := r.task.Migrate.Order == api.OrderStartFirst
+		if startFirst && c.giveWay(&slots[n]) {
 			standings[n] = moving.Moving
 			continue
 		}
-		if nodes == nil {
-			r.count(c.rows, c.answer.Placements)
-			nodes = c.rank(r)
+		of := r
+		if slots[n].state == slotOutdated {
+			of = r.before
 		}
-		node, given, ok := nodes.nextAway(c.tried(standings[n], &slots[n]))
+		if rankings[of] == nil {
+			of.count(c.rows, c.answer.Placements)
+			rankings[of] = c.rank(of)
+		}
+		node, given, ok := rankings[of].nextAway(c.tried(standings[n], &slots[n]))
 		if !ok {
 			c.cannotLeave(r, &slots[n], leaving[n], "no other node can take it", true)
 			break
 		}
 		standings[n] = moving.Moving
-		if r.task.Migrate.Order == api.OrderStopFirst {
+		if !startFirst {
 			from := c.evicting(leaving[n])
 			c.stop(leaving[n], from.Drain.Cause(from.Name))
 			slots[n].state = slotStopping
 			continue
 		}
 		s := slots[n] // a copy: the slot is still its holder's
-		c.put(r, &s, node, given).Beside = true
+		c.put(of, &s, node, given).Beside = true
 		slots[n].next = slotStarting
 		c.wake(time.Unix(0, c.options.Now).Add(deadline))
 	}
@@ -362,9 +378,9 @@ func (c *change) forsake(r *request, slots []slot, standings []moving.Standing, 
 	for n := range slots {
 		s := &slots[n]
 		switch {
-		case standings[n] == moving.Out && s.state == slotStarting && s.last != nil && s.last.Live():
+		case standings[n] == moving.Out && (s.state == slotStarting || s.state == slotOutdated) && s.last != nil && s.last.Live():
 			c.wake(time.Unix(0, c.due(r.task, s.last)))
-		case standings[n] != moving.Moving || s.state != slotWell || s.next != slotStarting:
+		case standings[n] != moving.Moving || s.state != slotWell && s.state != slotOutdated || s.next != slotStarting:
 		case c.due(r.task, s.beside) > c.options.Now:
 			c.wake(time.Unix(0, c.due(r.task, s.beside)))
 		default:
@@ -379,45 +395,6 @@ func (c *change) forsake(r *request, slots []slot, standings []moving.Standing, 
 			}
 		}
 	}
-}
-
-// arrives says what a move waits for: "web[3] waits to be healthy on n2".
-func (c *change) arrives(r *request, s *slot) string {
-	name := api.InstanceName(c.job.Name, r.task.Name, s.number)
-	for i := range c.answer.Placements {
-		if p := &c.answer.Placements[i]; p.Task == r.task.Name && p.Slot == s.number {
-			return name + " waits to run on " + c.view.nodes[c.view.ordinal(p.Node)].Name
-		}
-	}
-	if s.state == slotStopping || s.next == slotStopping || s.beside == nil || s.beside.NodeOrdinal < 0 {
-		return c.waitsFor(r.task, s)
-	}
-	if s.beside.Phase != api.PhaseRunning {
-		return name + " waits to run on " + c.view.nodes[s.beside.NodeOrdinal].Name
-	}
-	return name + " waits to be healthy on " + c.view.nodes[s.beside.NodeOrdinal].Name
-}
-
-// cannotLeave explains that an instance stays on its node for now, and with filters what speaks against all others.
-func (c *change) cannotLeave(r *request, s *slot, row *api.AllocationRow, why string, filters bool) {
-	note := fmt.Sprintf("%s cannot leave %s, which is being drained: %s",
-		api.InstanceName(c.job.Name, r.task.Name, s.number), c.view.nodes[row.NodeOrdinal].Name, why)
-	if e, fresh := c.remark(r.task, note); fresh && filters {
-		r.explain(e)
-	}
-}
-
-// remark says something of a task in its explanation, and reports whether it has made that.
-func (c *change) remark(t *api.Task, note string) (e *api.Explanation, fresh bool) {
-	c.messages = append(c.messages, note)
-	for i := range c.answer.Explanations {
-		if e := &c.answer.Explanations[i]; e.Task == t.Name {
-			e.Note = strings.TrimPrefix(e.Note+"; "+note, "; ")
-			return e, false
-		}
-	}
-	c.answer.Explanations = append(c.answer.Explanations, api.Explanation{Task: t.Name, Wanted: t.Count, Placed: t.Count, Note: note})
-	return &c.answer.Explanations[len(c.answer.Explanations)-1], true
 }
 
 // moveOf returns the move of an instance that the rebalance under way has begun, nil if there is none.

@@ -216,3 +216,86 @@ func TestNoThirdOneWhileAPersonHasTheHolderStop(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestADrainPastAnUpdateThatIsHeldBack: what it would replace moves in its own version, one at a time, and only if another node takes
+// it: no update will ever take it off the node.
+func TestADrainPastAnUpdateThatIsHeldBack(t *testing.T) {
+	for _, c := range []struct {
+		status api.DeploymentStatus
+		order  string
+	}{{api.DeploymentFailed, api.OrderStartFirst}, {api.DeploymentPaused, api.OrderStartFirst}, {api.DeploymentFailed, api.OrderStopFirst}} {
+		w := &scheduler.World{}
+		node := func(name string, drain *api.Drain, eligible bool) {
+			n := &api.Node{ID: name, Name: name, Status: api.NodeReady, Drain: drain, Resources: api.Resources{CPU: 4000, Memory: 4000},
+				Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}}
+			if !eligible {
+				n.Ineligible = true
+			}
+			w.PutNode(n)
+		}
+		for n, image := range []string{"v1", "v2"} {
+			task := api.DefaultTask("web")
+			task.Image, task.Count, task.Migrate.Order = image, 2, c.order
+			w.PutJob(&api.Job{Name: "web", Type: api.JobService, Priority: 50, Version: uint64(n + 1), ModifyIndex: w.Index() + 1, Tasks: []*api.Task{task}})
+			if n == 0 {
+				node("n1", nil, true)
+				for slot := range uint32(2) {
+					w.Apply(&api.Plan{Jobs: []api.JobPlan{{Job: "web", Placements: []api.Placement{{Task: "web", Slot: slot, Version: 1, Node: "n1"}}}}})
+					w.Report(api.ID(slot+1), api.PhaseRunning, api.FailureNone)
+				}
+			}
+		}
+		w.PutDeployment(&api.Deployment{Job: "web", Version: 2, Status: c.status})
+		node("n1", &api.Drain{Stage: api.DrainMoving, By: "ada"}, false)
+		schedule := func() api.JobPlan {
+			p := scheduler.Schedule(w, []*api.Evaluation{{ID: 1, Job: "web", Priority: 50}}, scheduler.Options{})
+			w.Apply(p)
+			return p.Jobs[0]
+		}
+		if p := schedule(); len(p.Stops)+len(p.Placements) > 0 || p.Status != api.EvalBlocked {
+			t.Fatalf("%s, %s, with no node to go to: %+v", c.status, c.order, p)
+		}
+		node("n2", nil, true)
+		for slot := range uint32(2) {
+			old, next := api.ID(slot+1), api.ID(slot+3)
+			steps := []struct {
+				when          string
+				stops, places bool
+				then          func()
+			}{
+				{"is to leave", true, false, nil},
+				{"stops", false, false, func() { w.Report(old, api.PhaseComplete, api.FailureNone) }},
+				{"has stopped", false, true, nil},
+				{"starts", false, false, func() { w.Report(next, api.PhaseRunning, api.FailureNone) }},
+			}
+			if c.order == api.OrderStartFirst {
+				steps = []struct {
+					when          string
+					stops, places bool
+					then          func()
+				}{
+					{"is to leave", false, true, nil},
+					{"starts elsewhere", false, false, func() { w.Report(next, api.PhaseRunning, api.FailureNone) }},
+					{"is healthy elsewhere", true, slot == 0, func() { w.Report(old, api.PhaseComplete, api.FailureNone) }},
+				}
+				if slot == 1 {
+					steps = steps[1:]
+				}
+			}
+			for _, step := range steps {
+				p := schedule()
+				stops := len(p.Stops) == 1 && p.Stops[0].Allocation == old && p.Stops[0].Reason == "node n1 drained by ada"
+				places := len(p.Placements) == 1 && p.Placements[0].Version == 1 && p.Placements[0].Node == "n2" && p.Placements[0].Beside == (c.order == api.OrderStartFirst)
+				if stops != step.stops || places != step.places || !stops && len(p.Stops) > 0 || !places && len(p.Placements) > 0 {
+					t.Fatalf("%s, %s, when web[%d] %s: %+v", c.status, c.order, slot, step.when, p)
+				}
+				if step.then != nil {
+					step.then()
+				}
+			}
+		}
+		if p := schedule(); len(p.Stops)+len(p.Placements) > 0 {
+			t.Errorf("%s, %s, when both have left: %+v", c.status, c.order, p)
+		}
+	}
+}
