@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -275,11 +276,33 @@ type watchedStore struct {
 	alone func() bool // this server is the only voter
 }
 
-func (w *watchedStore) watch(what string) (stop func() bool) {
-	t := time.AfterFunc(w.limit, func() {
-		w.hung(api.Errorf(api.CodeUnavailable, "the disk hangs: %s has not returned for %s; this server stops so that another can lead", what, w.limit))
+// looks is how often the watchdog looks before it calls a write hanging. One that looked once would take the time for the disk's in
+// which the whole process stood still, as with its machine.
+const looks = 5
+
+func (w *watchedStore) watch(what string) (stop func()) {
+	var mu sync.Mutex // guards what follows
+	left, over := looks, false
+	var t *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	t = time.AfterFunc(w.limit/looks, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		switch left--; {
+		case over:
+		case left > 0:
+			t.Reset(w.limit / looks)
+		default:
+			w.hung(api.Errorf(api.CodeUnavailable, "the disk hangs: %s has not returned for %s; this server stops so that another can lead", what, w.limit))
+		}
 	})
-	return t.Stop
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		t.Stop()
+	}
 }
 
 func (w *watchedStore) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log{l}) }
