@@ -49,7 +49,7 @@ func TestExec(t *testing.T) {
 			{"typed\n", "-i web -- /hello -echo", "typed\n", "", 0},
 			{"", "web -- sh", "", "Error running sh in web[0]: run sh: ", 127},
 			{"typed\n", "-i -env A=b raw -- sh -c cat;echo$A;exit5", "typed\n", "sh: 1: echob: not found\nsh: 1: exit5: not found\n", 127},
-			{"", "raw -instance 1 -- true", "", "Error running a command in \"raw\": there is no instance 1\n", 125},
+			{"", "raw -instance 1 -- true", "", "Error running a command in \"raw\": there is no instance 1; those that run: 0\n", 125},
 		} {
 			cmd := exec.Command(binary, append([]string{"task", "exec", "-address", address}, strings.Fields(c.command)...)...)
 			var out, errs bytes.Buffer

@@ -48,7 +48,7 @@ func TestVolumesMadeOnANode(t *testing.T) {
 	}
 	cube(0, "Volume db-data is on node n1, empty: ", "volume", "create", "-node", "n1", "db-data")
 	cube(1, "has a volume db-data already", "volume", "create", "-node", "n1", "db-data")
-	cube(1, "no node has an ID that begins with", "volume", "create", "-node", "nowhere", "db-data")
+	cube(1, "no node is called \"nowhere\", nor has an ID that begins so", "volume", "create", "-node", "nowhere", "db-data")
 	cube(1, "is not a name", "volume", "create", "-node", "n1", "../db-data")
 	all := volumes()
 	if len(all) != 1 || all[0].NodeName != "n1" || all[0].Made == nil || all[0].Made.By == "" {

@@ -101,7 +101,23 @@ func needed(t fataler, src []byte) map[string]string {
 	for _, b := range body.Blocks {
 		if b.Type == "variable" && b.Body.Attributes["default"] == nil {
 			given[b.Labels[0]] = "1"
+			if a := b.Body.Attributes["type"]; a != nil {
+				given[b.Labels[0]] = valueOf(string(a.Expr.Range().SliceBytes(src)))
+			}
 		}
 	}
 	return given
+}
+
+// valueOf is a value of a type as it is written.
+func valueOf(of string) string {
+	switch kind, _, _ := strings.Cut(of, "("); kind {
+	case "list", "set":
+		return `["1"]`
+	case "map":
+		return `{ "a" = "1" }`
+	case "bool":
+		return "true"
+	}
+	return "1"
 }
