@@ -208,6 +208,7 @@ func normalize(s string) string {
 		{`\b\d+s left\b`, "AGE left"},
 		{`\bn[12](, n[12])?\b`, "NODE"}, // which of two that are alike
 		{`\[(\d+(\.\.|,))+\d+\]`, "[SLOTS]"},
+		{`(cannot be pulled: ).*`, "${1}WHY"}, // what the network says
 		{` +-?\d\.\d{3}\b`, " SCORE"},
 		{`\b(uid \d+|[\w-]+)@`, "WHO@"},
 		{`\b(vm|` + regexp.QuoteMeta(host) + `)\b`, "HOST"},
