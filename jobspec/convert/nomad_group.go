@@ -29,7 +29,8 @@ func (in *inherited) own(n *node) {
 type group struct {
 	*reader
 	name     string
-	alone    bool // it has one task
+	alone    bool // it has one task, but for those that become parts of it
+	part     bool // it stands for one of these
 	single   bool // it is the job's only group
 	count    *node
 	delay    *node // shutdown_delay
@@ -265,7 +266,7 @@ func (r *reader) absent(out, kept *node, alone bool, key string) {
 func (n *nomad) readGroup(b *hclsyntax.Block, from inherited, groups []*hclsyntax.Block) {
 	r := n.open(b, "group."+short(b.Labels[0]))
 	g := &group{reader: r, name: b.Labels[0], single: len(groups) == 1, claims: map[string]*hclsyntax.Block{}}
-	tasks := r.blocks("task")
+	tasks, parts := partsOf(r.blocks("task"))
 	g.alone = len(tasks) == 1
 	if !g.alone && len(tasks) > 0 {
 		n.find(r.line, r.path, "its tasks are placed each by itself: they share neither a node nor a network", "let them reach each other through ports")
@@ -284,7 +285,12 @@ func (n *nomad) readGroup(b *hclsyntax.Block, from inherited, groups []*hclsynta
 		}
 	}
 	for _, t := range tasks {
-		n.readTask(t, g, common)
+		main, taken := n.readTask(t, g, common), names{}
+		for _, part := range parts {
+			if main != nil {
+				n.readPart(part, g, main, taken)
+			}
+		}
 	}
 	for _, s := range g.services {
 		n.find(line(s), r.path+".service", "left out: no task of the group has its port", "write a check into the task")

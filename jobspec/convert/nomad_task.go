@@ -19,9 +19,10 @@ type nomadTask struct {
 	ports  []string // labels that its config names
 }
 
-func (n *nomad) readTask(b *hclsyntax.Block, g *group, from inherited) {
+// readTask reads a task of a group; nil if it has no name, or becomes none.
+func (n *nomad) readTask(b *hclsyntax.Block, g *group, from inherited) *nomadTask {
 	if len(b.Labels) != 1 {
-		return
+		return nil
 	}
 	path := "task." + short(b.Labels[0])
 	if g.name != n.name || !g.alone {
@@ -39,7 +40,7 @@ func (n *nomad) readTask(b *hclsyntax.Block, g *group, from inherited) {
 	}
 	if !t.readDriver() {
 		n.job.remove(map[*node]bool{t.out: true})
-		return
+		return nil
 	}
 	t.readConfig()
 	t.carry("user", t.out, "user")
@@ -74,7 +75,11 @@ func (n *nomad) readTask(b *hclsyntax.Block, g *group, from inherited) {
 		t.out.children = append(t.out.children, block.copied())
 	}
 	t.readClaims()
+	if g.part {
+		t.each("lifecycle", func(r *reader, _ *hclsyntax.Block) { r.skip("hook", "sidecar") })
+	}
 	t.rest()
+	return t
 }
 
 // readPayload carries over where a task finds the payload. Its file has another place.

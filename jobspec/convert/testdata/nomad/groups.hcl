@@ -5,7 +5,20 @@ job "stack" {
     image = "app:1"
     count = 2
 
+    sidecar "exporter" {
+      image = "exporter:1"
+
+      resources {
+        cpu    = 2
+        memory = 64
+      }
+    }
+
     port "http" {}
+
+    port "metrics" {
+      to = 9100
+    }
 
     resources {
       # what Nomad gives to a task that does not say
@@ -23,20 +36,6 @@ job "stack" {
       path     = "/"
       interval = "10s"
       timeout  = "2s"
-    }
-  }
-
-  task "exporter" {
-    image = "exporter:1"
-    count = 2
-
-    port "metrics" {
-      to = 9100
-    }
-
-    resources {
-      cpu    = 2
-      memory = 64
     }
   }
 
