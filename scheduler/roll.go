@@ -379,7 +379,9 @@ func (c *change) forsake(r *request, slots []slot, standings []moving.Standing, 
 		s := &slots[n]
 		switch {
 		case standings[n] == moving.Out && (s.state == slotStarting || s.state == slotOutdated) && s.last != nil && s.last.Live():
-			c.wake(time.Unix(0, c.due(r.task, s.last)))
+			if due := c.due(r.task, s.last); due > c.options.Now { // what waits for another to stop may be past it
+				c.wake(time.Unix(0, due))
+			}
 		case standings[n] != moving.Moving || s.state != slotWell && s.state != slotOutdated || s.next != slotStarting:
 		case c.due(r.task, s.beside) > c.options.Now:
 			c.wake(time.Unix(0, c.due(r.task, s.beside)))
