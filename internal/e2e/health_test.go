@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -107,8 +108,18 @@ func (f *fleet) oneSlotFalls(what, file, says string, code int) {
 	}
 }
 
-// instance returns the newest allocation of that name.
+// instance returns the newest allocation of that name, which there is.
 func (f *fleet) instance(name string) *api.Allocation {
+	f.t.Helper()
+	a := f.newest(name)
+	if a == nil {
+		f.t.Fatalf("there is no %s", name)
+	}
+	return a
+}
+
+// newest returns the newest allocation of that name, nil as long as the scheduler has placed none.
+func (f *fleet) newest(name string) *api.Allocation {
 	f.t.Helper()
 	allocs, _, err := f.up().JobAllocations(f.t.Context(), "web", api.Query{})
 	if err != nil {
@@ -119,9 +130,6 @@ func (f *fleet) instance(name string) *api.Allocation {
 		if a.Name == name && (newest == nil || a.CreateIndex > newest.CreateIndex) {
 			newest = a
 		}
-	}
-	if newest == nil {
-		f.t.Fatalf("there is no %s", name)
 	}
 	return newest
 }
@@ -144,7 +152,11 @@ func (f *fleet) tell(a *api.Allocation, status int) {
 func (f *fleet) health(name string, want api.HealthStatus, restarts int) {
 	f.t.Helper()
 	f.eventually(fmt.Sprintf("%s is %s after %d restarts", name, want, restarts), 30*time.Second, func() error {
-		if a := f.instance(name); a.Health != want || a.Restarts != restarts {
+		a := f.newest(name)
+		if a == nil {
+			return errors.New("it is not placed")
+		}
+		if a.Health != want || a.Restarts != restarts {
 			return fmt.Errorf("it is %v and %v after %d restarts: %s", a.Phase, a.Health, a.Restarts, a.Message)
 		}
 		return nil
