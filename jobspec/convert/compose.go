@@ -14,7 +14,8 @@ type compose struct {
 	variables map[string]*composeVariable
 	order     []*composeVariable // as they are met
 	services  []*service
-	unlimited []string // tasks with no limit of memory
+	unlimited []string       // tasks with no limit of memory
+	users     map[string]int // mounts of each source of volumes
 }
 
 // service is one of a Compose file and the task it becomes.
@@ -33,7 +34,7 @@ type service struct {
 // each. Variables become variables of the task file, anchors and merge keys are resolved, extensions (x-) are left out.
 // An error, with CodeInvalid, says that nothing usable came out.
 func Compose(src []byte, o Options) (*Result, error) {
-	root, err := readYAML(src, o.FileName)
+	root, second, err := readYAML(src, o.FileName)
 	if err != nil {
 		return nil, err
 	}
@@ -41,9 +42,12 @@ func Compose(src []byte, o Options) (*Result, error) {
 	if !root.isMap() || services == nil || !services.isMap() || len(services.entries) == 0 {
 		return nil, api.Errorf(api.CodeInvalid, "%s: it holds no services, as a Compose file does", o.FileName)
 	}
-	c := &compose{conversion: conversion{Options: o, draft: &node{isBlock: true}}, variables: map[string]*composeVariable{}}
+	c := &compose{conversion: conversion{Options: o, draft: &node{isBlock: true}}, variables: map[string]*composeVariable{}, users: map[string]int{}}
 	services.scalars(func(t *tree) { c.learn(t.text, t.line, 0) })
 	c.topLevel(root)
+	if second > 0 {
+		c.find(second, "document", "left out: only the first document of a file is converted", "convert what 'docker compose config' prints")
+	}
 	c.draft.note("Converted from " + o.FileName + ". Comments say what a person has to decide.")
 	c.readServices(root, services)
 	return c.finish(c.declare())
@@ -61,7 +65,7 @@ func (c *compose) topLevel(root *tree) {
 		case e.key == "volumes":
 			c.eachOf(e, func(name string, line int, t *tree) {
 				for _, option := range t.entries {
-					if !strings.HasPrefix(option.key, "x-") && option.key != "name" && option.key != "labels" {
+					if !strings.HasPrefix(option.key, "x-") && option.key != "name" && option.key != "labels" && !(option.key == "driver" && option.value.text == "local") {
 						c.find(option.line, "volumes."+short(name+"."+option.key), "left out: Cube makes no volumes of other systems", "")
 					}
 				}
@@ -98,6 +102,7 @@ func (c *compose) readServices(root, services *tree) {
 	jobName = jobs.take(dnsLabel(jobName, "app"))
 	job := &node{key: "job", label: jobName, origin: root.line, isBlock: true, what: "name"}
 	finished := completed(services)
+	c.countUsers(services)
 	for _, e := range services.entries {
 		path := "services." + short(e.key)
 		if !e.value.isMap() {
@@ -182,15 +187,19 @@ func (s *service) read() {
 	handlers := s.handlers()
 	for _, h := range handlers {
 		for _, e := range s.body.entries {
-			if e.key == h.key && (!e.value.isNull() || e.key == "command" || e.key == "entrypoint") {
+			switch {
+			case e.key != h.key || e.value.isNull() && e.key != "command" && e.key != "entrypoint":
+			case e.value.shapedLike(h.shapes):
 				h.read(e)
+			default:
+				s.find(e.line, e.key, "left out: "+expected(h.shapes)+" is expected", "")
 			}
 		}
 	}
 	for _, e := range s.body.entries {
 		known := slices.ContainsFunc(handlers, func(h handler) bool { return h.key == e.key })
 		switch hint, refused := refusedKeys()[e.key]; {
-		case known || strings.HasPrefix(e.key, "x-") || e.value.isNull():
+		case known || strings.HasPrefix(e.key, "x-") || e.value.isNull() || refused && e.value.saysNothing():
 		case refused:
 			s.find(e.line, e.key, "left out", hint)
 		default:
@@ -205,28 +214,56 @@ func (s *service) read() {
 	}
 }
 
-// handler converts one key of a service.
+// handler converts one key of a service, of a value of the shapes that the key may have: s a plain value, l a list, m a mapping.
 type handler struct {
-	key  string
-	read func(entry)
+	key, shapes string
+	read        func(entry)
+}
+
+// shapedLike reports whether a value is of one of these shapes; what is empty is of any.
+func (t *tree) shapedLike(shapes string) bool {
+	shape := "s"
+	switch {
+	case t.isNull():
+		return true
+	case t.isList():
+		shape = "l"
+	case t.isMap():
+		shape = "m"
+	}
+	return strings.Contains(shapes, shape)
+}
+
+// expected names shapes for people.
+func expected(shapes string) string {
+	var list []string
+	for _, shape := range shapes {
+		list = append(list, map[rune]string{'s': "a plain value", 'l': "a list", 'm': "a mapping"}[shape])
+	}
+	return strings.Join(list, " or ")
+}
+
+// saysNothing reports whether a value is what Compose takes where a key is not given.
+func (t *tree) saysNothing() bool {
+	return t.text == "false" && t.isScalar() || !t.isScalar() && len(t.items)+len(t.entries) == 0
 }
 
 // handlers are in the order in which what they write stands in the task.
 func (s *service) handlers() []handler {
 	return []handler{
-		{"build", s.readBuild}, {"image", s.readImage}, {"profiles", s.readProfiles}, {"scale", s.readScale},
-		{"entrypoint", s.readEntrypoint}, {"command", s.readCommand},
-		{"user", s.readText("user")}, {"working_dir", s.readText("work_dir")},
-		{"stop_signal", s.readSignal}, {"stop_grace_period", s.readGrace},
-		{"environment", s.readEnvironment}, {"env_file", s.readEnvFile},
-		{"ports", s.readPorts}, {"expose", s.readExpose},
-		{"cpus", s.readCPU}, {"mem_limit", s.readMemory}, {"mem_reservation", s.readReservation},
-		{"restart", s.readRestart}, {"deploy", s.readDeploy}, {"healthcheck", s.readHealth}, {"platform", s.readPlatform},
-		{"hostname", s.readOption("hostname")}, {"read_only", s.readReadOnly}, {"cap_drop", s.readOptionList("cap_drop")},
-		{"tmpfs", s.readOptionList("tmpfs")}, {"extra_hosts", s.readHosts}, {"labels", s.readLabels},
-		{"pull_policy", s.readPull}, {"logging", s.readLogging}, {"volumes", s.readVolumes}, {"depends_on", s.readDependsOn},
-		{"networks", s.readNetworks}, {"network_mode", s.readNetworkMode},
-		{"container_name", s.readContainerName}, {"init", s.readInit}, {"gpus", s.readGPUs},
+		{"build", "sm", s.readBuild}, {"image", "s", s.readImage}, {"profiles", "l", s.readProfiles}, {"scale", "s", s.readScale},
+		{"entrypoint", "sl", s.readEntrypoint}, {"command", "sl", s.readCommand},
+		{"user", "s", s.readText("user")}, {"working_dir", "s", s.readText("work_dir")},
+		{"stop_signal", "s", s.readSignal}, {"stop_grace_period", "s", s.readGrace},
+		{"environment", "lm", s.readEnvironment}, {"env_file", "sl", s.readEnvFile},
+		{"ports", "l", s.readPorts}, {"expose", "l", s.readExpose},
+		{"cpus", "s", s.readCPU}, {"mem_limit", "s", s.readMemory}, {"mem_reservation", "s", s.readReservation},
+		{"restart", "s", s.readRestart}, {"deploy", "m", s.readDeploy}, {"healthcheck", "m", s.readHealth}, {"platform", "s", s.readPlatform},
+		{"hostname", "s", s.readOption("hostname")}, {"read_only", "s", s.readReadOnly}, {"cap_drop", "sl", s.readOptionList("cap_drop")},
+		{"tmpfs", "sl", s.readOptionList("tmpfs")}, {"extra_hosts", "lm", s.readHosts}, {"labels", "lm", s.readLabels},
+		{"pull_policy", "s", s.readPull}, {"logging", "m", s.readLogging}, {"volumes", "l", s.readVolumes}, {"depends_on", "lm", s.readDependsOn},
+		{"networks", "lm", s.readNetworks}, {"network_mode", "s", s.readNetworkMode},
+		{"container_name", "s", s.readContainerName}, {"init", "s", s.readInit}, {"gpus", "sl", s.readGPUs},
 	}
 }
 

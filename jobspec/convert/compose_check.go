@@ -168,6 +168,11 @@ func readProbe(line []string) (probe, bool) {
 			p.method = "HEAD"
 		}
 	}
+	for _, h := range p.headers {
+		if strings.Contains(h.value, "$") { // it is for a shell, or Compose, to say what it is
+			return p, false
+		}
+	}
 	return p, p.aim(target)
 }
 

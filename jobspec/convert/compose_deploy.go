@@ -372,57 +372,112 @@ func swarmAttribute(name string) (string, bool) {
 	return "", false
 }
 
+// mount is one of a service's volumes as its short or its long form says it.
+type mount struct {
+	source, target, kind, options string
+	readOnly                      bool
+}
+
+// readMount reads a mount. What its long form says and nobody asks for is reported.
+func (s *service) readMount(t *tree) mount {
+	if !t.isMap() {
+		parts := fields(t.text)
+		if len(parts) == 1 {
+			return mount{target: parts[0]}
+		}
+		modes := strings.Split(strings.Join(parts[2:], ":"), ",")
+		return mount{source: parts[0], target: parts[1], readOnly: slices.Contains(modes, "ro")}
+	}
+	m := mount{source: t.get("source").scalar(), target: t.get("target").scalar(), kind: t.get("type").scalar(), readOnly: t.get("read_only").scalar() == "true"}
+	for _, o := range t.entries {
+		switch {
+		case slices.Contains([]string{"type", "source", "target", "read_only", "bind", "consistency"}, o.key) || strings.HasPrefix(o.key, "x-"):
+		case o.key == "tmpfs" && m.kind == "tmpfs":
+			var options []string
+			for _, option := range o.value.entries {
+				value := option.value.text
+				if option.key == "size" { // the kernel knows 64m, and no 64mb
+					value = strings.TrimRight(strings.ToLower(value), "bi")
+				}
+				options = append(options, option.key+"="+value)
+			}
+			m.options = strings.Join(options, ",")
+		case len(o.value.entries) == 0:
+			s.find(o.line, "volumes."+short(o.key), "left out", "")
+		default:
+			for _, option := range o.value.entries {
+				if option.key != "nocopy" { // what an image has there is never copied
+					s.find(option.line, "volumes."+short(o.key+"."+option.key), "left out", "")
+				}
+			}
+		}
+	}
+	return m
+}
+
 // readVolumes: named volumes become volumes of nodes, nameless ones the instance's own directory. No other directory of a machine
 // gets into a container but what its node offers.
 func (s *service) readVolumes(e entry) {
 	for _, v := range e.value.items {
-		source, target, kind, mode := "", v.text, "", ""
-		if v.isMap() {
-			source, target, kind = v.get("source").scalar(), v.get("target").scalar(), v.get("type").scalar()
-			if v.get("read_only").scalar() == "true" {
-				mode = "ro"
-			}
-		} else if parts := strings.SplitN(v.text, ":", 3); len(parts) > 1 {
-			source, target = parts[0], parts[1]
-			mode = strings.Join(parts[2:], "")
+		m := s.readMount(v)
+		if m.target == "" {
+			s.find(v.line, "volumes", "an entry of it is left out: it says nowhere to mount it", "")
+			continue
 		}
-		destination := s.fill(target, v.line, false, 0).String()
-		switch named := source != "" && !strings.ContainsAny(source, "./~$\\"); {
-		case kind == "tmpfs":
-			s.option("tmpfs", []string{destination}, e)
-		case named && (kind == "" || kind == "volume"):
-			s.readNamed(v.line, source, destination, mode)
-		case source == "" && (kind == "" || kind == "volume") && s.task.find("ephemeral_disk") == nil:
+		written := m.source
+		if source, ok := s.resolved(m.source, 0); ok {
+			m.source = source
+		}
+		destination := s.fill(m.target, v.line, false, 0)
+		switch named := m.source != "" && !strings.ContainsAny(m.source, "./~$\\"); {
+		case m.kind == "tmpfs":
+			if m.options != "" {
+				destination = append(destination, s.fill(":"+m.options, v.line, false, 0)...)
+			}
+			s.option("tmpfs", []string{destination.String()}, e)
+		case named && (m.kind == "" || m.kind == "volume"):
+			if written != m.source {
+				s.find(v.line, "volumes", "the volume is fixed at "+short(m.source)+", the default of "+short(written), "a volume's name cannot be a variable")
+			}
+			s.readNamed(v.line, m, destination.String())
+		case m.source == "" && (m.kind == "" || m.kind == "volume") && s.task.find("ephemeral_disk") == nil:
 			disk := s.task.one("ephemeral_disk", v.line)
 			disk.what = s.path + ".volumes"
-			disk.attr("destination", destination, v.line)
+			disk.attr("destination", destination.String(), v.line)
 			disk.attr("sticky", "true", v.line)
 		default:
-			s.decide(s.task, v.line, "volumes", short(strings.TrimPrefix(source+" at "+target, " at "))+" is left out: what is written there is lost with the container",
+			s.decide(s.task, v.line, "volumes", short(strings.TrimPrefix(m.source+" at "+m.target, " at "))+" is left out: what is written there is lost with the container",
 				"put files into the image, or name the directory in the node's configuration and ask for it with volume")
 		}
 	}
 }
 
-// readNamed gives the task a volume. What several instances write to says so.
-func (s *service) readNamed(line int, source, destination, mode string) {
-	volume := s.addVolume(s.task, line, s.path+".volumes", source, destination)
-	if volume == nil {
-		return
-	}
-	users := 0
-	for _, o := range s.services {
-		for _, v := range o.body.get("volumes").itemsOf() {
-			if name, _, _ := strings.Cut(v.text, ":"); name == source || v.get("source").scalar() == source {
-				users++
+// countUsers counts how often each source is mounted.
+func (c *compose) countUsers(services *tree) {
+	for _, e := range services.entries {
+		for _, v := range e.value.get("volumes").itemsOf() {
+			source := v.get("source").scalar()
+			if source == "" {
+				source = fields(v.text)[0]
+			}
+			if source, ok := c.resolved(source, 0); ok {
+				c.users[source]++
 			}
 		}
 	}
+}
+
+// readNamed gives the task a volume. What several instances write to says so.
+func (s *service) readNamed(line int, m mount, destination string) {
+	volume := s.addVolume(s.task, line, s.path+".volumes", m.source, destination)
+	if volume == nil {
+		return
+	}
 	replicas := s.body.get("deploy").get("replicas").scalar() + s.body.get("scale").scalar()
 	switch {
-	case slices.Contains(strings.Split(mode, ","), "ro"):
+	case m.readOnly:
 		volume.attr("read_only", "true", line)
-	case users > 1 || replicas != "" && replicas != "1":
+	case s.users[m.source] > 1 || replicas != "" && replicas != "1":
 		volume.attr("access", `"multi-writer"`, line)
 	}
 }

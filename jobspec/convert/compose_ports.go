@@ -49,6 +49,26 @@ func (s *service) readShortPort(t *tree, what string) {
 	s.addPorts(&tree{kind: t.kind, tag: "!!str", text: inside, line: t.line}, published, what, "", host)
 }
 
+// fields divides a text at the colons that are neither in ${} nor in [].
+func fields(s string) []string {
+	var out []string
+	from, depth := 0, 0
+	for i := range len(s) {
+		switch s[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case ':':
+			if depth == 0 {
+				out = append(out, s[from:i])
+				from = i + 1
+			}
+		}
+	}
+	return append(out, s[from:])
+}
+
 // lastColon finds the last colon that is neither in ${} nor in [].
 func lastColon(s string) int {
 	depth := 0
@@ -117,8 +137,7 @@ func (s *service) addPorts(inside *tree, published, what, name, host string) {
 		}
 	}
 	from, to := 0, 0
-	if published != "" {
-		published, _ = s.resolved(published, 0)
+	if published, _ = s.resolved(published, 0); published != "" && published != "0" { // 0 is any free one
 		if from, to, ok = portRange(published); !ok || to-from != last-first && last != first {
 			s.compose.find(inside.line, what, "left out: "+short(published)+" are no ports for "+short(text), "")
 			return
@@ -162,11 +181,17 @@ func portRange(s string) (first, last int, ok bool) {
 func (s *service) readExpose(e entry) {
 	for i, item := range e.value.items {
 		text, ok := s.plain(item, fmt.Sprintf("%s.expose[%d]", s.path, i))
+		if !ok {
+			continue
+		}
 		text, protocol, _ := strings.Cut(text, "/")
-		if first, last, fits := portRange(text); ok && fits && (protocol == "" || protocol == "tcp") {
-			for n := first; n <= last; n++ {
-				s.listensOn(n, item.line)
-			}
+		first, last, fits := portRange(text)
+		if !fits || protocol != "" && protocol != "tcp" {
+			s.find(item.line, fmt.Sprintf("expose[%d]", i), "left out: "+short(item.text)+" is no TCP port", "")
+			continue
+		}
+		for n := first; n <= last; n++ {
+			s.listensOn(n, item.line)
 		}
 	}
 }

@@ -10,9 +10,7 @@ import (
 )
 
 func (s *service) readImage(e entry) {
-	if e.value.isScalar() {
-		s.task.attr("image", s.text(e.value, false).String(), e.line).what = s.path + ".image"
-	}
+	s.task.attr("image", s.text(e.value, false).String(), e.line).what = s.path + ".image"
 }
 
 func (s *service) readBuild(e entry) {
@@ -35,7 +33,7 @@ func (s *service) jobName() string {
 
 // readProfiles: a service with profiles does not start unless one of them is asked for.
 func (s *service) readProfiles(e entry) {
-	if e.value.isList() && len(e.value.items) > 0 {
+	if len(e.value.items) > 0 {
 		count := s.task.attr("count", "0", e.line)
 		s.decide(count, e.line, "profiles", "it is not started by itself", "set count, or use 'cube task scale'")
 	}
@@ -114,9 +112,7 @@ func (s *service) readCommand(e entry) {
 // readText carries a text over as an attribute of the task.
 func (s *service) readText(as string) func(entry) {
 	return func(e entry) {
-		if e.value.isScalar() {
-			s.task.attr(as, s.asString(e.value), e.line).what = s.path + "." + e.key
-		}
+		s.task.attr(as, s.asString(e.value), e.line).what = s.path + "." + e.key
 	}
 }
 
@@ -126,9 +122,7 @@ func (s *service) asString(t *tree) string { return s.text(t, false).String() }
 // readOption carries a text over as an option of the driver.
 func (s *service) readOption(as string) func(entry) {
 	return func(e entry) {
-		if e.value.isScalar() {
-			s.task.one("config", e.line).attr(as, s.asString(e.value), e.line).what = s.path + "." + e.key
-		}
+		s.task.one("config", e.line).attr(as, s.asString(e.value), e.line).what = s.path + "." + e.key
 	}
 }
 
@@ -407,6 +401,9 @@ func (s *service) readInit(e entry) {
 
 // readPlatform: an architecture is a condition on nodes.
 func (s *service) readPlatform(e entry) {
+	if v, ok := s.resolved(e.value.text, 0); ok && v == "" {
+		return
+	}
 	v, ok := s.plain(e.value, s.path+".platform")
 	if !ok {
 		return

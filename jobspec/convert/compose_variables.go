@@ -331,6 +331,9 @@ func (c *compose) declare() map[string]string {
 				b.attr("sensitive", "true", v.line)
 			}
 			given[b.label] = "1"
+			if v.number {
+				given[b.label] = strconv.Itoa(1 + len(given)) // each another: two ports are not the same one
+			}
 		}
 		blocks = append(blocks, b)
 	}

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -102,15 +103,15 @@ func needed(t fataler, src []byte) map[string]string {
 		if b.Type == "variable" && b.Body.Attributes["default"] == nil {
 			given[b.Labels[0]] = "1"
 			if a := b.Body.Attributes["type"]; a != nil {
-				given[b.Labels[0]] = valueOf(string(a.Expr.Range().SliceBytes(src)))
+				given[b.Labels[0]] = valueOf(string(a.Expr.Range().SliceBytes(src)), 1+len(given))
 			}
 		}
 	}
 	return given
 }
 
-// valueOf is a value of a type as it is written.
-func valueOf(of string) string {
+// valueOf is a value of a type as it is written, of a number the nth.
+func valueOf(of string, n int) string {
 	switch kind, _, _ := strings.Cut(of, "("); kind {
 	case "list", "set":
 		return `["1"]`
@@ -118,6 +119,8 @@ func valueOf(of string) string {
 		return `{ "a" = "1" }`
 	case "bool":
 		return "true"
+	case "number":
+		return strconv.Itoa(n)
 	}
 	return "1"
 }

@@ -3,6 +3,7 @@ package convert
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -47,6 +48,8 @@ func Nomad(src []byte, o Options) (*Result, error) {
 			job = b
 		case "variable":
 			n.readVariable(b)
+		case "variables":
+			n.readVariables(b)
 		case "locals":
 			n.readLocals(b)
 		default:
@@ -73,7 +76,8 @@ type reader struct {
 	body *hclsyntax.Body
 	path string // for findings
 	line int
-	seen []string
+	// what was asked for
+	seenAttributes, seenBlocks []string
 }
 
 func (n *nomad) open(b *hclsyntax.Block, path string) *reader {
@@ -82,13 +86,13 @@ func (n *nomad) open(b *hclsyntax.Block, path string) *reader {
 
 // attr returns an attribute, nil if it is not there.
 func (r *reader) attr(name string) *hclsyntax.Attribute {
-	r.seen = append(r.seen, name)
+	r.seenAttributes = append(r.seenAttributes, name)
 	return r.body.Attributes[name]
 }
 
 // blocks returns the blocks of a type.
 func (r *reader) blocks(kind string) []*hclsyntax.Block {
-	r.seen = append(r.seen, kind)
+	r.seenBlocks = append(r.seenBlocks, kind)
 	var out []*hclsyntax.Block
 	for _, b := range r.body.Blocks {
 		if b.Type == kind {
@@ -112,20 +116,22 @@ func (r *reader) each(kind string, read func(*reader, *hclsyntax.Block)) {
 }
 
 // skip says that keys need no word.
-func (r *reader) skip(keys ...string) { r.seen = append(r.seen, keys...) }
+func (r *reader) skip(keys ...string) {
+	r.seenAttributes, r.seenBlocks = append(r.seenAttributes, keys...), append(r.seenBlocks, keys...)
+}
 
-// rest reports what nobody asked for.
+// rest reports what nobody asked for. A block that is written as an attribute, or the other way round, is not what was asked for.
 func (r *reader) rest() {
-	report := func(key string, line int) {
-		if !slices.Contains(r.seen, key) {
+	report := func(seen []string, key string, line int) {
+		if !slices.Contains(seen, key) {
 			r.find(line, r.path+"."+short(key), "left out", leftOut()[key])
 		}
 	}
 	for _, a := range inOrder(r.body) {
-		report(a.Name, a.NameRange.Start.Line)
+		report(r.seenAttributes, a.Name, a.NameRange.Start.Line)
 	}
 	for _, b := range r.body.Blocks {
-		report(b.Type, line(b))
+		report(r.seenBlocks, b.Type, line(b))
 	}
 }
 
@@ -200,6 +206,7 @@ func inOrder(body *hclsyntax.Body) []*hclsyntax.Attribute {
 // readVariable carries a variable over, if its type is one that Cube has.
 func (n *nomad) readVariable(b *hclsyntax.Block) {
 	if len(b.Labels) != 1 {
+		n.find(line(b), "variable", "left out: it has no name", "")
 		return
 	}
 	out := n.draft.block("variable", b.Labels[0], line(b))
@@ -218,6 +225,8 @@ func (n *nomad) readVariable(b *hclsyntax.Block) {
 			value = "{}"
 		case kind == "bool":
 			value = "true"
+		case kind == "number":
+			value = strconv.Itoa(1 + len(n.given)) // each another: two ports are not the same one
 		}
 	}
 	r.carry("description", out, "description")
@@ -236,6 +245,21 @@ func (n *nomad) readVariable(b *hclsyntax.Block) {
 		}
 	}
 	r.rest()
+}
+
+// readVariables reads the short form: names, each with a default.
+func (n *nomad) readVariables(b *hclsyntax.Block) {
+	for _, a := range inOrder(b.Body) {
+		what := "variables." + short(a.Name)
+		if value, ok := n.expression(a.Expr, what); ok {
+			out := n.draft.block("variable", a.Name, a.NameRange.Start.Line)
+			out.what = what
+			out.attr("default", value, a.NameRange.Start.Line)
+		}
+	}
+	for _, inner := range b.Body.Blocks {
+		n.find(line(inner), "variables."+short(inner.Type), "left out: it is not known", "")
+	}
 }
 
 func (n *nomad) readLocals(b *hclsyntax.Block) {
@@ -283,9 +307,11 @@ func (n *nomad) readJob(b *hclsyntax.Block) {
 	groups := r.blocks("group")
 	common := r.inherit(inherited{})
 	for _, g := range groups {
-		if len(g.Labels) == 1 {
-			n.readGroup(g, common, groups)
+		if len(g.Labels) != 1 {
+			n.find(line(g), "group", "left out: it has no name", "")
+			continue
 		}
+		n.readGroup(g, common, groups)
 	}
 	for _, t := range r.blocks("task") { // Nomad makes a group of each
 		n.readTask(t, &group{name: n.name, alone: true}, common)
@@ -404,10 +430,10 @@ func leftOut() map[string]string {
 		"memory_max": "memory is a hard limit: set it to the most that an instance needs", "numa": "", "iops": "", "dynamic": "write the blocks out",
 		"vault_token": "", "consul_token": "", "network_mode": namespaces, "ipc_mode": namespaces, "pid_mode": namespaces, "uts_mode": namespaces,
 		"userns_mode": namespaces, "cap_add": privileges, "privileged": privileges, "security_opt": privileges, "devices": "name the device in the node's configuration and ask for it with device \"...\" in resources",
-		"auth": "run 'docker login' as the user of the agent", "auth_soft_fail": "", "volumes": "", "volume": "", "volume_mount": "", "mount": "", "mounts": "",
+		"auth": "run 'docker login' as the user of the agent", "auth_soft_fail": "", "volumes": "", "volume": "", "volume_mount": "", "mount": image, "mounts": image,
 		"dns_servers": "Cube leaves the engine's", "dns": "Cube leaves the engine's", "interactive": "use 'cube task exec -it'", "tty": "use 'cube task exec -it'", "init": "use an image with an init process",
 		"mac_address": namespaces, "network_aliases": "Cube has no networks of its own", "ulimit": "Cube leaves the engine's", "sysctl": "Cube leaves the engine's", "shm_size": `use config { tmpfs = ["/dev/shm:size=..."] }`,
 		"pids_limit": "a container has at most 4,096 processes", "runtime": "Cube uses the engine's default runtime", "load": "push the image to a registry",
-		"affinity": "", "logs": "", "restart": "", "update": "", "canary_tags": "", "on_update": "",
+		"grpc_service": "Cube asks for the whole server", "grpc_use_tls": "Cube's checks do not speak TLS", "affinity": "", "logs": "", "restart": "", "update": "", "canary_tags": "", "on_update": "",
 	}
 }

@@ -44,6 +44,7 @@ type group struct {
 type nomadPort struct {
 	label string
 	node  *node
+	taken bool // a task has it
 }
 
 // inherit reads what goes to the tasks, added to what is inherited already.
@@ -292,6 +293,11 @@ func (n *nomad) readGroup(b *hclsyntax.Block, from inherited, groups []*hclsynta
 			}
 		}
 	}
+	for _, p := range g.ports {
+		if !p.taken {
+			n.find(p.node.origin, p.node.what, "left out: no task of the group names it among the ports of its config", "write port \""+p.node.label+"\" into the task that listens there")
+		}
+	}
 	for _, s := range g.services {
 		n.find(line(s), r.path+".service", "left out: no task of the group has its port", "write a check into the task")
 	}
@@ -316,7 +322,7 @@ func (r *reader) readNetwork(g *group) {
 			out.remove(map[*node]bool{to: true}) // -1: the same as on the host, which is Cube's way without it
 		}
 		p.skip("ignore_collision")
-		g.ports = append(g.ports, nomadPort{b.Labels[0], out})
+		g.ports = append(g.ports, nomadPort{label: b.Labels[0], node: out})
 	})
 	r.skip("mbits")
 }

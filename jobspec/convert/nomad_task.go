@@ -22,6 +22,7 @@ type nomadTask struct {
 // readTask reads a task of a group; nil if it has no name, or becomes none.
 func (n *nomad) readTask(b *hclsyntax.Block, g *group, from inherited) *nomadTask {
 	if len(b.Labels) != 1 {
+		n.find(line(b), "task", "left out: it has no name", "")
 		return nil
 	}
 	path := "task." + short(b.Labels[0])
@@ -112,6 +113,10 @@ func lastWins(entries []pair) []pair {
 func (t *nomadTask) readDriver() bool {
 	t.driver, _ = t.constant("driver")
 	line := t.line
+	if t.driver == "" {
+		t.find(line, t.path, "left out: it names no driver", "")
+		return false
+	}
 	switch t.driver {
 	case "docker":
 	case "raw_exec":
@@ -291,8 +296,9 @@ func (t *nomadTask) readDevice(r *reader, b *hclsyntax.Block, out *node) {
 // writePorts gives the task those of its group's ports that are its own: all, if it is alone there, else those that its
 // config names.
 func (t *nomadTask) writePorts() {
-	for _, p := range t.group.ports {
+	for i, p := range t.group.ports {
 		if t.group.alone || slices.Contains(t.ports, p.label) {
+			t.group.ports[i].taken = true
 			t.out.children = append(t.out.children, p.node.copied())
 		}
 	}
@@ -350,10 +356,17 @@ func (t *nomadTask) readService(b *hclsyntax.Block, taken names) {
 	if n, err := strconv.Atoi(port); err == nil { // inside the group's network
 		port = t.listensOn(n, r.line)
 	}
+	restarts := r.blocks("check_restart")
 	for _, c := range r.blocks("check") {
-		t.readCheck(t.open(c, r.path+".check"), name, port, taken)
+		own := t.open(c, r.path+".check")
+		if check := t.readCheck(own, name, port, taken); check != nil {
+			if len(own.blocks("check_restart")) == 0 { // it has those of its service
+				own = &reader{nomad: t.nomad, body: &hclsyntax.Body{Attributes: hclsyntax.Attributes{}, Blocks: restarts}, path: r.path, line: r.line}
+			}
+			own.readCheckRestart(check)
+		}
 	}
-	r.skip("provider", "task", "tags", "meta", "canary_tags", "canary_meta", "address_mode", "enable_tag_override", "on_update", "cluster", "check_restart", "tagged_addresses", "weights")
+	r.skip("provider", "task", "tags", "meta", "canary_tags", "canary_meta", "address_mode", "enable_tag_override", "on_update", "cluster", "tagged_addresses", "weights")
 	r.find(r.line, r.path, "it is registered nowhere: Cube has no registry of services", "see addresses with 'cube task status', or use a static port")
 	r.rest()
 }
@@ -371,7 +384,8 @@ func (t *nomadTask) listensOn(n, line int) string {
 	return label
 }
 
-func (t *nomadTask) readCheck(r *reader, service, port string, taken names) {
+// readCheck reads all of a check but when it restarts its task; nil if it becomes none.
+func (t *nomadTask) readCheck(r *reader, service, port string, taken names) *node {
 	defer r.rest()
 	kind, _ := r.constant("type")
 	name, ok := r.constant("name")
@@ -381,7 +395,7 @@ func (t *nomadTask) readCheck(r *reader, service, port string, taken names) {
 	if p, ok := r.constant("port"); ok {
 		port = p
 	}
-	r.skip("protocol", "initial_status", "address_mode", "expose", "grpc_service", "on_update", "failures_before_warning", "notes", "task", "name", "grpc_use_tls")
+	r.skip("protocol", "initial_status", "address_mode", "expose", "on_update", "failures_before_warning", "notes", "task", "name", "check_restart")
 	check := (&node{}).block("check", taken.take(dnsLabel(name, "check")), r.line)
 	check.what = r.path
 	switch kind {
@@ -389,7 +403,7 @@ func (t *nomadTask) readCheck(r *reader, service, port string, taken names) {
 		if protocol, ok := r.constant("protocol"); ok && protocol == "https" {
 			r.find(r.line, r.path, "left out: Cube's checks do not speak TLS", `use type = "tcp"`)
 			r.skip("path", "method", "header", "body", "interval", "timeout", "tls_skip_verify", "tls_server_name")
-			return
+			return nil
 		}
 		check.attr("type", quote(kind), r.line)
 		if port != "" {
@@ -400,7 +414,7 @@ func (t *nomadTask) readCheck(r *reader, service, port string, taken names) {
 		t.readScript(r, check)
 	default:
 		r.find(r.line, r.path, "left out: its type "+short(kind)+" is not known", "")
-		return
+		return nil
 	}
 	if a := r.attr("path"); a != nil && kind == "http" {
 		r.carry("path", check, "path")
@@ -412,12 +426,17 @@ func (t *nomadTask) readCheck(r *reader, service, port string, taken names) {
 	r.carry("timeout", check, "timeout")
 	r.carry("success_before_passing", check, "success_before_passing")
 	r.carry("failures_before_critical", check, "failures_before_critical")
+	t.out.children = append(t.out.children, check)
+	return check
+}
+
+// readCheckRestart reads after how many failures of a check its task is restarted.
+func (r *reader) readCheckRestart(check *node) {
 	r.each("check_restart", func(c *reader, _ *hclsyntax.Block) {
 		c.carry("limit", check, "restart_after")
 		c.carry("grace", check, "start_period")
 		c.skip("ignore_warnings")
 	})
-	t.out.children = append(t.out.children, check)
 }
 
 func (t *nomadTask) readScript(r *reader, check *node) {

@@ -1,7 +1,9 @@
 package convert
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -26,25 +28,36 @@ type entry struct {
 	value *tree
 }
 
-// readYAML reads the first document of a text. Aliases are followed as long as the result stays within maxNodes: a few lines
-// of them can stand for billions of values.
-func readYAML(src []byte, fileName string) (*tree, error) {
+// readYAML reads the first document of a text, and returns the line of a second one, 0 if there is none. Aliases are followed as
+// long as the result stays within maxNodes: a few lines of them can stand for billions of values.
+func readYAML(src []byte, fileName string) (t *tree, second int, err error) {
 	if len(src) > api.MaxSourceBytes {
-		return nil, api.Errorf(api.CodeInvalid, "%s: the text is over %d bytes", fileName, api.MaxSourceBytes)
+		return nil, 0, api.Errorf(api.CodeInvalid, "%s: the text is over %d bytes", fileName, api.MaxSourceBytes)
 	}
-	var document yaml.Node
-	if err := yaml.Unmarshal(src, &document); err != nil {
-		return nil, api.Errorf(api.CodeInvalid, "%s: %s", fileName, strings.TrimPrefix(err.Error(), "yaml: "))
+	documents := yaml.NewDecoder(bytes.NewReader(src))
+	var first, next yaml.Node
+	err = documents.Decode(&first)
+	if err == io.EOF || err == nil && len(first.Content) == 0 {
+		return nil, 0, api.Errorf(api.CodeInvalid, "%s: the text is empty", fileName)
 	}
-	if len(document.Content) == 0 {
-		return nil, api.Errorf(api.CodeInvalid, "%s: the text is empty", fileName)
+	if err == nil {
+		if err = documents.Decode(&next); err == nil && !empty(&next) {
+			second = next.Line
+		}
+	}
+	if err != nil && err != io.EOF {
+		return nil, 0, api.Errorf(api.CodeInvalid, "%s: %s", fileName, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	r := &yamlReader{left: maxNodes}
-	t, err := r.read(document.Content[0], 0)
-	if err != nil {
-		return nil, api.Errorf(api.CodeInvalid, "%s: %w", fileName, err)
+	if t, err = r.read(first.Content[0], 0); err != nil {
+		return nil, 0, api.Errorf(api.CodeInvalid, "%s: %w", fileName, err)
 	}
-	return t, nil
+	return t, second, nil
+}
+
+// empty reports whether a document holds nothing, as one does that ends with ---.
+func empty(document *yaml.Node) bool {
+	return len(document.Content) == 0 || document.Content[0].ShortTag() == "!!null"
 }
 
 type yamlReader struct {
