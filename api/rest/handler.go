@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -250,15 +252,37 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 		return nil
 	}
 	var tooLarge *http.MaxBytesError
+	var mistyped *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &tooLarge):
 		return api.Errorf(api.CodeTooLarge, "the body has more than %d bytes", maxJSONBody)
+	case errors.As(err, &mistyped):
+		return api.Errorf(api.CodeInvalid, "the body is not the JSON expected: %s takes %s, not %s", cmp.Or(mistyped.Field, "it"), kindName(mistyped.Type), mistyped.Value)
 	case errors.Is(err, io.EOF):
 		return api.Errorf(api.CodeInvalid, "the body is empty; JSON is expected")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return api.Errorf(api.CodeInvalid, "the body ends in the middle of its JSON")
 	}
 	return api.Errorf(api.CodeInvalid, "the body is not the JSON expected: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// kindName is what people call the values that a field takes.
+func kindName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "text"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return fmt.Sprintf("a whole number of %d bits", t.Bits())
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return fmt.Sprintf("a whole number from 0 up, of %d bits", t.Bits())
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	}
+	return "an object"
 }
 
 func decodeJSON(b []byte, v any) error {
@@ -272,11 +296,41 @@ func decodeJSON(b []byte, v any) error {
 	}
 	switch _, err := d.Token(); {
 	case errors.Is(err, io.EOF):
-		return nil
+		return once(b)
 	case err != nil:
 		return err
 	}
 	return errors.New("more follows the JSON value")
+}
+
+// once returns an error if an object of a JSON text has a name twice: the decoder would take the last value and say nothing.
+func once(b []byte) error {
+	var open []map[string]bool // what is open, from the outside in; nil for lists
+	value := false             // what comes next is the value of a name
+	for d := json.NewDecoder(bytes.NewReader(b)); ; {
+		token, err := d.Token()
+		if err != nil {
+			return nil // its end: that it is JSON is known
+		}
+		inside := len(open) - 1
+		switch name, isText := token.(string); {
+		case token == json.Delim('{'):
+			open, value = append(open, map[string]bool{}), false
+			continue
+		case token == json.Delim('['):
+			open, value = append(open, nil), false
+			continue
+		case token == json.Delim('}'), token == json.Delim(']'):
+			open = open[:inside]
+		case inside >= 0 && open[inside] != nil && isText && !value:
+			if open[inside][name] {
+				return fmt.Errorf("%.80q is in one object twice", name)
+			}
+			open[inside][name], value = true, true
+			continue
+		}
+		value = false
+	}
 }
 
 // encodeJSON returns v as a body.

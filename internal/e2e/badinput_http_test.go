@@ -109,6 +109,8 @@ func badRequests() []badRequest {
 		{"null", post("/v1/jobs", "null"), "neither Source nor Job"},
 		{"both", post("/v1/jobs", `{"Source":"x","Job":{}}`), "both Source and Job"},
 		{"two values", post("/v1/jobs", good+good), "more follows"},
+		{"a field twice", post("/v1/jobs", `{"Source":"x","FileName":"a","Source":"y"}`), `"Source" is in one object twice`},
+		{"a field of a task twice", post("/v1/jobs", job(`"Count":1,"Env":{"A":"1","B":"2"},"Count":100000`)), `"Count" is in one object twice`},
 		{"an unknown field", post("/v1/jobs", `{"Sauce":"x"}`), `unknown field "Sauce"`},
 		{"a deep list", post("/v1/jobs", `{"Job":{"Meta":`+strings.Repeat("[", 50_000)), "max depth"},
 		{"a huge number", post("/v1/jobs", job(`"Count":1e400`)), "1e400"},
