@@ -100,6 +100,11 @@ func TestExecChoosesTheLowestThatRuns(t *testing.T) {
 	p = newTerminal(t, c)
 	p.cube(exitExec, "task", "exec", "web", "-instance", "0", "--", "true")
 	p.complains("instance 0 does not run, it is failed")
+	for _, args := range [][]string{{"exec", "web", "-instance", "-2", "--", "true"}, {"logs", "web", "-instance", "-1"}, {"restart", "web", "-instance", "one"}} {
+		p = newTerminal(t, c)
+		p.cube(map[string]int{"exec": exitExec, "logs": exitError, "restart": exitError}[args[0]], append([]string{"task"}, args...)...)
+		p.complains("not the number of an instance, from 0 to")
+	}
 }
 
 // TestExecOnATerminal has a person type, change the size of their window and leave by ctrl-C, which is the command's to

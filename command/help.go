@@ -63,10 +63,17 @@ func writeFlags(b *strings.Builder, set *flag.FlagSet, want func(*flag.Flag) boo
 	})
 }
 
+// writeParagraphs writes text in lines of a readable length. A paragraph that is indented is a table, whose lines stay as they are.
 func writeParagraphs(b *strings.Builder, text string) {
 	for i, p := range strings.Split(strings.TrimSpace(text), "\n\n") {
 		if i > 0 {
 			b.WriteString("\n")
+		}
+		if strings.HasPrefix(p, "    ") {
+			for line := range strings.Lines(p + "\n") {
+				b.WriteString("  " + line)
+			}
+			continue
 		}
 		for _, line := range wrap(p, helpWidth-2) {
 			b.WriteString("  " + line + "\n")

@@ -50,7 +50,8 @@ It ends with the command's exit code. 125 says, after a line that begins with Er
 			f.BoolVar(&o.stdin, "i", false, "Pass standard input on.")
 			f.BoolVar(&o.tty, "t", false, "Give the command a terminal.")
 			f.BoolVar(&o.both, "it", false, "Both: what a shell needs.")
-			f.IntVar(&o.instance, "instance", -1, "The instance of this `number`.")
+			o.instance = -1
+			f.Var((*slotFlag)(&o.instance), "instance", "The instance of this `number`.")
 			f.StringVar(&o.part, "part", "", "Run the command in this sidecar or hook of the task, instead of its main container: its `name`.")
 			f.StringVar(&o.dir, "dir", "", "Run the command in this `directory`.")
 			f.Var(o.env, "env", "Set a `name=value` in the command's environment. May be given several times.")

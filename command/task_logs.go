@@ -29,7 +29,8 @@ Following, instances that start later join in from their beginning, one that end
 		example: "$ cube task logs web -f -tail 20\n$ cube task logs web -since 10m -stderr\n$ cube task logs web -part proxy",
 		flags: func(f *flag.FlagSet) {
 			o.declare(f)
-			f.IntVar(&instance, "instance", -1, "Only the instance of this `number`.")
+			instance = -1
+			f.Var((*slotFlag)(&instance), "instance", "Only the instance of this `number`.")
 		},
 		run: func(ctx context.Context, s *session, args []string) error {
 			request, err := o.request(s.Now())

@@ -55,7 +55,7 @@ The exit code is 0 when the file would change nothing, 1 when it would, and 255 
 				return err
 			}
 			if !done {
-				printForecast(s, forecast, args[0])
+				printForecast(s, forecast, variables.again(submission.Source)+" "+shellWord(args[0]))
 			}
 			if forecast.Changes() {
 				return exitCode(exitChanges)
@@ -65,7 +65,8 @@ The exit code is 0 when the file would change nothing, 1 when it would, and 255 
 	}
 }
 
-func printForecast(s *session, f *api.Forecast, file string) {
+// printForecast prints what would change. what is how task run is told of the file, from a space on.
+func printForecast(s *session, f *api.Forecast, what string) {
 	for i := range f.Jobs {
 		j := &f.Jobs[i]
 		if i > 0 {
@@ -79,7 +80,7 @@ func printForecast(s *session, f *api.Forecast, file string) {
 		printEffects(s, j)
 	}
 	if f.Changes() {
-		s.print(fmt.Sprintf("\nTo run it as planned, or not at all:\n\n    cube task run -check-index %d %s\n", f.CheckIndex, shellWord(file)))
+		s.print(fmt.Sprintf("\nTo run it as planned, or not at all:\n\n    cube task run -check-index %d%s\n", f.CheckIndex, what))
 	}
 }
 
@@ -206,7 +207,7 @@ func nodeCounts(nodes []api.NodeCount) string {
 // shellWord writes a word so that a shell reads it as one.
 func shellWord(word string) string {
 	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./+:@%", r)
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./+:@%=", r)
 	}
 	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
 		return word

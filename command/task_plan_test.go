@@ -49,6 +49,15 @@ func TestPlanShowsWhatWouldChange(t *testing.T) {
 	p.shows(green+"+"+reset, red+"-"+reset, yellow+"~"+reset)
 }
 
+// TestPlanRepeatsItsVariables: the command that it ends with runs what was planned, and says nothing that is to stay secret.
+func TestPlanRepeatsItsVariables(t *testing.T) {
+	v := variableFlags{values: keyValues{"tag": "1.2", "title": "it's $HOME", "key": "hunter2"}, files: words{"eu west.vars"}}
+	got := v.again("variable \"tag\" {}\nvariable \"title\" {}\nvariable \"key\" {\n  sensitive = true\n}\n")
+	if want := ` -var-file 'eu west.vars' -var tag=1.2 -var 'title=it'\''s $HOME'`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestPlanSaysByItsExitCode(t *testing.T) {
 	c := newFakeCluster()
 	c.forecast = &api.Forecast{Jobs: []api.JobForecast{{Name: "web", Version: 3, ModifyIndex: 8, Diff: &api.Diff{Kind: api.DiffNone}}}}

@@ -37,6 +37,22 @@ Then follows each instance as 'cube task run' does, with the same exit codes.`,
 	}
 }
 
+// slotFlag is the number of an instance; -1 while none is given.
+type slotFlag int
+
+// String implements flag.Value.
+func (l *slotFlag) String() string { return "" }
+
+// Set implements flag.Value.
+func (l *slotFlag) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n >= api.MaxTaskInstances {
+		return fmt.Errorf("not the number of an instance, from 0 to %d", api.MaxTaskInstances-1)
+	}
+	*l = slotFlag(n)
+	return nil
+}
+
 // slotsFlag collects numbers of instances.
 type slotsFlag []int
 
@@ -45,10 +61,10 @@ func (l *slotsFlag) String() string { return strings.Trim(fmt.Sprint([]int(*l)),
 
 // Set implements flag.Value.
 func (l *slotsFlag) Set(text string) error {
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 || n >= api.MaxTaskInstances {
-		return fmt.Errorf("not the number of an instance, from 0 to %d", api.MaxTaskInstances-1)
+	var one slotFlag
+	if err := one.Set(text); err != nil {
+		return err
 	}
-	*l = append(*l, n)
+	*l = append(*l, int(one))
 	return nil
 }

@@ -72,6 +72,29 @@ func (v *variableFlags) collect(m *Meta, source []byte) (map[string]string, erro
 	return all, nil
 }
 
+// again are the flags that give a file the same values once more, each with a space before it. Sensitive values are not repeated:
+// without them the file is refused, and says which.
+func (v *variableFlags) again(source string) string {
+	var out strings.Builder
+	for _, path := range v.files {
+		out.WriteString(" -var-file " + shellWord(path))
+	}
+	sensitive := map[string]bool{}
+	if body, err := jobspec.Syntax([]byte(source), ""); err == nil { // it is what the servers have read
+		for _, b := range body.Blocks {
+			if b.Type == "variable" && len(b.Labels) == 1 {
+				sensitive[b.Labels[0]] = b.Body.Attributes["sensitive"] != nil
+			}
+		}
+	}
+	for _, name := range sortedKeys(v.values) {
+		if !sensitive[name] {
+			out.WriteString(" -var " + shellWord(name+"="+v.values[name]))
+		}
+	}
+	return out.String()
+}
+
 func readVariables(path string) (map[string]string, error) {
 	f, err := openFile(path)
 	if err != nil {
