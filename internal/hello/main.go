@@ -39,6 +39,7 @@ type options struct {
 	echo       bool
 	size       bool
 	get        string
+	well       bool
 }
 
 func main() {
@@ -63,8 +64,12 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	f.BoolVar(&o.echo, "echo", false, "copy what is read to stdout, and end after the last of it")
 	f.BoolVar(&o.size, "size", false, "print the rows and columns of the terminal, again whenever they change, until there is nothing to read")
 	f.StringVar(&o.get, "get", "", "print what the `URL` answers, which may take ten seconds to come up, or end with 1")
+	f.BoolVar(&o.well, "well", false, "ask the one that serves here whether it is well, and end: with 0 if /healthz answers 200, with 1 otherwise")
 	if err := f.Parse(args); err != nil {
 		return 2
+	}
+	if o.well {
+		return o.ask(stderr)
 	}
 
 	// Subscribed before the first line is printed: whoever has seen output may send a signal.
@@ -141,6 +146,22 @@ func fetch(url string, to io.Writer) error {
 		_, err = io.Copy(to, answer.Body)
 		return err
 	}
+}
+
+// ask is what an exec check runs: it asks the program at the same address.
+func (o *options) ask(stderr io.Writer) int {
+	client := http.Client{Timeout: 10 * time.Second}
+	answer, err := client.Get("http://" + o.address() + "/healthz")
+	if err != nil {
+		fmt.Fprintf(stderr, "hello: %v\n", err)
+		return 1
+	}
+	answer.Body.Close() // the status says it all
+	if answer.StatusCode != http.StatusOK {
+		fmt.Fprintf(stderr, "hello: /healthz answers %s\n", answer.Status)
+		return 1
+	}
+	return 0
 }
 
 // watchSize prints how large the terminal is, and ends when nothing more can be read from it.

@@ -13,6 +13,8 @@ import (
 func TestRun(t *testing.T) {
 	other := httptest.NewServer(handler(make(chan int, 1), http.StatusOK))
 	defer other.Close()
+	ill := httptest.NewServer(handler(make(chan int, 1), http.StatusServiceUnavailable))
+	defer ill.Close()
 	for _, c := range []struct {
 		args           string
 		stdin          string
@@ -29,6 +31,9 @@ func TestRun(t *testing.T) {
 		{"-echo -exit-code 5", "one\ntwo", 5, "one\ntwo", ""},
 		{"-size", "", 1, "", "hello: stdin is no terminal"},
 		{"-listen none -exit-after 0s -get " + other.URL + "/healthz", "", 0, "ok\n", ""},
+		{"-well -listen " + other.Listener.Addr().String(), "", 0, "", ""},
+		{"-well -listen " + ill.Listener.Addr().String(), "", 1, "", "hello: /healthz answers 503 Service Unavailable\n"},
+		{"-well -listen 127.0.0.1:70000", "", 1, "", "hello: Get \"http://127.0.0.1:70000/healthz\": "},
 		{"-no-such-flag", "", 2, "", "flag provided but not defined: -no-such-flag"},
 	} {
 		var stdout, stderr strings.Builder
