@@ -56,6 +56,8 @@ const (
 	EventDraining
 	EventDrained
 	EventChanged
+	EventLaunched
+	EventSkipped
 	eventTypeCount
 )
 
@@ -98,6 +100,8 @@ var eventTypes = [eventTypeCount]eventType{
 	EventDraining:   {"draining", TopicNode, false},     // a drain begins, changes, or comes to its deadline
 	EventDrained:    {"drained", TopicNode, false},      // nothing is left on it
 	EventChanged:    {"changed", TopicNode, false},      // it tells something else of itself, in the same life
+	EventLaunched:   {"launched", TopicJob, false},      // another job, which tells the rest: the state need not keep both
+	EventSkipped:    {"skipped", TopicJob, false},       // a time came for which nothing is launched
 }
 
 func (t EventType) String() string {
@@ -217,7 +221,8 @@ type Events interface {
 	// Events calls take with batches of what was asked for, the first one at once, and returns nil when there is no more, or
 	// the error of take or of ctx. Any server answers from what it knows. A follower that takes too long is told CodeTooOld.
 	Events(ctx context.Context, r EventRequest, take func(EventBatch) error) error
-	// JobTimeline tells what has happened to a job and why, oldest first. It is bounded: see KeptMoments.
+	// JobTimeline tells what has happened to a job and why, oldest first. It is bounded: see KeptMoments. What a job has launched it
+	// tells as long as that is known, and of the times that were passed over the latest, until the next one comes.
 	JobTimeline(ctx context.Context, name string, q Query) ([]*EventView, ReadMeta, error)
 }
 

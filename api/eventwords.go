@@ -108,12 +108,24 @@ func (m *Moment) what(nodes []string) (what, why string) {
 		return "looked at", m.Detail
 	case EventUnplaced:
 		return m.Detail, ""
+	case EventLaunched, EventSkipped:
+		return m.ofLaunch()
 	case EventRegistered, EventReady, EventDown, EventEligible, EventIneligible, EventForgotten, EventDraining, EventDrained:
 		return "node " + strings.Join(nodes, ", ") + " is " + m.Type.String() + m.by(), m.Detail
 	case EventChanged:
 		return "node " + strings.Join(nodes, ", ") + " has changed", m.Detail
 	}
 	return m.ofInstances(nodes)
+}
+
+// ofLaunch has words for what a job launches. Before the first colon of the detail stands which job that is, or the time that was
+// passed over.
+func (m *Moment) ofLaunch() (what, why string) {
+	which, why, _ := strings.Cut(m.Detail, ": ")
+	if m.Type == EventSkipped {
+		return "not launched for " + which, why
+	}
+	return "launched " + which + m.by(), why
 }
 
 // ofInstances has words for what happens to instances.

@@ -15,7 +15,7 @@ func newTaskTimeline(m *Meta) *command {
 	return &command{
 		meta: m, name: "task timeline", args: "<name>", min: 1, max: 1, predict: predictJobs,
 		synopsis: "Show what happened to a job, and why",
-		prose: `Shows what has happened to a job, newest last, and what caused it: versions and who submitted them, where instances were placed and because of what, how they ended, restarts, lost nodes, stops and who asked for them. What is alike and close together is one line, at the time of its latest. With job/task only that task's instances.
+		prose: `Shows what has happened to a job, newest last, and what caused it: versions and who submitted them, where instances were placed and because of what, how they ended, restarts, lost nodes, stops and who asked for them. Of a job that launches others also each launch that is still known, with what it was for or who dispatched it, and the latest time if nothing was launched for that. What is alike and close together is one line, at the time of its latest. With job/task only that task's instances.
 
 The servers agree on it, so it survives restarts and changes of leader; they keep the last 100 lines of each job.`,
 		example: "$ cube task timeline web\n$ cube task timeline -n 10 shop/web",

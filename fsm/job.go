@@ -286,7 +286,11 @@ func (s *state) launchJob(b *LaunchJob, who string) Result {
 	}
 	r := s.done()
 	s.replaceVersion(row, 0, noted)
+	if skipped, ok := launch.Skipped(noted); ok {
+		s.note(skipped)
+	}
 	if child != nil {
+		s.note(launch.Told(child))
 		r.Registered = []RegisteredJob{s.registerJob(child, registration{cause: api.CauseLaunch})}
 	}
 	return r
@@ -303,6 +307,8 @@ func (s *state) dispatchJob(b *LaunchJob, parent *api.Job, jobs launch.Jobs, who
 		r.Registered = []RegisteredJob{{Name: d.Known.Name, Version: d.Known.Version, Evaluation: s.tally(s.jobs.get(d.Known.Name).handle).open}}
 		return r
 	}
+	s.touch(WatchKey{Table: TableJobs, Key: b.Name}) // who watches it is told of what it launches
+	s.note(launch.Told(d.Child))
 	r.Registered = []RegisteredJob{s.registerJob(d.Child, registration{cause: api.CauseLaunch, who: who})}
 	return r
 }

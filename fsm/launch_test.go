@@ -256,3 +256,30 @@ func dispatchStory(t failer) *cluster {
 	c.launch("backup")
 	return c
 }
+
+// TestStoryOfLaunches: the job that launches others tells of each, and of each time for which nothing is launched. Its timeline in the
+// state does not have them: they can be told from the jobs that there are.
+func TestStoryOfLaunches(t *testing.T) {
+	c, o := teller(t)
+	c.nodes("n1")
+	c.register(periodicJob("backup", func(p *api.Periodic) { p.ProhibitOverlap = true }))
+	c.register(parameterizedJob("resize"))
+	from := c.index
+	c.launch("backup")
+	c.launch("backup")
+	c.as("ada@host", dispatch("resize", "a", "big"))
+	var got []string
+	for _, e := range o.after(from) {
+		if e.Type.Topic() == api.TopicJob {
+			got = append(got, e.Job+": "+c.lines([]api.Event{e})[0])
+		}
+	}
+	name := c.m.Snapshot().Launches().Children("resize")[0]
+	wants(t, "the events", got, `
+		backup: launched backup-20231114-2300: for 2023-11-14T23:00:00Z
+		backup-20231114-2300: version 1 submitted by test: launched for 2023-11-14T23:00:00Z
+		backup: not launched for 2023-11-15T00:00:00Z: backup-20231114-2300 still runs
+		resize: launched `+name+` by ada@host: dispatched as "a", meta size
+		`+name+`: version 1 submitted by ada@host: dispatched as "a"`)
+	wants(t, "the timeline in the state", c.timeline("resize"), "version 1 submitted by test")
+}

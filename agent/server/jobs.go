@@ -331,11 +331,7 @@ func (s *Server) JobTimeline(ctx context.Context, name string, q api.Query) ([]*
 	return read(ctx, s, q, lookup[[]*api.EventView]{
 		keys: jobKeys(name, fsm.TableJobs, fsm.TableJobAllocations, fsm.TableJobEvaluations),
 		get: func(snapshot *fsm.Snapshot) ([]*api.EventView, error) {
-			out := []*api.EventView{}
-			for _, m := range snapshot.Timeline(name) {
-				out = append(out, m.View(snapshot.Text(), snapshot.NodeName))
-			}
-			return out, nil
+			return launch.Timeline(snapshot, name), nil
 		},
 	})
 }

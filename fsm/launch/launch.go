@@ -2,6 +2,9 @@ package launch
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"cube/api"
@@ -72,6 +75,29 @@ func childOf(parent *api.Job, name, origin string) *api.Job {
 	spec.Name, spec.Parent, spec.Origin = name, parent.Name, origin
 	spec.Periodic, spec.Parameterized, spec.Launched, spec.Source = nil, nil, nil, nil
 	return &spec
+}
+
+// Told is what a job tells of one that it launched, given the first version of that: what for, or on whose behalf and with which keys.
+func Told(child *api.Job) api.Event {
+	e := api.Event{Type: api.EventLaunched, Index: child.CreateIndex, At: child.SubmittedAt.UnixNano(), Job: child.Parent}
+	why := strings.TrimPrefix(child.Origin, "launched ")
+	if d := child.Dispatched; d != nil {
+		e.By = child.SubmittedBy // else that is who submitted the job that launches
+		if len(d.Meta) > 0 {
+			why += ", meta " + strings.Join(slices.Sorted(maps.Keys(d.Meta)), ", ")
+		}
+	}
+	e.Detail = child.Name + ": " + why
+	return e
+}
+
+// Skipped is what a job tells of the latest of its times, if nothing was launched for that. It happened then or soon after.
+func Skipped(parent *api.Job) (e api.Event, ok bool) {
+	at := parent.Launched
+	if at == nil || at.Note == "" {
+		return e, false
+	}
+	return api.Event{Type: api.EventSkipped, At: at.Time.UnixNano(), Job: parent.Name, Detail: at.Time.UTC().Format(time.RFC3339) + ": " + at.Note}, true
 }
 
 // Since is the time from which a new version of a periodic job is launched: what came due before is another's affair.

@@ -95,6 +95,10 @@ func TestDispatch(t *testing.T) {
 		}
 		return nil
 	})
+	told := f.says(0, "launched "+name+" by ", "task", "timeline", "resize")
+	if !strings.Contains(told, `: dispatched as "photo-17", meta size`) || strings.Count(told, " launched ") != 2 {
+		t.Errorf("the timeline says\n%s", told)
+	}
 
 	// A failing one is told by the exit code; a stopped parent launches nothing.
 	broken := strings.Replace(fmt.Sprintf(resize, helloimage.Tag), `dispatch_payload {`, `restart {
