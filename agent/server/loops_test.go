@@ -29,7 +29,7 @@ func TestSplit(t *testing.T) {
 		for _, part := range split(plan, changes, size) {
 			n := 0
 			for _, j := range part.Jobs {
-				n += len(j.Placements) + len(j.Stops) + len(j.InPlace)
+				n += len(j.Placements) + len(j.Stops) + len(j.InPlace) + len(j.Preemptions)
 				stops := make(map[api.ID]bool)
 				for _, s := range j.Stops {
 					stops[s.Allocation] = true
@@ -51,6 +51,7 @@ func TestSplit(t *testing.T) {
 		for i, want := range plan.Jobs {
 			g := got.Jobs[i]
 			if len(g.Placements) != len(want.Placements) || len(g.Stops) != len(want.Stops) || len(g.InPlace) != len(want.InPlace) ||
+				!slices.Equal(g.Preemptions, want.Preemptions) || !slices.Equal(g.Promises, want.Promises) || g.WakeAt != want.WakeAt ||
 				g.Status != want.Status || g.Message != want.Message || len(g.Explanations) != len(want.Explanations) {
 				t.Fatalf("job %d: %+v, want %+v", i, g, want)
 			}
@@ -66,9 +67,13 @@ func drawPlan(t *rapid.T) *api.Plan {
 		if rapid.Bool().Draw(t, "explained") {
 			j.Explanations = []api.Explanation{{Task: "web", Note: strings.Repeat("x", 300)}}
 		}
+		if rapid.Bool().Draw(t, "waits") {
+			j.Status, j.WakeAt = api.EvalBlocked, int64(i+1)
+			j.Promises = []api.Promise{{Node: "n1", Room: api.Resources{Memory: 64}}, {Node: "n2", Room: api.Resources{CPU: 500}}}
+		}
 		for range rapid.IntRange(0, 20).Draw(t, "changes") {
 			id++
-			switch rapid.IntRange(0, 3).Draw(t, "kind") {
+			switch rapid.IntRange(0, 4).Draw(t, "kind") {
 			case 0:
 				j.Placements = append(j.Placements, api.Placement{Task: "web", Slot: uint32(id)})
 			case 1:
@@ -78,6 +83,8 @@ func drawPlan(t *rapid.T) *api.Plan {
 				j.Stops = append(j.Stops, api.Stop{Allocation: id})
 			case 3:
 				j.InPlace = append(j.InPlace, id)
+			case 4:
+				j.Preemptions = append(j.Preemptions, api.Preemption{Allocation: id, Job: "low", Reason: "gives way"})
 			}
 		}
 		plan.Jobs = append(plan.Jobs, j)
@@ -93,13 +100,14 @@ func merge(t *rapid.T, into *api.Plan, j api.JobPlan) {
 		return
 	}
 	last := &into.Jobs[n-1]
-	if last.Status != api.EvalPending || len(last.Explanations) > 0 {
+	if last.Status != api.EvalPending || len(last.Explanations)+len(last.Promises) > 0 || last.WakeAt != 0 {
 		t.Fatalf("a part before the last says %s", last.Status)
 	}
 	last.Placements = append(last.Placements, j.Placements...)
 	last.Stops = append(last.Stops, j.Stops...)
 	last.InPlace = append(last.InPlace, j.InPlace...)
-	last.Status, last.Message, last.Explanations = j.Status, j.Message, j.Explanations
+	last.Preemptions = append(last.Preemptions, j.Preemptions...)
+	last.Status, last.WakeAt, last.Message, last.Explanations, last.Promises = j.Status, j.WakeAt, j.Message, j.Explanations, j.Promises
 }
 
 func at(seconds float64) time.Time {

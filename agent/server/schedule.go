@@ -268,7 +268,7 @@ func (s *splitter) job(j *api.JobPlan) {
 		part.Preemptions = append(part.Preemptions, x)
 	}
 	final := current()
-	final.Status, final.WakeAt, final.Message, final.Explanations = j.Status, j.WakeAt, j.Message, j.Explanations
+	final.Status, final.WakeAt, final.Message, final.Explanations, final.Promises = j.Status, j.WakeAt, j.Message, j.Explanations, j.Promises
 }
 
 // Sizes are estimates from above of what the encoding takes: it writes each name once an entry and numbers short.
@@ -284,7 +284,7 @@ func stopSize(s *api.Stop) int { return 16 + len(s.Reason) }
 func preemptionSize(p *api.Preemption) int { return 24 + len(p.Job) + len(p.Reason) }
 
 func headSize(j *api.JobPlan) int {
-	n := 64 + len(j.Job) + len(j.Message)
+	n := 64 + len(j.Job) + len(j.Message) + 64*len(j.Promises)
 	for i := range j.Explanations {
 		e := &j.Explanations[i]
 		n += 64 + len(e.Task) + len(e.Note)
