@@ -473,6 +473,9 @@ func (c *change) put(r *request, s *slot, node int, given grant) *api.Placement 
 	}
 	p.Beside = s.absent != nil
 	c.answer.Placements = append(c.answer.Placements, p)
+	if c.rooms != nil {
+		c.rooms.Take(node, p.Held)
+	}
 	if s.state == slotBack {
 		s.state = slotIdle
 	} else {

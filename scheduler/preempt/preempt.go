@@ -82,6 +82,13 @@ func (r *Rooms) Promise(ask api.Resources, priority int, nodes iter.Seq[int]) (n
 	return node, stops, true
 }
 
+// Take notes that an instance is placed on a node: what it holds is there for nobody else.
+func (r *Rooms) Take(node int, held api.Resources) {
+	if known := r.rooms[node]; known != nil {
+		known.free = known.free.Sub(held)
+	}
+}
+
 // cheaper compares what gives way on two nodes, the most important first.
 func cheaper(a, b []Instance) bool {
 	if len(a) == 0 || len(b) == 0 {
