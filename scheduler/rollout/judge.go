@@ -150,6 +150,15 @@ func (j *judgement) waits() {
 	}
 }
 
+// resized reports whether a task's count is another than the deployment's row says. That is written down at once: an order to promote
+// is judged by the row, and what is added has the progress_deadline from then on.
+func (j *judgement) resized() bool {
+	return slices.ContainsFunc(j.job.Tasks, func(t *api.Task) bool {
+		was := j.d.Task(t.Name)
+		return was != nil && was.Desired != t.Count
+	})
+}
+
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -201,7 +210,7 @@ func (j *judgement) verdict() Verdict {
 		fail(j.cause)
 	case unpromoted && ready && automatic:
 		v.Move, v.Reason = api.MovePromote, "all canaries are healthy"
-	case v.Healthy > j.d.Healthy && !j.now.Before(j.d.ProgressAt.Add(patience/progressEvery)):
+	case j.resized(), v.Healthy > j.d.Healthy && !j.now.Before(j.d.ProgressAt.Add(patience/progressEvery)):
 		v.Move = api.MoveProgress
 	case unpromoted && ready:
 		wait(j.d.ProgressAt.Add(api.MaxHold), fmt.Sprintf("its canaries were not promoted within %s", api.MaxHold), "its canaries are healthy and wait to be promoted")

@@ -319,6 +319,9 @@ func (c *cell) step(n int) {
 		if d := s.Deployment("web"); d != nil {
 			r := c.apply(&fsm.SteerDeployment{ID: d.ID, DeploymentOrder: api.DeploymentOrder{Action: order}})
 			c.note("%s: %v", order, r.Err)
+			if v := rollout.Judge(d, job, s.JobRows("web"), c.at); order == api.DeploymentPromote && r.Err != nil && strings.HasSuffix(v.Reason, "wait to be promoted") {
+				c.fatalf("what waits to be promoted cannot be: %v", r.Err)
+			}
 		}
 	case 5:
 		if live := c.live(); len(live) > 0 {

@@ -104,3 +104,47 @@ func TestOneThatFallsIllIsNoticed(t *testing.T) {
 	r.report(1, api.HealthUnhealthy)
 	r.sweep(api.DeploymentFailed)
 }
+
+// TestACountThatChangesIsWrittenDown: canaries that are enough for the count as it is now can be promoted.
+func TestACountThatChangesIsWrittenDown(t *testing.T) {
+	r := newRig(t, 3)
+	holders := map[uint32]api.ID{}
+	for slot := range uint32(3) {
+		r.place(slot)
+		r.report(slot, api.HealthHealthy)
+	}
+	for row := range r.Machine.Snapshot().JobRows("web") {
+		holders[row.Slot] = row.ID
+	}
+	r.sweep(api.DeploymentSuccessful)
+
+	old := r.Machine.Snapshot().Job("web")
+	job, task := *old, *old.Tasks[0]
+	task.Image, task.Update.Canary = "cube/hello:2", 2
+	job.Tasks = []*api.Task{&task}
+	r.apply(&fsm.RegisterJobs{Jobs: []*api.Job{&job}, Deploy: true})
+	commit := func(p api.JobPlan) {
+		s := r.Machine.Snapshot()
+		p.Evaluation, p.Job, p.JobModifyIndex, p.Status = s.Open("web").ID, "web", s.Job("web").ModifyIndex, api.EvalBlocked
+		r.apply(&fsm.CommitPlan{Plan: &api.Plan{BaseIndex: r.index, Jobs: []api.JobPlan{p}}})
+	}
+	for slot := range uint32(2) {
+		commit(api.JobPlan{Placements: []api.Placement{{Task: "web", Slot: slot, Version: 2, Node: "n1", Held: task.Resources, Replaces: holders[slot], Beside: true}}})
+		r.report(slot, api.HealthHealthy)
+	}
+	r.sweep(api.DeploymentRunning)
+	r.apply(&fsm.ScaleJob{Name: "web", Count: 1})
+	var above []api.Stop
+	for row := range r.Machine.Snapshot().JobRows("web") {
+		if row.Slot > 0 {
+			above = append(above, api.Stop{Allocation: row.ID, Reason: "count reduced"})
+		}
+	}
+	commit(api.JobPlan{Stops: above})
+	r.sweep(api.DeploymentRunning)
+	d := r.Machine.Snapshot().Deployment("web")
+	if n := d.Tasks[0].Desired; n != 1 {
+		t.Errorf("it is for %d instances, want 1", n)
+	}
+	r.apply(&fsm.SteerDeployment{ID: d.ID, DeploymentOrder: api.DeploymentOrder{Action: api.DeploymentPromote}})
+}
