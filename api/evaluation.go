@@ -153,7 +153,7 @@ type Explanation struct {
 	Nodes   int           // nodes looked at
 	Filters []FilterCount `json:",omitempty"` // most nodes first
 	Nearest *NearestMiss  `json:",omitempty"`
-	GaveUp  bool          `json:",omitempty"` // it has waited for another task for as long as it may
+	GaveUp  bool          `json:",omitempty"` // it waits for another task no more: it has for as long as it may, or would in vain
 	Retry   *Retry        `json:",omitempty"` // instances that failed and are placed again later
 	Note    string        `json:",omitempty"` // what is not a matter of nodes: "no client has joined the cluster", "web[2] failed and its restart policy is used up"
 }

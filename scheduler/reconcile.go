@@ -67,7 +67,8 @@ type change struct {
 	rows     []api.AllocationRow
 	answer   *api.JobPlan
 	messages []string
-	cut      bool // the plan is full; something was left for the next one
+	vain     map[string]string // what is known of tasks that others wait for, see hopeless; looked up, never ranged over
+	cut      bool              // the plan is full; something was left for the next one
 }
 
 // take reserves room for one more change in the plan.
@@ -186,18 +187,12 @@ func (c *change) hold(r *request, slots []slot) (held bool) {
 		switch {
 		case s.state == slotOutdated:
 			held = true
-		case s.state == slotVacant && (s.last == nil || s.last.Version != c.job.Version && (c.ranOut(s.last) || !c.same(r, s.last))):
+		case s.state == slotVacant && c.begins(r, s.last):
 			s.state = slotWaiting
 			held = true
 		}
 	}
 	return held
-}
-
-// ranOut reports whether an instance is of a version in which the job was stopped: what takes its place is a beginning.
-func (c *change) ranOut(row *api.AllocationRow) bool {
-	old := c.state.JobVersion(c.job.Name, row.Version)
-	return old != nil && old.Stopped
 }
 
 // waiting says in the task's explanation what it waits for. What ends the wait has the job looked at again; one that was given up

@@ -118,13 +118,17 @@ type wait struct {
 	over bool      // it has
 }
 
-// unmet returns what the task waits for: the first of its dependencies, or one for which it has waited for as long as it may.
+// unmet returns what the task waits for: the first of its dependencies, or one for which it waits in vain, or has waited for as long as
+// it may.
 func (c *change) unmet(t *api.Task) (w wait) {
 	for _, d := range t.DependsOn {
 		on := c.job.Task(d.Task)
 		n := c.meeting(on, d.Condition)
 		if n >= on.Count {
 			continue
+		}
+		if why := c.hopeless(on); why != "" {
+			return wait{over: true, text: fmt.Sprintf("waits in vain for %s to be %s: %s", on.Name, d.Condition, why)}
 		}
 		due := d.GivesUp(c.job, c.state.Deployment(c.job.Name))
 		if !due.IsZero() && due.UnixNano() <= c.options.Now {
@@ -141,6 +145,48 @@ func (c *change) unmet(t *api.Task) (w wait) {
 		w.text += "; gives up at " + w.due.UTC().Format("15:04:05 MST")
 	}
 	return w
+}
+
+// begins reports whether what takes the place of a slot's last instance, nil for none, is a beginning: there was none, or one of another
+// content, or of a version in which the job was stopped.
+func (c *change) begins(r *request, last *api.AllocationRow) bool {
+	if last == nil || last.Version == c.job.Version {
+		return last == nil
+	}
+	old := c.state.JobVersion(c.job.Name, last.Version)
+	return old != nil && old.Stopped || !c.same(r, last)
+}
+
+// hopeless says why a task will not get by itself to where another waits for it to be: an instance has failed and is not placed again, or
+// the task is not going to begin either. It is "" where it may. What changes that has the job be looked at again.
+func (c *change) hopeless(t *api.Task) (why string) {
+	if why, known := c.vain[t.Name]; known {
+		return why
+	}
+	if c.vain == nil {
+		c.vain = map[string]string{}
+	}
+	c.vain[t.Name] = "" // no task waits for itself, and none is to be asked twice
+	r, waits := &request{task: t}, c.unmet(t)
+	for n, rows := range c.bySlot(t) {
+		var last *api.AllocationRow
+		if len(rows) > 0 {
+			last = &rows[len(rows)-1]
+		}
+		switch {
+		case slices.ContainsFunc(rows, func(row api.AllocationRow) bool { return row.Live() }):
+		case c.job.Type.Completes() && c.state.Completed(c.job.Name, t.Name, c.job.Version, uint32(n)):
+		case last != nil && c.endedSlot(t, uint32(n), last).state == slotFailed:
+			why = api.InstanceName(c.job.Name, t.Name, uint32(n)) + " failed and is not placed again"
+		case waits.over && c.begins(r, last):
+			why = t.Name + " does not begin"
+		}
+		if why != "" {
+			break
+		}
+	}
+	c.vain[t.Name] = why
+	return why
 }
 
 // meeting counts the task's slots that meet a condition of a dependency, in the version in force.

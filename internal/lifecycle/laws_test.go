@@ -319,7 +319,7 @@ func (w *world) quiet() {
 				b := all[slot]
 				switch {
 				case b != nil && b.live == 1, open != nil:
-				case b != nil && b.newest.Phase == api.PhaseFailed:
+				case b != nil && b.newest.Phase == api.PhaseFailed, gaveUp(s, job.Name, t.Name):
 				case job.Type.Completes() && s.Completed(job.Name, t.Name, job.Version, slot):
 				default:
 					w.fatalf("%s/%s[%d] is empty, and nobody is looking: %+v", job.Name, t.Name, slot, b)
@@ -327,6 +327,12 @@ func (w *world) quiet() {
 			}
 		}
 	}
+}
+
+// gaveUp reports whether a task of a job waits for another no more, which has failed for good.
+func gaveUp(s *fsm.Snapshot, job, task string) bool {
+	latest := s.JobEvaluations(job)[0]
+	return slices.ContainsFunc(latest.Explanations, func(x api.Explanation) bool { return x.Task == task && x.GaveUp })
 }
 
 // compare holds what is true on a machine against what the state says of it.
