@@ -94,7 +94,7 @@ func printDeploymentTasks(s *session, f moments, d *api.DeploymentView) {
 func newDeploymentOrders(m *Meta) []*command {
 	return []*command{
 		newDeploymentOrder(m, api.DeploymentPause, "Have a deployment stand still",
-			"Begins no further step of the roll-out until 'cube deployment resume'. What has begun goes on, and what is lost meanwhile comes back in the old version. After 24 hours a paused deployment fails."),
+			"Begins no further step of the roll-out until 'cube deployment resume'. What has begun goes on, and an old instance that is lost meanwhile comes back in the old version. After 24 hours a paused deployment fails."),
 		newDeploymentOrder(m, api.DeploymentResume, "Have a deployment go on",
 			"Lets a paused deployment go on, or tries one again that failed and whose version is still in force. Its deadlines count anew."),
 		newDeploymentOrder(m, api.DeploymentPromote, "Find canaries good",

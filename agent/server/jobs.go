@@ -174,7 +174,7 @@ func (s *Server) PurgeJob(_ context.Context, name string, w api.WriteMeta) error
 		return err
 	}
 	if s.machine.Snapshot().Job(name) != nil {
-		return api.Errorf(api.CodeConflict, "job %.80q may still have instances on nodes that are down: it is forgotten when they are back, or a day after they went", name)
+		return api.Errorf(api.CodeConflict, "job %.80q may still have instances on nodes that are down: purge it again when they are back, or a day after they went", name)
 	}
 	return nil
 }
