@@ -54,11 +54,7 @@ func newVictim(t *testing.T) *victim {
 	v.client.start(t)
 	t.Cleanup(v.close)
 	v.eventually("two nodes are ready", 20*time.Second, func() error { return v.nodesReady(2) })
-	h, err := v.api(0).Health(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	v.id = h.Cluster
+	v.learnID()
 	v.jobs = v.registered(t)
 	return v
 }

@@ -35,15 +35,7 @@ func TestDeploymentsAreSteered(t *testing.T) {
 	submit := func(args string, canary int, settles string) {
 		t.Helper()
 		file := write(t, "web.hcl", fmt.Sprintf(canaryTask, helloimage.Tag, args, canary, settles))
-		if code, out := f.cube("task", "run", "-detach", file); code != 0 {
-			t.Fatalf("task run ends with %d:\n%s", code, out)
-		}
-	}
-	steer := func(what ...string) {
-		t.Helper()
-		if code, out := f.cube(append([]string{"deployment"}, what...)...); code != 0 {
-			t.Fatalf("deployment %s ends with %d:\n%s", what, code, out)
-		}
+		f.does("task", "run", "-detach", file)
 	}
 	submit("", 0, "100ms")
 	f.deployed(1, api.DeploymentSuccessful)
@@ -56,20 +48,18 @@ func TestDeploymentsAreSteered(t *testing.T) {
 		}
 		return nil
 	})
-	steer("promote", "web")
+	f.does("deployment", "promote", "web")
 	f.deployed(2, api.DeploymentSuccessful)
 
 	submit(`"-lines", "2"`, 0, "2s")
-	steer("pause", "web")
+	f.does("deployment", "pause", "web")
 	f.deployed(3, api.DeploymentPaused)
-	steer("resume", "web")
+	f.does("deployment", "resume", "web")
 	f.deployed(3, api.DeploymentSuccessful)
 
 	submit(`"-lines", "3"`, 1, "1s")
-	steer("fail", "web")
+	f.does("deployment", "fail", "web")
 	f.deployed(5, api.DeploymentSuccessful)
-	if code, out := f.cube("task", "history", "web"); code != 0 || !strings.Contains(out, "reverted to version 3 automatically") {
-		t.Errorf("history ends with %d:\n%s", code, out)
-	}
+	f.says(0, "reverted to version 3 automatically", "task", "history", "web")
 	f.agree("web", 2, 15*time.Second)
 }

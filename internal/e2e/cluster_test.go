@@ -35,10 +35,7 @@ task "web" {
 func TestTheNightAMachineDies(t *testing.T) {
 	f := newFleet(t)
 	file := write(t, "web.hcl", fmt.Sprintf(spreadTask, helloimage.Tag))
-	code, out := f.cube("task", "run", file)
-	if code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", file)
 	cs := f.agree("web", 6, 10*time.Second)
 	if nodes := nodesOf(cs); len(nodes) < 2 {
 		t.Errorf("all six run on %v; spread asks for more than one node", nodes)
@@ -51,9 +48,7 @@ func TestTheNightAMachineDies(t *testing.T) {
 	f.serverIsWiped()
 	f.serverIsEmptied()
 
-	if code, out := f.cube("task", "stop", "web"); code != 0 {
-		t.Fatalf("task stop ends with %d:\n%s", code, out)
-	}
+	f.does("task", "stop", "web")
 	f.eventually("no container of ours is left", 20*time.Second, func() error {
 		if left := f.containers(); len(left) > 0 {
 			return fmt.Errorf("%v", left)
@@ -158,9 +153,7 @@ func (f *fleet) serversAreAway() {
 	f.eventually("all nodes are ready again", 30*time.Second, func() error { return f.nodesReady(3) })
 	f.unchanged("after the servers came back,", before)
 	file := write(f.t, "web.hcl", strings.Replace(fmt.Sprintf(spreadTask, helloimage.Tag), "count = 6", "count = 7", 1))
-	if code, out := f.cube("task", "run", file); code != 0 {
-		f.t.Fatalf("task run with one instance more ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", file)
 	after := f.agree("web", 7, 10*time.Second)
 	for _, c := range before {
 		if !slices.Contains(after, c) {

@@ -48,15 +48,10 @@ job "web" {
 func TestDependsOn(t *testing.T) {
 	f := newAlone(t, "127.0.9.41")
 	file := write(t, "web.hcl", fmt.Sprintf(dependentTask, helloimage.Tag))
-	if code, out := f.cube("task", "run", "-detach", file); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", "-detach", file)
 	f.eventually("db is placed", 10*time.Second, func() error { return f.placed("web", 1) })
 	f.health("web/db[0]", api.HealthUnhealthy, 0)
-	code, out := f.cube("task", "status", "web")
-	if code != 0 || !strings.Contains(out, "waits for db to be healthy: 0 of 1 instances are") {
-		t.Errorf("task status ends with %d:\n%s", code, out)
-	}
+	f.says(0, "waits for db to be healthy: 0 of 1 instances are", "task", "status", "web")
 	if n := len(f.running()); n != 1 {
 		t.Errorf("%d containers run while db is ill", n)
 	}
@@ -67,18 +62,10 @@ func TestDependsOn(t *testing.T) {
 		}
 		return nil
 	})
-	if code, out = f.cube("task", "run", file); code != 0 || !strings.Contains(out, "3 of 3 instances") {
-		t.Errorf("task run ends with %d:\n%s", code, out)
-	}
+	f.says(0, "3 of 3 instances", "task", "run", file)
 
-	if code, out = f.cube("task", "stop", "web"); code != 0 {
-		t.Fatalf("task stop ends with %d:\n%s", code, out)
-	}
+	f.does("task", "stop", "web")
 	bounded := strings.Replace(fmt.Sprintf(dependentTask, helloimage.Tag), `depends_on "db" {}`, `depends_on "db" { timeout = "2s" }`, 1)
-	if code, out = f.cube("task", "run", write(t, "bounded.hcl", bounded)); code != 2 || !strings.Contains(out, "front has waited 2s for db to be healthy") {
-		t.Errorf("task run ends with %d:\n%s", code, out)
-	}
-	if code, out = f.cube("task", "status", "web"); code != 0 || !strings.Contains(out, "has waited 2s for db to be healthy, and gives up: 0 of 1 instances are") {
-		t.Errorf("task status ends with %d:\n%s", code, out)
-	}
+	f.says(2, "front has waited 2s for db to be healthy", "task", "run", write(t, "bounded.hcl", bounded))
+	f.says(0, "has waited 2s for db to be healthy, and gives up: 0 of 1 instances are", "task", "status", "web")
 }

@@ -57,9 +57,7 @@ func TestDevices(t *testing.T) {
 `, name, count, path, share))
 	}
 	for _, file := range []string{opens("half", 2, "0.5"), opens("whole", 1, "1")} {
-		if code, out := f.cube("task", "run", file); code != 0 {
-			t.Fatalf("cube task run ends with %d:\n%s", code, out)
-		}
+		f.does("task", "run", file)
 	}
 	f.held(1000, 1000, 0)
 	for _, c := range f.running() {
@@ -68,32 +66,20 @@ func TestDevices(t *testing.T) {
 			t.Errorf("a container that was to open %s says:\n%s", path, said)
 		}
 	}
-	if code, out := f.cube("task", "run", "-detach", opens("third", 1, "0.25")); code != 0 {
-		t.Fatalf("cube task run -detach ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", "-detach", opens("third", 1, "0.25"))
 	f.eventually("the third waits", 10*time.Second, func() error {
 		if code, out := f.cube("task", "status", "third"); code != 0 || !strings.Contains(out, "file") || !strings.Contains(out, "not placed") {
 			return fmt.Errorf("its status ends with %d and does not say so:\n%s", code, out)
 		}
 		return nil
 	})
-	if code, out := f.cube("task", "stop", "half"); code != 0 {
-		t.Fatalf("cube task stop ends with %d:\n%s", code, out)
-	}
+	f.does("task", "stop", "half")
 	f.eventually("the third runs where there is room now", 10*time.Second, func() error { return f.placed("third", 1) })
 
 	// The engine here has no such card, and says so in one line; where it has one, this is not the test of it.
 	gpu := write(t, "gpu.hcl", "task \"gpu\" {\n  image = \"cube/hello:1\"\n  resources {\n    device \"gpu\" {}\n  }\n}\n")
-	if code, out := f.cube("task", "run", "-detach", gpu); code != 0 {
-		t.Fatalf("cube task run -detach ends with %d:\n%s", code, out)
-	}
-	f.eventually("the start fails and says why", 20*time.Second, func() error {
-		code, out := f.cube("task", "status", "gpu")
-		if code != 0 || !strings.Contains(out, "GPU-00000000-0000-0000-0000-000000000000: ") {
-			return fmt.Errorf("its status ends with %d:\n%s", code, out)
-		}
-		return nil
-	})
+	f.does("task", "run", "-detach", gpu)
+	f.comesToSay(20*time.Second, "GPU-00000000-0000-0000-0000-000000000000: ", "task", "status", "gpu")
 }
 
 // held waits until this much is held of the only node's devices, in thousandths and in their order.

@@ -54,18 +54,10 @@ func apart(t *testing.T, server, first, second string) *fleet {
 	config := write(t, "server.hcl", "server {\n  node_grace = \"1s\"\n  disconnect_after = \"2s\"\n}\n")
 	f := &fleet{t: t, servers: []*process{{name: "s1", bind: server, dir: t.TempDir(), log: &lockedBuffer{}, args: []string{"-server", "-config", config}}}}
 	f.servers[0].start(t)
-	for i, bind := range []string{first, second} {
-		n := &process{name: fmt.Sprintf("n%d", i+1), bind: bind, dir: t.TempDir(), log: &lockedBuffer{}, args: []string{"-client", "-join", server}}
-		n.start(t)
-		f.clients = append(f.clients, n)
-	}
 	t.Cleanup(f.close)
-	f.eventually("both nodes are ready", 20*time.Second, func() error { return f.nodesReady(2) })
-	h, err := f.api(0).Health(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.id = h.Cluster
+	f.join("n1", first)
+	f.join("n2", second)
+	f.learnID()
 	return f
 }
 
@@ -86,9 +78,7 @@ func (f *fleet) of(job string) []*api.Allocation {
 func TestDisconnect(t *testing.T) {
 	f := apart(t, "127.0.9.170", "127.0.9.171", "127.0.9.172")
 	file := write(t, "web.hcl", fmt.Sprintf(keptTask, helloimage.Tag))
-	if code, out := f.cube("task", "run", file); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", file)
 	before := f.agree("web", 1, 10*time.Second)[0]
 	original := f.of("web")[0]
 	holder := f.clients[slices.IndexFunc(f.clients, func(p *process) bool { return p.name == original.NodeName })]
@@ -114,9 +104,7 @@ func TestDisconnect(t *testing.T) {
 			t.Errorf("%s ends with %d, want %q:\n%s", strings.Join(args, " "), code, said, out)
 		}
 	}
-	if code, out := f.cube("alloc", "status", original.ID); code != 0 || !strings.Contains(out, "is not heard of since") {
-		t.Errorf("alloc status ends with %d:\n%s", code, out)
-	}
+	f.says(0, "is not heard of since", "alloc", "status", original.ID)
 
 	if err := holder.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
@@ -133,18 +121,14 @@ func TestDisconnect(t *testing.T) {
 		return nil
 	})
 	why := "node " + holder.name + " is back, and the original there is kept; reconcile is keep_original"
-	if code, out := f.cube("task", "timeline", "web"); code != 0 || !strings.Contains(out, why) {
-		t.Errorf("task timeline ends with %d, want %q:\n%s", code, why, out)
-	}
+	f.says(0, why, "task", "timeline", "web")
 	f.cutOff(t, before)
 }
 
 // cutOff takes the only server away: the instance that may not go on alone is stopped, and another beside it runs on. When the server is
 // back it is told why.
 func (f *fleet) cutOff(t *testing.T, other container) {
-	if code, out := f.cube("task", "run", write(t, "one.hcl", fmt.Sprintf(fencedTask, helloimage.Tag))); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", write(t, "one.hcl", fmt.Sprintf(fencedTask, helloimage.Tag)))
 	first := f.of("one")[0]
 	f.servers[0].end(t, syscall.SIGKILL)
 	f.eventually("the instance is stopped, and no other", 30*time.Second, func() error {
@@ -177,9 +161,7 @@ func (f *fleet) cutOff(t *testing.T, other container) {
 		"lost_after = \"10s\"\nreplace = false\nreconcile = \"keep_replacement\"": "reconcile has no meaning with replace = false",
 	} {
 		file := write(t, "bad.hcl", "task \"bad\" {\n  image = \"x\"\n  disconnect {\n"+text+"\n  }\n}\n")
-		if code, out := f.cube("task", "run", file); code != 1 || !strings.Contains(out, want) {
-			t.Errorf("%q: task run ends with %d, want %q:\n%s", text, code, want, out)
-		}
+		f.says(1, want, "task", "run", file)
 	}
 }
 

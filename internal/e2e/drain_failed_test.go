@@ -40,22 +40,13 @@ func TestADrainPastAFailedRollOut(t *testing.T) {
 	file := func(args string) string {
 		return write(t, "web.hcl", fmt.Sprintf(halfRolledTask, helloimage.Tag, args))
 	}
-	if code, out := f.cube("task", "run", file("")); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", file(""))
 	f.agree("web", 3, 10*time.Second)
-	if code, out := f.cube("task", "run", file(`"-exit-after", "0s", "-exit-code", "4"`)); code != 2 {
-		t.Fatalf("a version that ends at once ends with %d:\n%s", code, out)
-	}
+	f.says(2, "", "task", "run", file(`"-exit-after", "0s", "-exit-code", "4"`))
 	f.deployed(2, api.DeploymentFailed)
 
-	second := &process{name: "n2", bind: "127.0.9.15", dir: t.TempDir(), log: &lockedBuffer{}, args: []string{"-client", "-join", "127.0.9.14"}}
-	second.start(t)
-	f.clients = append(f.clients, second)
-	f.eventually("the second node is ready", 20*time.Second, func() error { return f.nodesReady(2) })
-	if code, out := f.cube("node", "drain", "-detach", "-deadline", "10m", "n1"); code != 0 {
-		t.Fatalf("node drain ends with %d:\n%s", code, out)
-	}
+	f.join("n2", "127.0.9.15")
+	f.does("node", "drain", "-detach", "-deadline", "10m", "n1")
 	f.eventually("the drain is complete", 20*time.Second, func() error {
 		s, _, err := f.up().NodeDrain(t.Context(), "n1", api.Query{})
 		if err != nil {

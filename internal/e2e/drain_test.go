@@ -52,14 +52,9 @@ task "pinned" {
 func TestDrain(t *testing.T) {
 	f := newAlone(t, "127.0.9.12")
 	file := write(t, "shop.hcl", "job \"web\" {\n"+fmt.Sprintf(drainedTask, helloimage.Tag, helloimage.Tag)+"}\n")
-	if code, out := f.cube("task", "run", file); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", file)
 	before := f.agree("web", 5, 10*time.Second)
-	second := &process{name: "n2", bind: "127.0.9.13", dir: t.TempDir(), log: &lockedBuffer{}, args: []string{"-client", "-join", "127.0.9.12"}}
-	second.start(t)
-	f.clients = append(f.clients, second)
-	f.eventually("the second node is ready", 20*time.Second, func() error { return f.nodesReady(2) })
+	f.join("n2", "127.0.9.13")
 
 	for line, want := range map[string]string{
 		"nope":                    "no node",
@@ -70,14 +65,12 @@ func TestDrain(t *testing.T) {
 		"-cancel -message x n1":   "-message is for one that begins",
 		"-message \x1b[31mred n1": "characters that cannot be shown",
 	} {
-		if code, out := f.cube(append([]string{"node", "drain"}, strings.Split(line, " ")...)...); code != 1 || !strings.Contains(out, want) || strings.Count(out, "\n") != 1 {
-			t.Errorf("node drain %s ends with %d, want one line with %q:\n%s", line, code, want, out)
+		if out := f.says(1, want, append([]string{"node", "drain"}, strings.Split(line, " ")...)...); strings.Count(out, "\n") != 1 {
+			t.Errorf("node drain %s does not say one line:\n%s", line, out)
 		}
 	}
 
-	if code, out := f.cube("node", "drain", "-detach", "-deadline", "10s", "-message", "kernel update", "n1"); code != 0 || !strings.Contains(out, "being drained") {
-		t.Fatalf("node drain ends with %d:\n%s", code, out)
-	}
+	f.says(0, "being drained", "node", "drain", "-detach", "-deadline", "10s", "-message", "kernel update", "n1")
 	stuck := false
 	f.eventually("four have moved", 9*time.Second, func() error {
 		allocs, _, err := f.up().JobAllocations(t.Context(), "web", api.Query{})
@@ -111,12 +104,10 @@ func TestDrain(t *testing.T) {
 	if !stuck {
 		t.Error("nothing was said of the instance that cannot move")
 	}
-	if code, out := f.cube("node", "status", "n1"); code != 0 || !strings.Contains(out, "web/pinned[0] cannot leave n1") || !strings.Contains(out, "node n1 is draining by ") {
-		t.Errorf("node status ends with %d:\n%s", code, out)
+	if out := f.says(0, "web/pinned[0] cannot leave n1", "node", "status", "n1"); !strings.Contains(out, "node n1 is draining by ") {
+		t.Errorf("node status does not say that it is draining:\n%s", out)
 	}
-	if code, out := f.cube("task", "explain", "web/pinned"); !strings.Contains(out, "being drained") {
-		t.Errorf("task explain ends with %d:\n%s", code, out)
-	}
+	f.says(0, "being drained", "task", "explain", "web/pinned")
 	f.eventually("the drain is complete", 20*time.Second, func() error {
 		n, _, err := f.up().Node(t.Context(), "n1", api.Query{})
 		if err != nil || n.Drain == nil || n.Drain.Stage != api.DrainComplete {
@@ -137,11 +128,7 @@ func TestDrain(t *testing.T) {
 			t.Errorf("%s left because %q", a.Name, a.DesiredReason)
 		}
 	}
-	if code, out := f.cube("node", "drain", "-cancel", "n1"); code != 1 || !strings.Contains(out, "is drained already") {
-		t.Errorf("cancelling what is over ends with %d:\n%s", code, out)
-	}
-	if code, out := f.cube("node", "eligibility", "-enable", "n1"); code != 0 {
-		t.Errorf("node eligibility ends with %d:\n%s", code, out)
-	}
+	f.says(1, "is drained already", "node", "drain", "-cancel", "n1")
+	f.says(0, "", "node", "eligibility", "-enable", "n1")
 	f.agree("web", 5, 10*time.Second)
 }

@@ -19,25 +19,15 @@ import (
 // the one whose instance it is.
 func TestExec(t *testing.T) {
 	config := write(t, "agent.hcl", "client {\n  raw_exec = true\n}\n")
-	dir := t.TempDir()
-	server := &process{name: "s1", bind: "127.0.9.5", dir: filepath.Join(dir, "s1"), log: &lockedBuffer{}, args: []string{"-server"}}
-	node := &process{name: "n1", bind: "127.0.9.6", dir: filepath.Join(dir, "n1"), log: &lockedBuffer{}, args: []string{"-client", "-join", "127.0.9.5", "-config", config}}
-	f := &fleet{t: t, servers: []*process{server}, clients: []*process{node}}
-	server.start(t)
-	node.start(t)
+	f := &fleet{t: t, servers: []*process{{name: "s1", bind: "127.0.9.5", dir: t.TempDir(), log: &lockedBuffer{}, args: []string{"-server"}}}}
+	f.servers[0].start(t)
 	t.Cleanup(f.close)
-	f.eventually("the node is ready", 20*time.Second, func() error { return f.nodesReady(1) })
-	h, err := f.api(0).Health(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.id = h.Cluster
+	f.join("n1", "127.0.9.6", "-config", config)
+	f.learnID()
 	file := write(t, "web.hcl", "task \"web\" {\n  image = \"cube/hello:1\"\n  args  = [\"-listen\", \"none\"]\n}\n")
 	raw := write(t, "raw.hcl", "task \"raw\" {\n  driver  = \"raw_exec\"\n  command = \"/bin/sleep\"\n  args    = [\"1000\"]\n}\n")
 	for _, file := range []string{file, raw} {
-		if code, out := f.cube("task", "run", file); code != 0 {
-			t.Fatalf("cube task run ends with %d:\n%s", code, out)
-		}
+		f.does("task", "run", file)
 	}
 	defer f.cube("task", "stop", "raw") // its process outlives its agent
 	for _, address := range []string{"http://127.0.9.5:5555", "http://127.0.9.6:5555"} {
@@ -114,9 +104,7 @@ func onATerminal(t *testing.T, address string) {
 func TestExecEndsWithItsPerson(t *testing.T) {
 	f := newAlone(t, "127.0.9.7")
 	file := write(t, "web.hcl", "task \"web\" {\n  image = \"cube/hello:1\"\n  args  = [\"-listen\", \"none\"]\n}\n")
-	if code, out := f.cube("task", "run", file); code != 0 {
-		t.Fatalf("cube task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", file)
 	mark := fmt.Sprintf("mark-%d", os.Getpid())
 	cmd := exec.Command(binary, "task", "exec", "-address", "http://127.0.9.7:5555", "web", "--", "/hello", "-listen", "none", "-lines", "1", mark)
 	out, err := cmd.StdoutPipe()

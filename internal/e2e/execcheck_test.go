@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -37,12 +36,9 @@ task "web" {
 // fails and says why, one that is not there, and one that hangs until the instance is restarted.
 func TestExecChecks(t *testing.T) {
 	f := newAlone(t, "127.0.9.21")
-	run := func(args string, restartAfter int) string {
-		code, out := f.cube("task", "run", "-detach", write(t, "web.hcl", fmt.Sprintf(execCheckedTask, helloimage.Tag, args, restartAfter)))
-		if code != 0 {
-			t.Fatalf("task run ends with %d:\n%s", code, out)
-		}
-		return out
+	run := func(args string, restartAfter int) {
+		t.Helper()
+		f.does("task", "run", "-detach", write(t, "web.hcl", fmt.Sprintf(execCheckedTask, helloimage.Tag, args, restartAfter)))
 	}
 	run(`"-exit-after", "0s"`, 0)
 	f.health("web[0]", api.HealthHealthy, 0)
@@ -50,10 +46,7 @@ func TestExecChecks(t *testing.T) {
 
 	run(`"-open", "/var/lib/ready"`, 0)
 	f.health("web[0]", api.HealthUnhealthy, 0)
-	const says = "check up: exit code 1: hello: open /var/lib/ready: no such file or directory"
-	if code, out := f.cube("task", "status", "web"); code != 0 || !strings.Contains(out, says) {
-		t.Errorf("task status does not say %q:\n%s", says, out)
-	}
+	f.says(0, "check up: exit code 1: hello: open /var/lib/ready: no such file or directory", "task", "status", "web")
 	run(`"-exit-after", "0s"`, 0)
 	f.health("web[0]", api.HealthHealthy, 0)
 	if now := f.agree("web", 1, 10*time.Second); shared(before, now) != 1 {

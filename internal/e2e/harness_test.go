@@ -128,11 +128,7 @@ func newAlone(t *testing.T, bind string, more ...string) *fleet {
 	agent.start(t)
 	t.Cleanup(f.close)
 	f.eventually("the node is ready", 20*time.Second, func() error { return f.nodesReady(1) })
-	h, err := f.api(0).Health(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.id = h.Cluster
+	f.learnID()
 	return f
 }
 
@@ -154,12 +150,34 @@ func newFleet(t *testing.T) *fleet {
 	}
 	t.Cleanup(f.close)
 	f.eventually("three nodes are ready", 30*time.Second, func() error { return f.nodesReady(3) })
-	h, err := f.api(0).Health(t.Context())
+	f.learnID()
+	return f
+}
+
+// join starts a client more and waits until its node is ready, as all others are.
+func (f *fleet) join(name, bind string, more ...string) *process {
+	f.t.Helper()
+	p := &process{name: name, bind: bind, dir: filepath.Join(f.t.TempDir(), "data"), log: &lockedBuffer{}, args: append([]string{"-client", "-join", f.servers[0].bind}, more...)}
+	f.clients = append(f.clients, p)
+	p.start(f.t)
+	nodes := len(f.clients)
+	for _, s := range f.servers {
+		if slices.Contains(s.args, "-client") {
+			nodes++
+		}
+	}
+	f.eventually(name+" has joined", 20*time.Second, func() error { return f.nodesReady(nodes) })
+	return p
+}
+
+// learnID asks for the cluster's ID, by which its containers are known.
+func (f *fleet) learnID() {
+	f.t.Helper()
+	h, err := f.api(0).Health(f.t.Context())
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	f.id = h.Cluster
-	return f
 }
 
 func (f *fleet) close() {
@@ -268,6 +286,45 @@ func run(t *testing.T, address string, args ...string) (int, string) {
 		t.Fatalf("cube %s: %v", strings.Join(args, " "), err)
 	}
 	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+// said runs the CLI and returns what it says, with an error unless it ends with a code and says what is wanted.
+func (f *fleet) said(code int, want string, args ...string) (string, error) {
+	f.t.Helper()
+	got, out := f.cube(args...)
+	if got != code || !strings.Contains(out, want) {
+		return out, fmt.Errorf("cube %s ends with %d, not %d, or does not say %q:\n%s", strings.Join(args, " "), got, code, want, out)
+	}
+	return out, nil
+}
+
+// says runs the CLI, which is to end with a code and to say something.
+func (f *fleet) says(code int, want string, args ...string) string {
+	f.t.Helper()
+	out, err := f.said(code, want, args...)
+	if err != nil {
+		f.t.Error(err)
+	}
+	return out
+}
+
+// does runs the CLI, which is to succeed: without it what follows means nothing.
+func (f *fleet) does(args ...string) string {
+	f.t.Helper()
+	out, err := f.said(0, "", args...)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return out
+}
+
+// comesToSay runs a command until it ends with 0 and says something.
+func (f *fleet) comesToSay(within time.Duration, want string, args ...string) {
+	f.t.Helper()
+	f.eventually(fmt.Sprintf("%s says %q", strings.Join(args, " "), want), within, func() error {
+		_, err := f.said(0, want, args...)
+		return err
+	})
 }
 
 // container is what docker says of one of the fleet's containers.

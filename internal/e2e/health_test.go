@@ -46,17 +46,14 @@ func TestHealth(t *testing.T) {
 		return write(t, "web.hcl", fmt.Sprintf(checkedTask, helloimage.Tag, args, more))
 	}
 
-	code, out := f.cube("task", "run", file("", ""))
-	if code != 0 || !strings.Contains(out, "3 of 3 instances healthy") {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.says(0, "3 of 3 instances healthy", "task", "run", file("", ""))
 	before := f.agree("web", 3, 10*time.Second)
 
 	// Ill is not dead: it is shown, and nothing is restarted.
 	f.tell(f.instance("web[1]"), 503)
 	f.health("web[1]", api.HealthUnhealthy, 0)
-	if code, out := f.cube("task", "status", "web"); code != 0 || !strings.Contains(out, "unhealthy") || !strings.Contains(out, "web[1]: check up: 503 Service Unavailable: told to be ill") {
-		t.Errorf("task status ends with %d:\n%s", code, out)
+	if out := f.says(0, "web[1]: check up: 503 Service Unavailable: told to be ill", "task", "status", "web"); !strings.Contains(out, "unhealthy") {
+		t.Errorf("task status does not say that it is unhealthy:\n%s", out)
 	}
 	if code, out := f.cube("alloc", "status", f.instance("web[1]").ID); code != 0 || !regexp.MustCompile(`(?m)^up +http +1s +unhealthy +503 Service Unavailable: told to be ill$`).MatchString(out) {
 		t.Errorf("alloc status ends with %d:\n%s", code, out)
@@ -65,9 +62,7 @@ func TestHealth(t *testing.T) {
 	f.health("web[1]", api.HealthHealthy, 0)
 
 	// Other checks are taken over in place; with restart_after what stays ill is restarted, and nothing else.
-	if code, out := f.cube("task", "run", file("", "restart_after = 4")); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", file("", "restart_after = 4"))
 	if now := f.agree("web", 3, 10*time.Second); !slices.Equal(now, before) {
 		t.Errorf("a change of the checks touched containers: they were %v and are %v", before, now)
 	}
@@ -80,9 +75,7 @@ func TestHealth(t *testing.T) {
 	f.oneSlotFalls("a version that answers 503", file(`"-health", "503"`, ""), "check up: 503", 2)
 	f.oneSlotFalls("a version that dies after it has started", file(`"-exit-after", "500ms", "-exit-code", "3"`, ""), "exit code 3", 2)
 
-	if code, out := f.cube("task", "run", file(`"-lines", "1"`, "")); code != 0 || !strings.Contains(out, "3 of 3 instances healthy") {
-		t.Fatalf("a version that is well ends with %d:\n%s", code, out)
-	}
+	f.says(0, "3 of 3 instances healthy", "task", "run", file(`"-lines", "1"`, ""))
 }
 
 // oneSlotFalls runs a version that does not get well, and makes sure that it costs web[0] and nothing else.
@@ -99,9 +92,8 @@ func (f *fleet) oneSlotFalls(what, file, says string, code int) {
 		return ids
 	}
 	before := others()
-	got, out := f.cube("task", "run", file)
-	if got != code || !strings.Contains(out, says) || !strings.Contains(out, "has 0 of 3 instances healthy") {
-		f.t.Errorf("%s ends with %d, want %d with %q:\n%s", what, got, code, says, out)
+	if out := f.says(code, says, "task", "run", file); !strings.Contains(out, "has 0 of 3 instances healthy") {
+		f.t.Errorf("%s: task run does not say how many are healthy:\n%s", what, out)
 	}
 	if now := others(); !slices.Equal(now, before) {
 		f.t.Errorf("%s: the others were %v and are %v", what, before, now)

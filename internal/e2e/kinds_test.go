@@ -36,14 +36,10 @@ func TestOnEveryNode(t *testing.T) {
 	f := newFleet(t)
 	eligible := func(on bool) {
 		t.Helper()
-		if code, out := f.cube("node", "eligibility", map[bool]string{true: "-enable", false: "-disable"}[on], "n3"); code != 0 {
-			t.Fatalf("node eligibility ends with %d:\n%s", code, out)
-		}
+		f.does("node", "eligibility", map[bool]string{true: "-enable", false: "-disable"}[on], "n3")
 	}
 	eligible(false)
-	if code, out := f.cube("task", "run", write(t, "logs.hcl", fmt.Sprintf(everywhere, "logs", "system", ""))); code != 0 || !strings.Contains(out, "2 of 2 instances running") {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.says(0, "2 of 2 instances running", "task", "run", write(t, "logs.hcl", fmt.Sprintf(everywhere, "logs", "system", "")))
 	before := f.agree("logs", 2, 10*time.Second)
 	eligible(true)
 	if now := f.agree("logs", 3, 10*time.Second); shared(before, now) != 2 || len(nodesOf(now)) != 3 {
@@ -53,27 +49,19 @@ func TestOnEveryNode(t *testing.T) {
 	// Not eligible is not empty: what runs there stays, and a new version is for the others.
 	eligible(false)
 	before = f.agree("logs", 3, 10*time.Second)
-	if code, out := f.cube("task", "plan", write(t, "logs.hcl", fmt.Sprintf(everywhere, "logs", "system", `"-lines", "2"`))); code != 1 || !strings.Contains(out, "agent: 1 unchanged, 2 replaced") {
-		t.Errorf("task plan ends with %d:\n%s", code, out)
-	}
-	if code, out := f.cube("task", "run", write(t, "logs.hcl", fmt.Sprintf(everywhere, "logs", "system", `"-lines", "2"`))); code != 0 || !strings.Contains(out, "2 of 2 instances running") {
-		t.Fatalf("task run of a new version ends with %d:\n%s", code, out)
-	}
+	f.says(1, "agent: 1 unchanged, 2 replaced", "task", "plan", write(t, "logs.hcl", fmt.Sprintf(everywhere, "logs", "system", `"-lines", "2"`)))
+	f.says(0, "2 of 2 instances running", "task", "run", write(t, "logs.hcl", fmt.Sprintf(everywhere, "logs", "system", `"-lines", "2"`)))
 	if now := f.agree("logs", 3, 10*time.Second); shared(before, now) != 1 {
 		t.Errorf("two were to be replaced; they were %v and are %v", before, now)
 	}
-	if code, out := f.cube("task", "explain", "logs"); code != 0 || !strings.Contains(out, "Nodes for agent, which is to be on 3 nodes") || !strings.Contains(out, "has its instance") {
-		t.Errorf("task explain ends with %d:\n%s", code, out)
+	if out := f.says(0, "Nodes for agent, which is to be on 3 nodes", "task", "explain", "logs"); !strings.Contains(out, "has its instance") {
+		t.Errorf("task explain does not say which node has its instance:\n%s", out)
 	}
-	if code, out := f.cube("task", "scale", "logs", "5"); code != 1 || !strings.Contains(out, "one instance on every node") {
-		t.Errorf("task scale ends with %d:\n%s", code, out)
-	}
-	f.cube("task", "stop", "-purge", "logs")
+	f.says(1, "one instance on every node", "task", "scale", "logs", "5")
+	f.does("task", "stop", "-purge", "logs")
 
 	// Once on each node, and on the third when it may.
-	if code, out := f.cube("task", "run", write(t, "sweep.hcl", fmt.Sprintf(everywhere, "sweep", "sysbatch", `"-exit-after", "100ms"`))); code != 0 || !strings.Contains(out, "complete") {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.says(0, "complete", "task", "run", write(t, "sweep.hcl", fmt.Sprintf(everywhere, "sweep", "sysbatch", `"-exit-after", "100ms"`)))
 	eligible(true)
 	f.eventually("it has run on each node", 10*time.Second, func() error {
 		allocs, _, err := f.up().JobAllocations(t.Context(), "sweep", api.Query{})
@@ -88,8 +76,8 @@ func TestOnEveryNode(t *testing.T) {
 		}
 		return err
 	})
-	if code, out := f.cube("task", "status", "sweep"); code != 0 || !strings.Contains(out, "complete") || !strings.Contains(out, "3/3") {
-		t.Errorf("task status ends with %d:\n%s", code, out)
+	if out := f.says(0, "complete", "task", "status", "sweep"); !strings.Contains(out, "3/3") {
+		t.Errorf("task status does not say how many:\n%s", out)
 	}
 }
 
@@ -109,10 +97,7 @@ task "web" {
 `
 	run := func(policy, want string, restarts int) {
 		t.Helper()
-		code, out := f.cube("task", "run", write(t, "web.hcl", fmt.Sprintf(file, helloimage.Tag, policy)))
-		if code != 2 || !strings.Contains(out, want) {
-			t.Errorf("task run ends with %d:\n%s", code, out)
-		}
+		f.says(2, want, "task", "run", write(t, "web.hcl", fmt.Sprintf(file, helloimage.Tag, policy)))
 		if a := f.instance("web[0]"); a.Phase != api.PhaseFailed || a.Restarts != restarts {
 			t.Errorf("the instance is %+v", a)
 		}
@@ -126,16 +111,6 @@ task "web" {
     delay    = "100ms"
     mode     = "fail"
   }`, "web[0]: ran longer than its max_run_duration 1s; no restart left of 1 within 10m", 1)
-}
-
-// says runs the CLI, which is to end with a code and to say something.
-func (f *fleet) says(code int, want string, args ...string) string {
-	f.t.Helper()
-	got, out := f.cube(args...)
-	if got != code || !strings.Contains(out, want) {
-		f.t.Errorf("%s ends with %d, not %d, or does not say %q:\n%s", strings.Join(args[:2], " "), got, code, want, out)
-	}
-	return out
 }
 
 // TestLaunchedAtTimes: a periodic job is registered without running, tells when it is launched, goes on with the same times after a

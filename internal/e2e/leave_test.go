@@ -31,9 +31,7 @@ task "web" {
 // until its delay is over or somebody has no time for it.
 func TestShutdownDelay(t *testing.T) {
 	f := newAlone(t, "127.0.9.11")
-	if code, out := f.cube("task", "run", write(t, "web.hcl", fmt.Sprintf(leavingTask, helloimage.Tag))); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", write(t, "web.hcl", fmt.Sprintf(leavingTask, helloimage.Tag)))
 	f.health("web[0]", api.HealthHealthy, 0)
 	before := f.agree("web", 2, 10*time.Second)
 	first := f.instance("web[0]")
@@ -52,12 +50,8 @@ func TestShutdownDelay(t *testing.T) {
 		}
 		return answer.Body.Close()
 	}
-	if code, out := f.cube("task", "scale", "-detach", "web", "1"); code != 0 {
-		t.Fatalf("task scale ends with %d:\n%s", code, out)
-	}
-	if code, out := f.cube("task", "scale", "-detach", "web", "0"); code != 0 {
-		t.Fatalf("task scale ends with %d:\n%s", code, out)
-	}
+	f.does("task", "scale", "-detach", "web", "1")
+	f.does("task", "scale", "-detach", "web", "0")
 	f.eventually("web[0] has left the rotation and answers", 10*time.Second, leaving)
 
 	agent := f.servers[0]
@@ -69,15 +63,11 @@ func TestShutdownDelay(t *testing.T) {
 		t.Errorf("a restart of the agent touched containers: they were %v and are %v", before, now)
 	}
 
-	if code, out := f.cube("alloc", "stop", "-no-shutdown-delay", first.ID); code != 0 || !strings.Contains(out, "has stopped") {
-		t.Errorf("alloc stop ends with %d:\n%s", code, out)
-	}
+	f.says(0, "has stopped", "alloc", "stop", "-no-shutdown-delay", first.ID)
 	if left := f.running(); len(left) != 1 {
 		t.Errorf("one instance was in a hurry, and there are %v", left)
 	}
-	if code, out := f.cube("task", "stop", "-no-shutdown-delay", "web"); code != 0 || !strings.Contains(out, "has stopped") {
-		t.Errorf("task stop ends with %d:\n%s", code, out)
-	}
+	f.says(0, "has stopped", "task", "stop", "-no-shutdown-delay", "web")
 	if left := f.running(); len(left) != 0 {
 		t.Errorf("there is still %v", left)
 	}

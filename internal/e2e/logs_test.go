@@ -41,9 +41,7 @@ task "raw" {
 func TestLogs(t *testing.T) {
 	config := write(t, "agent.hcl", "client {\n  raw_exec = true\n}\n")
 	f := newAlone(t, "127.0.9.71", "-config", config)
-	if code, out := f.cube("task", "run", write(t, "web.hcl", fmt.Sprintf(printingTask, helloimage.Tag))); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", write(t, "web.hcl", fmt.Sprintf(printingTask, helloimage.Tag)))
 	f.measures("web", 3, `0(\.\d+)?/0\.05 +\d+/32 MiB`)
 	follower := f.follow("task", "logs", "-f", "web")
 	each := []string{"out 1", "out 2", "err 1", "err 2"}
@@ -52,9 +50,7 @@ func TestLogs(t *testing.T) {
 
 	replaced := f.instance("web[1]")
 	between := time.Now()
-	if code, out := f.cube("alloc", "stop", replaced.ID); code != 0 {
-		t.Fatalf("alloc stop ends with %d:\n%s", code, out)
-	}
+	f.does("alloc", "stop", replaced.ID)
 	want["web[1]"] = slices.Concat(each, []string{"ending: terminated"}, each)
 	follower.shows("the old web[1] until its end and the new one from its beginning", want)
 
@@ -62,9 +58,7 @@ func TestLogs(t *testing.T) {
 	agent.end(t, 9)
 	agent.start(t)
 	f.eventually("the node is ready again", 20*time.Second, func() error { return f.nodesReady(1) })
-	if code, out := f.cube("alloc", "stop", f.instance("web[2]").ID); code != 0 {
-		t.Fatalf("alloc stop ends with %d:\n%s", code, out)
-	}
+	f.does("alloc", "stop", f.instance("web[2]").ID)
 	want["web[2]"] = slices.Concat(each, []string{"ending: terminated"}, each)
 	follower.shows("what is written after the agent was killed", want)
 	if errs := follower.errs.String(); !strings.Contains(errs, "web[1] ("+replaced.ID[:8]+") has ended\n") || strings.Contains(errs, "is not shown") {
@@ -75,9 +69,7 @@ func TestLogs(t *testing.T) {
 	if _, out := f.cube("alloc", "status", f.instance("web[1]").ID); !strings.Contains(out, "Other instances of web[1]\n") || !strings.Contains(out, "\n"+replaced.ID[:8]+" ") {
 		t.Errorf("alloc status does not show the instance that was replaced:\n%s", out)
 	}
-	if code, out := f.cube("task", "stop", "web"); code != 0 {
-		t.Fatalf("task stop ends with %d:\n%s", code, out)
-	}
+	f.does("task", "stop", "web")
 	select {
 	case <-follower.done:
 		if follower.err != nil {
@@ -87,9 +79,7 @@ func TestLogs(t *testing.T) {
 		t.Errorf("following does not end with its job")
 	}
 
-	if code, out := f.cube("task", "run", write(t, "raw.hcl", printingProcess)); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", write(t, "raw.hcl", printingProcess))
 	defer f.cube("task", "stop", "raw") // its processes outlive their agent
 	f.measures("raw", 2, `0(\.\d+)?/0\.1 +\d+/128 MiB`)
 	for args, want := range map[string]int{"": 2, "-since 1h": 2, "-since 0s": 0, "-stderr": 0, "-instance 1 -timestamps": 1} {

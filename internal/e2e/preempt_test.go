@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -37,23 +36,11 @@ func TestPreemption(t *testing.T) {
 	task := func(name string, count, priority int, disk int64) string {
 		return write(t, name+".hcl", fmt.Sprintf(rankedTask, name, count, priority, helloimage.Tag, disk))
 	}
-	if code, out := f.cube("task", "run", task("low", 3, 20, third)); code != 0 {
-		t.Fatalf("task run low ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", task("low", 3, 20, third))
 	high := task("high", 1, 80, third+third/2)
-	code, out := f.cube("task", "plan", high)
-	if code != 1 || !strings.Contains(out, "2 less important instances give way: low[") {
-		t.Errorf("task plan high ends with %d:\n%s", code, out)
-	}
-	if code, out := f.cube("task", "run", high); code != 0 {
-		t.Errorf("task run high ends with %d:\n%s", code, out)
-	}
-	f.eventually("low has one left", 10*time.Second, func() error {
-		if _, out := f.cube("task", "status", "low"); !strings.Contains(out, "1/3") {
-			return errors.New(out)
-		}
-		return nil
-	})
+	f.says(1, "2 less important instances give way: low[", "task", "plan", high)
+	f.says(0, "", "task", "run", high)
+	f.comesToSay(10*time.Second, "1/3", "task", "status", "low")
 	allocs, _, err := f.up().JobAllocations(t.Context(), "low", api.Query{})
 	if err != nil {
 		t.Fatal(err)

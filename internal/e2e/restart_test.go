@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -59,59 +57,31 @@ task "frail" {
 // for good comes back.
 func TestRestart(t *testing.T) {
 	f := newAlone(t, "127.0.9.31")
-	if code, out := f.cube("task", "run", write(t, "web.hcl", fmt.Sprintf(restartedTask, helloimage.Tag))); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", write(t, "web.hcl", fmt.Sprintf(restartedTask, helloimage.Tag)))
 	f.deployed(1, api.DeploymentSuccessful)
 	before := f.agree("web", 3, 10*time.Second)
 
-	ctx, enough := context.WithCancel(t.Context())
-	asked := make(chan int)
-	go func() { asked <- f.ask(ctx) }()
-	if code, out := f.cube("task", "restart", "web"); code != 0 || !strings.Contains(out, `Job "web" version 2: 3 of 3 instances healthy`) {
-		t.Errorf("task restart ends with %d:\n%s", code, out)
-	}
-	f.deployed(2, api.DeploymentSuccessful)
-	enough()
-	if n := <-asked; n < 20 {
-		t.Errorf("only %d requests were made", n)
-	}
+	f.underRequests(func() {
+		f.says(0, `Job "web" version 2: 3 of 3 instances healthy`, "task", "restart", "web")
+		f.deployed(2, api.DeploymentSuccessful)
+	})
 	after := f.agree("web", 3, 10*time.Second)
 	if shared(before, after) != 0 {
 		t.Errorf("not all were replaced: they were %v and are %v", before, after)
 	}
-	if code, out := f.cube("task", "restart", "-instance", "1", "web"); code != 0 {
-		t.Errorf("task restart -instance ends with %d:\n%s", code, out)
-	}
+	f.says(0, "", "task", "restart", "-instance", "1", "web")
 	f.deployed(3, api.DeploymentSuccessful)
 	if now := f.agree("web", 3, 10*time.Second); shared(after, now) != 2 {
 		t.Errorf("not one was replaced: they were %v and are %v", after, now)
 	}
-	if code, out := f.cube("task", "history", "-diff", "web"); code != 0 || !strings.Contains(out, "restart of web[1] of version 1 by ") {
-		t.Errorf("history ends with %d:\n%s", code, out)
-	}
+	f.says(0, "restart of web[1] of version 1 by ", "task", "history", "-diff", "web")
 
-	if code, out := f.cube("task", "stop", "web"); code != 0 {
-		t.Fatalf("task stop ends with %d:\n%s", code, out)
-	}
-	if code, out := f.cube("task", "run", write(t, "frail.hcl", fmt.Sprintf(frailTask, helloimage.Tag))); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "stop", "web")
+	f.does("task", "run", write(t, "frail.hcl", fmt.Sprintf(frailTask, helloimage.Tag)))
 	docker(t, "kill", f.agree("frail", 1, 10*time.Second)[0].ID)
-	f.eventually("frail[0] has failed for good", 10*time.Second, func() error {
-		if code, out := f.cube("task", "status", "frail"); code != 0 || !strings.Contains(out, "frail[0] failed and is not placed again") {
-			return fmt.Errorf("it ends with %d:\n%s", code, out)
-		}
-		return nil
-	})
-	if code, out := f.cube("task", "restart", "frail"); code != 0 || !strings.Contains(out, "1 of 1 instances") {
-		t.Errorf("task restart ends with %d:\n%s", code, out)
-	}
+	f.comesToSay(10*time.Second, "frail[0] failed and is not placed again", "task", "status", "frail")
+	f.says(0, "1 of 1 instances", "task", "restart", "frail")
 	f.agree("frail", 1, 10*time.Second)
-	if code, out := f.cube("task", "stop", "-detach", "frail"); code != 0 {
-		t.Errorf("task stop ends with %d:\n%s", code, out)
-	}
-	if code, out := f.cube("task", "restart", "frail"); code != 1 || !strings.Contains(out, `Error restarting "frail": job "frail" is stopped; run it again instead`) {
-		t.Errorf("the restart of a stopped job ends with %d:\n%s", code, out)
-	}
+	f.says(0, "", "task", "stop", "-detach", "frail")
+	f.says(1, `Error restarting "frail": job "frail" is stopped; run it again instead`, "task", "restart", "frail")
 }

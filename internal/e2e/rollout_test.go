@@ -44,37 +44,24 @@ task "web" {
 func TestRollOut(t *testing.T) {
 	f := newAlone(t, "127.0.9.21")
 	file := func(image, args string) string { return write(t, "web.hcl", fmt.Sprintf(rolledTask, image, args)) }
-	if code, out := f.cube("task", "run", file(helloimage.Tag, "")); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", file(helloimage.Tag, ""))
 	f.deployed(1, api.DeploymentSuccessful)
 
-	ctx, enough := context.WithCancel(t.Context())
-	asked := make(chan int)
-	go func() { asked <- f.ask(ctx) }()
-	if code, out := f.cube("task", "run", file(helloimage.Tag, `"-lines", "1"`)); code != 0 || !strings.Contains(out, "6 of 6 instances healthy") {
-		t.Errorf("task run ends with %d:\n%s", code, out)
-	}
-	f.deployed(2, api.DeploymentSuccessful)
-	enough()
-	if n := <-asked; n < 20 {
-		t.Errorf("only %d requests were made", n)
-	}
+	f.underRequests(func() {
+		f.says(0, "6 of 6 instances healthy", "task", "run", file(helloimage.Tag, `"-lines", "1"`))
+		f.deployed(2, api.DeploymentSuccessful)
+	})
 	before := f.agree("web", 6, 20*time.Second)
 
 	if code, out := f.cube("task", "run", file("cube/none:1", "")); code != 2 || !strings.Contains(out, "version 2") && !strings.Contains(out, "version 3") {
 		t.Errorf("a bad image ends with %d:\n%s", code, out)
 	}
 	f.deployed(4, api.DeploymentSuccessful)
-	if code, out := f.cube("task", "history", "web"); code != 0 || !strings.Contains(out, "reverted to version 2 automatically") {
-		t.Errorf("history ends with %d:\n%s", code, out)
-	}
+	f.says(0, "reverted to version 2 automatically", "task", "history", "web")
 	if now := f.agree("web", 6, 20*time.Second); shared(before, now) != 6 {
 		t.Errorf("a bad image cost containers: they were %v and are %v", before, now)
 	}
-	if code, out := f.cube("deployment", "list", "web"); code != 0 || !strings.Contains(out, "reverted") {
-		t.Errorf("deployment list ends with %d:\n%s", code, out)
-	}
+	f.says(0, "reverted", "deployment", "list", "web")
 }
 
 // deployed waits until the deployment of a version has come to an end.
@@ -87,6 +74,21 @@ func (f *fleet) deployed(version uint64, want api.DeploymentStatus) {
 		}
 		return nil
 	})
+}
+
+// underRequests does something while ask goes on.
+func (f *fleet) underRequests(do func()) {
+	f.t.Helper()
+	ctx, enough := context.WithCancel(f.t.Context())
+	asked := make(chan int)
+	go func() { asked <- f.ask(ctx) }()
+	defer func() { // also when what is done ends the test
+		enough()
+		if n := <-asked; n < 20 {
+			f.t.Errorf("only %d requests were made", n)
+		}
+	}()
+	do()
 }
 
 // ask sends requests to instances that are in rotation until ctx ends, and returns how many. None may fail, and at least two

@@ -60,24 +60,15 @@ func TestSidecars(t *testing.T) {
 	}
 
 	// The agent falls while the prestart runs: it is found again, and runs once.
-	if code, out := f.cube("task", "run", "-detach", file(`"-listen", "none", "-lines", "1", "-exit-after", "3s"`)); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", "-detach", file(`"-listen", "none", "-lines", "1", "-exit-after", "3s"`))
 	f.eventually("the prestart runs, alone", 10*time.Second, func() error { return f.parts("migrate") })
-	if code, out := f.cube("task", "status", "web"); code != 0 || !strings.Contains(out, "preparing") {
-		t.Errorf("task status ends with %d:\n%s", code, out)
-	}
+	f.comesToSay(2*time.Second, "preparing", "task", "status", "web")
 	crash()
 	f.eventually("the instance runs with its sidecar", 20*time.Second, func() error { return f.parts("", "probe") })
-	if code, out := f.cube("task", "logs", "-part", "migrate", "-stdout", "web"); code != 0 || strings.Count(out, "out 1") != 1 {
-		t.Errorf("the prestart did not run once; task logs ends with %d:\n%s", code, out)
+	if out := f.says(0, "", "task", "logs", "-part", "migrate", "-stdout", "web"); strings.Count(out, "out 1") != 1 {
+		t.Errorf("the prestart did not run once:\n%s", out)
 	}
-	f.eventually("the sidecar has reached the main container at 127.0.0.1", 10*time.Second, func() error {
-		if code, out := f.cube("task", "logs", "-part", "probe", "web"); code != 0 || !strings.Contains(out, "web[0] | ok") {
-			return fmt.Errorf("task logs ends with %d: %s", code, out)
-		}
-		return nil
-	})
+	f.comesToSay(10*time.Second, "web[0] | ok", "task", "logs", "-part", "probe", "web") // it has reached the main container at 127.0.0.1
 
 	// It falls while the instance runs: the same containers go on.
 	before := f.running()
@@ -94,9 +85,7 @@ func TestSidecars(t *testing.T) {
 		!regexp.MustCompile(`(?m)^probe +sidecar +running`).MatchString(out) || !regexp.MustCompile(`(?m)^tidy +poststop +waiting`).MatchString(out) {
 		t.Errorf("alloc status ends with %d:\n%s", code, out)
 	}
-	if code, out := f.cube("task", "exec", "-part", "probe", "web", "--", "/hello", "-listen", "none", "-get", "http://127.0.0.1:8080/", "-exit-after", "0s", "-exit-code", "7"); code != 7 || !strings.Contains(out, "hello from web[0] on ") {
-		t.Errorf("a command in the sidecar ends with %d:\n%s", code, out)
-	}
+	f.says(7, "hello from web[0] on ", "task", "exec", "-part", "probe", "web", "--", "/hello", "-listen", "none", "-get", "http://127.0.0.1:8080/", "-exit-after", "0s", "-exit-code", "7")
 
 	// A sidecar that is killed comes back by itself.
 	for _, c := range before {
@@ -112,11 +101,9 @@ func TestSidecars(t *testing.T) {
 	})
 
 	// And the end: the poststop runs once all others have ended.
-	if code, out := f.cube("task", "stop", "web"); code != 0 {
-		t.Errorf("task stop ends with %d:\n%s", code, out)
-	}
-	if code, out := f.cube("alloc", "logs", "-part", "tidy", "-stdout", id); code != 0 || strings.Count(out, "out ") != 2 {
-		t.Errorf("the poststop did not run once; alloc logs ends with %d:\n%s", code, out)
+	f.says(0, "", "task", "stop", "web")
+	if out := f.says(0, "", "alloc", "logs", "-part", "tidy", "-stdout", id); strings.Count(out, "out ") != 2 {
+		t.Errorf("the poststop did not run once:\n%s", out)
 	}
 	f.eventually("nothing is left", 10*time.Second, func() error { return f.parts() })
 

@@ -52,20 +52,10 @@ func TestTimeline(t *testing.T) {
 		followed <- s
 	}()
 	<-begun
-	if code, out := f.cube("task", "run", write(t, "web.hcl", fmt.Sprintf(watchedTask, helloimage.Tag))); code != 0 {
-		t.Fatalf("task run ends with %d:\n%s", code, out)
-	}
+	f.does("task", "run", write(t, "web.hcl", fmt.Sprintf(watchedTask, helloimage.Tag)))
 	f.agree("web", 2, 10*time.Second)
 	docker(t, "kill", "--signal", "KILL", f.running()[0].ID)
-	told := func(what string) func() error {
-		return func() error {
-			if code, out := f.cube("task", "timeline", "web"); code != 0 || !strings.Contains(out, what) {
-				return fmt.Errorf("the timeline (%d) does not tell %q:\n%s", code, what, out)
-			}
-			return nil
-		}
-	}
-	f.eventually("the timeline tells of the kill", 10*time.Second, told("] restarted: "))
+	f.comesToSay(10*time.Second, "] restarted: ", "task", "timeline", "web")
 	s := <-followed
 	if !errors.Is(s.err, enough) {
 		t.Fatalf("following the events ends with %v", s.err)
@@ -83,18 +73,14 @@ func TestTimeline(t *testing.T) {
 	before := timelineOf(t, f)
 	f.servers[0].end(t, syscall.SIGTERM)
 	f.servers[0].start(t)
-	f.eventually("the server is back with the timeline", 15*time.Second, told("submitted by "))
+	f.comesToSay(15*time.Second, "submitted by ", "task", "timeline", "web")
 	if after := timelineOf(t, f); !slices.Equal(after[:len(before)], before) {
 		t.Errorf("before a restart of the server the timeline was\n%q\nand is\n%q", before, after)
 	}
 	f.eventually("web runs", 15*time.Second, func() error { return f.placed("web", 2) })
-	if code, out := f.cube("task", "stop", "web"); code != 0 {
-		t.Fatalf("task stop ends with %d:\n%s", code, out)
-	}
-	f.eventually("the timeline tells of the stop", 5*time.Second, told("web[0..1] are to stop: job stopped, asked for by "))
-	if code, out := f.cube("events", "-job", "web", "-n", "5"); code != 0 || !strings.Contains(out, "has stopped") {
-		t.Errorf("events end with %d:\n%s", code, out)
-	}
+	f.does("task", "stop", "web")
+	f.comesToSay(5*time.Second, "web[0..1] are to stop: job stopped, asked for by ", "task", "timeline", "web")
+	f.says(0, "has stopped", "events", "-job", "web", "-n", "5")
 	if code, out := f.cube("events", "-since", "1"); code == 0 && !strings.Contains(out, "submitted") {
 		t.Errorf("events since the beginning end with %d:\n%s", code, out)
 	}

@@ -52,22 +52,16 @@ func TestVolumes(t *testing.T) {
 }
 `, name, open, volume, access))
 	}
-	run := func(file string) {
-		t.Helper()
-		if code, out := f.cube("task", "run", file); code != 0 {
-			t.Fatalf("cube task run ends with %d:\n%s", code, out)
-		}
-	}
-	run(task("db", "data", "single-writer", "/v/mark"))
-	if code, out := f.cube("node", "status", "-verbose", "n1"); code != 0 || !strings.Contains(out, root+"/data") || !strings.Contains(out, "1 writer") {
-		t.Errorf("node status ends with %d and does not show who holds the volume:\n%s", code, out)
+	f.does("task", "run", task("db", "data", "single-writer", "/v/mark"))
+	if out := f.says(0, root+"/data", "node", "status", "-verbose", "n1"); !strings.Contains(out, "1 writer") {
+		t.Errorf("node status does not show who holds the volume:\n%s", out)
 	}
 
 	// What is written while it runs, the next version finds, in the same place.
 	if err := os.WriteFile(filepath.Join(root, "data", "new"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	run(task("db", "data", "single-writer", "/v/new"))
+	f.does("task", "run", task("db", "data", "single-writer", "/v/new"))
 	f.eventually("the second version finds what was written meanwhile", 15*time.Second, func() error {
 		said := ""
 		for _, c := range f.running() {
@@ -82,31 +76,15 @@ func TestVolumes(t *testing.T) {
 	// A second writer waits, and another volume is nowhere.
 	for name, want := range map[string]string{"second": "held by 1 writer", "lost": "no volume nowhere"} {
 		volume := map[string]string{"second": "data", "lost": "nowhere"}[name]
-		if code, out := f.cube("task", "run", "-detach", task(name, volume, "single-writer", "/v/mark")); code != 0 {
-			t.Fatalf("cube task run -detach ends with %d:\n%s", code, out)
-		}
-		f.eventually(name+" is told why it waits", 10*time.Second, func() error {
-			if code, out := f.cube("task", "explain", name); code != 0 || !strings.Contains(out, want) {
-				return fmt.Errorf("task explain ends with %d and does not say %q:\n%s", code, want, out)
-			}
-			return nil
-		})
+		f.does("task", "run", "-detach", task(name, volume, "single-writer", "/v/mark"))
+		f.comesToSay(10*time.Second, want, "task", "explain", name)
 	}
-	if code, out := f.cube("task", "stop", "db"); code != 0 {
-		t.Fatalf("cube task stop ends with %d:\n%s", code, out)
-	}
+	f.does("task", "stop", "db")
 	f.eventually("the second gets the volume", 15*time.Second, func() error { return f.placed("second", 1) })
 
 	// A reader gets a read-only volume, and cannot write to it.
-	if code, out := f.cube("task", "run", "-detach", task("reader", "assets", "multi-reader", "/v/mark")); code != 0 {
-		t.Fatalf("cube task run -detach ends with %d:\n%s", code, out)
-	}
-	f.eventually("the reader fails to write", 20*time.Second, func() error {
-		if code, out := f.cube("task", "logs", "-stderr", "reader"); code != 0 || !strings.Contains(out, "read-only file system") {
-			return fmt.Errorf("its logs end with %d:\n%s", code, out)
-		}
-		return nil
-	})
+	f.does("task", "run", "-detach", task("reader", "assets", "multi-reader", "/v/mark"))
+	f.comesToSay(20*time.Second, "read-only file system", "task", "logs", "-stderr", "reader")
 	if kept, err := os.ReadFile(filepath.Join(root, "assets", "mark")); err != nil || string(kept) != "kept\n" {
 		t.Errorf("the read-only file holds %q, %v", kept, err)
 	}
