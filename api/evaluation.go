@@ -54,7 +54,7 @@ func CauseWords(cause string) string {
 	case CauseNodeDown:
 		return "a node went down"
 	case CauseNodeUp:
-		return "a node is back"
+		return "a node joined, or is back"
 	case CauseReturn:
 		return "a node of which instances were kept is back"
 	case CauseDrain:
@@ -111,6 +111,16 @@ type Evaluation struct {
 	ModifiedAt    time.Time
 	CreateIndex   uint64
 	ModifyIndex   uint64
+}
+
+// Interrupts reports whether the evaluation has nothing to do with why an instance of a version takes the place of last: the update to
+// that version does so, and some other node came or went in the middle of it.
+func (e *Evaluation) Interrupts(last *AllocationRow, version uint64) bool {
+	switch e.Cause {
+	case CauseNodeDown, CauseNodeUp, CauseReturn, CauseDrain, CauseRebalance:
+		return last.Version < version && last.Node != e.Node && !last.Away && last.Phase != PhaseLost && last.Phase != PhaseFailed
+	}
+	return false
 }
 
 // EvaluationView is an evaluation as people read it, with IDs as text.

@@ -231,6 +231,10 @@ func (m *Moment) because() string {
 		return "replacement asked for" + m.by()
 	case CauseNodeDown:
 		return "node " + m.Detail + " is down"
+	case CauseNodeUp:
+		if m.By != "" {
+			return "a node was made eligible" + m.by()
+		}
 	case CauseRebalance:
 		return "moved to balance" + m.by()
 	case CauseAllocEnded:

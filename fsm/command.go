@@ -62,7 +62,8 @@ func (k Kind) String() string {
 //	2  the state tells what has happened and who asked for it: timelines of jobs, who is behind an evaluation and a stop
 //	3  room that a rejected placement would have taken wakes who waits for room; that instances give way is told, too
 //	4  a node says who made it eligible or not, and why; what follows from the turn of a roll-out says which turn
-const RulesVersion uint16 = 4
+//	5  what an update places is told as that, whatever node came or went in the middle
+const RulesVersion uint16 = 5
 
 // envelopeVersion is the newest layout of an encoded command that this binary reads. An entry has the lowest version that
 // can say what it says:

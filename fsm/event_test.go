@@ -370,3 +370,39 @@ func TestWhatIsPlacedAgainSaysWhy(t *testing.T) {
 		web[0] placed on host-n1: the roll-out of version 2 is paused, asked for by bob
 		web[0] placed on host-n2: node host-n1 drained by bob: kernel update`)
 }
+
+// TestAnUpdateInWhichANodeGoesDown: what the update places is told as that, and only what is lost with the node is put down to it.
+func TestAnUpdateInWhichANodeGoesDown(t *testing.T) {
+	c, _ := teller(t)
+	c.ok(&RaiseRules{Version: rulesStep})
+	c.nodes("n1", "n2", "n3")
+	c.deploy("one")
+	ids := c.run("web", 2, "n1")
+	c.judge(api.MoveSucceed, "")
+	place := func(slot int, node string) {
+		p := c.plan("web", api.EvalBlocked)
+		placement := c.put(p, uint32(slot), node)
+		placement.Version, placement.Replaces, placement.Beside = 2, ids[slot], true
+		if r := c.ok(&CommitPlan{Plan: p}); r.Accepted != 1 {
+			t.Fatalf("%+v", r.Rejections)
+		}
+	}
+	c.deploy("two")
+	place(0, "n2")
+	c.ok(&NodesDown{Nodes: []string{"n2"}, Reason: "test"})
+	place(1, "n3")
+	ids[0] = c.live("web")[0]
+	c.ok(&NodesDown{Nodes: []string{"n1"}, Reason: "test"})
+	place(0, "n3")
+	var placed []string
+	for _, line := range c.timeline("web") {
+		if strings.Contains(line, " placed on ") {
+			placed = append(placed, line)
+		}
+	}
+	wants(t, "what was placed", placed, `
+		web[0..1] placed on host-n1: version 1
+		web[0] placed on host-n2: version 2
+		web[1] placed on host-n3: update to version 2
+		web[0] placed on host-n3: node host-n1 is down`)
+}

@@ -251,16 +251,24 @@ func (t *tables) liveOn(node uint32) []allocation {
 	return out
 }
 
-// failedBefore says where the instance failed that a placement is another try of, "" if it is none.
-func (s *state) failedBefore(p *api.Placement) string {
+// causeOf is why something is placed where that follows from what it takes the place of: that has failed, or is of a version which an
+// update replaces. "" is any other reason.
+func (s *state) causeOf(e *api.Evaluation, p *api.Placement) (cause, detail string) {
 	last, ok := s.allocations.get(p.Replaces)
-	if !ok || last.phase != api.PhaseFailed || uint64(last.version) != p.Version {
-		return ""
+	if !ok {
+		return "", ""
 	}
-	if n, ok := s.nodes.get(s.names[last.node]); ok {
-		return "it failed on " + n.node.Name
+	row := api.AllocationRow{Version: uint64(last.version), Phase: last.phase, Node: s.names[last.node], Away: s.isAway(&last)}
+	switch {
+	case s.rules >= rulesWord && row.Phase == api.PhaseFailed && row.Version == p.Version:
+		if n, ok := s.nodes.get(row.Node); ok {
+			return api.CauseAllocEnded, "it failed on " + n.node.Name
+		}
+		return api.CauseAllocEnded, "it failed"
+	case s.rules >= rulesStep && e != nil && e.Interrupts(&row, p.Version):
+		return api.CauseUpdate, ""
 	}
-	return "it failed"
+	return "", ""
 }
 
 // Jobs whose slots are nodes: system and sysbatch.

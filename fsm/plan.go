@@ -363,8 +363,8 @@ func (s *state) notePlaced(j *job, e *api.Evaluation, p *api.Placement) {
 	if e != nil {
 		event.Evaluation, event.Cause, event.By, event.Detail = e.ID, e.Cause, e.By, s.causeDetail(e)
 	}
-	if failed := s.failedBefore(p); failed != "" && s.rules >= rulesWord { // whatever had the job looked at
-		event.Cause, event.By, event.Detail = api.CauseAllocEnded, "", failed
+	if cause, detail := s.causeOf(e, p); cause != "" { // whatever had the job looked at
+		event.Cause, event.By, event.Detail = cause, "", detail
 	}
 	s.note(event)
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -167,8 +168,12 @@ func reasons(snapshot *fsm.Snapshot, job, task string) (out []api.InstanceReason
 			if d := snapshot.Deployment(job); e.Cause == api.CauseDeployment && d != nil && a.JobVersion < d.Version {
 				r.CauseText = d.Turn()
 			}
-			if last, ok := snapshot.Row(row.Replaces); ok && last.Phase == api.PhaseFailed && last.Version == row.Version {
+			switch last, ok := snapshot.Row(row.Replaces); {
+			case !ok:
+			case last.Phase == api.PhaseFailed && last.Version == row.Version:
 				r.CauseText = "it failed on " + snapshot.NodeName(last.Node)
+			case e.Interrupts(&last, row.Version):
+				r.CauseText = fmt.Sprintf("update to version %d", row.Version)
 			}
 			if n := snapshot.Node(e.Node); n != nil {
 				r.CauseNode = n.Name

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"cube/agent/server/signal"
@@ -188,7 +189,7 @@ func waits(s *fsm.Snapshot, row *api.AllocationRow) (text string, stuck bool) {
 			return x.Note, true
 		}
 	}
-	if e.Message != "" {
+	if e.Message != "" && !strings.HasPrefix(e.Message, "draining ") { // that says whose turn it is
 		return e.Message, false
 	}
 	return "instances of " + row.Job + " wait for their turn", false
