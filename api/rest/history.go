@@ -13,9 +13,23 @@ func (h *handler) historyRoutes(r chi.Router) {
 	r.Get("/jobs/{name}/history", list(h, "name", h.cluster.JobHistory))
 	r.Post("/jobs/{name}/tag", writeAbout(h.cluster.TagVersion))
 	r.Post("/jobs/{name}/revert", writeAbout(h.cluster.RevertJob))
-	r.Post("/jobs/{name}/scale", writeAbout(h.cluster.ScaleJob))
+	r.Post("/jobs/{name}/scale", writeAbout(h.scaleJob))
 	r.Post("/jobs/{name}/restart", writeAbout(h.cluster.RestartJob))
 	r.Post("/jobs/{name}/dispatch", writeAbout(h.cluster.DispatchJob))
+}
+
+// scaling is the body of POST /v1/jobs/NAME/scale, an api.ScaleRequest in which no count and 0 differ.
+type scaling struct {
+	Task       string `json:",omitempty"`
+	Count      *int
+	CheckIndex *uint64 `json:",omitempty"`
+}
+
+func (h *handler) scaleJob(ctx context.Context, name string, in scaling, m api.WriteMeta) (*api.Registered, error) {
+	if in.Count == nil {
+		return nil, api.Errorf(api.CodeInvalid, `the body lacks Count; send {"Count": 3}`)
+	}
+	return h.cluster.ScaleJob(ctx, name, api.ScaleRequest{Task: in.Task, Count: *in.Count, CheckIndex: in.CheckIndex}, m)
 }
 
 // writeAbout makes a handler of a write about one job, with a body that says what.

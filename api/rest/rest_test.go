@@ -604,6 +604,7 @@ func TestBadRequests(t *testing.T) {
 		{name: "since", method: "GET", path: "/v1/allocations/a/logs?since=yesterday", status: 400, says: "since"},
 		{name: "no such route", method: "GET", path: "/v1/pods", status: 404, says: "/v1/pods"},
 		{name: "no such method", method: "DELETE", path: "/v1/jobs", status: 405, says: "DELETE"},
+		{name: "count left out", method: "POST", path: "/v1/jobs/web/scale", body: `{"Task":"web"}`, status: 400, says: "the body lacks Count"},
 		{name: "eligibility left out", method: "POST", path: "/v1/nodes/n/eligibility", body: `{}`, status: 400, says: "Eligible"},
 		{name: "long request ID", method: "POST", path: "/v1/jobs/web/stop", header: map[string]string{HeaderRequestID: strings.Repeat("x", 65)}, status: 400, says: "64 bytes"},
 		{name: "another site", method: "POST", path: "/v1/jobs/web/stop", header: map[string]string{"Sec-Fetch-Site": "cross-site"}, status: 403, says: `"Code":"forbidden"`},
