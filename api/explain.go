@@ -116,7 +116,10 @@ func (e *Explanation) reason(i int) string {
 		if name, free := strings.CutSuffix(what, " free"); free {
 			return fmt.Sprintf("%s volume %s in use (%s)", verb("has", "have"), name, f.Seen)
 		}
-		return fmt.Sprintf("%s %s", verb("has", "have"), f.Seen)
+		if f.Seen == "no volume "+what {
+			return verb("has", "have") + " " + f.Seen
+		}
+		return fmt.Sprintf("%s volume %s as it is asked for (%s)", verb("does not offer", "do not offer"), what, f.Seen)
 	case "cpu", "memory", "disk":
 		return fmt.Sprintf("%s %s (%s)", verb("lacks", "lack"), f.Filter, amounts)
 	}

@@ -155,6 +155,12 @@ func (d *NodeDiagnosis) Remedy() string {
 			without = append(without, "static port "+what)
 		case kind == "device":
 			without = append(without, "its "+strings.TrimSuffix(what, " free"))
+		case kind == "volume" && strings.HasSuffix(what, " free"):
+			should = append(should, "volume "+strings.TrimSuffix(what, " free")+" were free")
+		case kind == "volume" && f.Seen == "no volume "+what:
+			should = append(should, "it had a volume "+what)
+		case kind == "volume":
+			should = append(should, "its volume "+what+" allowed what is asked of it")
 		default:
 			without = append(without, f.Filter)
 		}

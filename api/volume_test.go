@@ -100,6 +100,24 @@ func TestOrdersForVolumes(t *testing.T) {
 	}
 }
 
+// TestVolumesInWords: what would let a node take an instance, and why none does, where it is for a volume.
+func TestVolumesInWords(t *testing.T) {
+	for _, c := range []struct{ filter, seen, remedy, reason string }{
+		{"volume data", "no volume data", "would take it if it had a volume data", "both nodes have no volume data"},
+		{"volume data", "volume data is read-only", "would take it if its volume data allowed what is asked of it", "both nodes do not offer volume data as it is asked for (volume data is read-only)"},
+		{"volume data free", "held by 1 writer", "would take it if volume data were free", "both nodes have volume data in use (held by 1 writer)"},
+	} {
+		d := NodeDiagnosis{Failures: []FilterFailure{{Filter: c.filter, Wanted: "there", Seen: c.seen}}}
+		if got := d.Remedy(); got != c.remedy {
+			t.Errorf("%q, want %q", got, c.remedy)
+		}
+		e := Explanation{Task: "db", Wanted: 1, Nodes: 2, Filters: []FilterCount{{Filter: c.filter, Nodes: 2, Wanted: "there", Seen: c.seen}}}
+		if got, want := e.Lines(), "db: 1 of 1 not placed: "+c.reason; len(got) != 1 || got[0] != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestPins(t *testing.T) {
 	lacks := []FilterFailure{{Filter: "volume data", Wanted: "there", Seen: "no volume data"}}
 	full := []FilterFailure{{Filter: "volume data free"}, {Filter: "memory"}}

@@ -192,6 +192,11 @@ func objection(m moments, f *api.FilterFailure) string {
 		return "not ready for " + duration(m.now.Sub(f.Since)) + " (" + f.Seen + ")"
 	case "constraint":
 		return fmt.Sprintf("%s (seen: %s)", f.Filter, f.Seen)
+	case "volume":
+		if name, free := strings.CutSuffix(f.Filter, " free"); free {
+			return name + " is " + f.Seen
+		}
+		return f.Seen
 	}
 	return fmt.Sprintf("%s (%s wanted, %s)", f.Filter, f.Wanted, f.Seen)
 }
