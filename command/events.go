@@ -95,7 +95,7 @@ func (o *eventFlags) show(ctx context.Context, s *session, cluster api.Cluster, 
 			r.After, silent = &b.Index, false
 			return o.print(s, b)
 		})
-		if !o.follow || r.After == nil || !unreachable(err) {
+		if !o.follow || r.After == nil || !unreachable(err) || ctx.Err() != nil {
 			return err
 		}
 		if !silent {

@@ -73,6 +73,13 @@ func TestEventsCommand(t *testing.T) {
 	if got := p.stderr.String(); got != "The stream broke off (the server went away); it is taken up again as soon as it can be\n" {
 		t.Errorf("%q", got)
 	}
+	c.stays = true
+	p = eventTerminal(t, c)
+	time.AfterFunc(50*time.Millisecond, p.interrupt)
+	p.cube(0, "events", "-f")
+	if got := p.stderr.String(); got != "" {
+		t.Errorf("who stops reading is told %q", got)
+	}
 	for args, want := range map[string]string{"-topic deploy": `-topic "deploy" is none of job, deployment, evaluation, allocation, node`, "-n -2": "-n is a number of events", "-since x": "x", "web": "takes no arguments"} {
 		p = newTerminal(t, c)
 		p.cube(1, append([]string{"events"}, strings.Fields(args)...)...)

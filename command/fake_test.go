@@ -50,6 +50,7 @@ type fakeCluster struct {
 	history     []*api.Revision
 	events      []*api.EventView
 	streams     int                   // how often all streams of events are broken off
+	stays       bool                  // a stream of events ends with its reader only
 	deployments []*api.DeploymentView // newest first
 	left        bool
 	self        string // ID of the node that the agent which is asked runs
@@ -305,7 +306,7 @@ func (c *fakeCluster) Simulate(_ context.Context, r api.SimulationRequest, q api
 }
 
 // Events tells what c.events holds, in batches of two, and breaks off c.streams times after the first.
-func (c *fakeCluster) Events(_ context.Context, r api.EventRequest, take func(api.EventBatch) error) error {
+func (c *fakeCluster) Events(ctx context.Context, r api.EventRequest, take func(api.EventBatch) error) error {
 	if err := c.begin("Events", api.Query{}); err != nil {
 		return err
 	}
@@ -326,6 +327,10 @@ func (c *fakeCluster) Events(_ context.Context, r api.EventRequest, take func(ap
 			c.streams--
 			return api.Errorf(api.CodeUnavailable, "the server went away")
 		}
+	}
+	if c.stays {
+		<-ctx.Done()
+		return ctx.Err()
 	}
 	return nil
 }

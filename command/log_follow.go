@@ -19,6 +19,7 @@ type output struct {
 	// resume makes of a request that broke off one for the rest. whole is false where something may be missing between.
 	resume func(r api.LogRequest) (rest api.LogRequest, whole bool)
 	told   bool // the person knows that it has ended
+	flowed bool // something of it came since it was last opened
 }
 
 // withGap is resume where nothing is known of the lines that were shown.
@@ -38,7 +39,9 @@ func (o *output) copy(ctx context.Context) (broke, err error) {
 	}
 	defer body.Close()
 	in := &sourceReader{Reader: body}
-	if _, err := io.Copy(o.to, in); in.err != nil {
+	n, err := io.Copy(o.to, in)
+	o.flowed = n > 0
+	if in.err != nil {
 		return in.err, nil
 	} else if err != nil {
 		return nil, err
@@ -58,7 +61,7 @@ func (o *output) follow(ctx context.Context) error {
 		}
 		rest, whole := o.resume(o.request)
 		o.request = rest
-		if !silent {
+		if !silent || o.flowed { // it breaks off for the first time, or again
 			gap := ""
 			if !whole {
 				gap = ", and what is written meanwhile is not shown"
@@ -66,6 +69,7 @@ func (o *output) follow(ctx context.Context) error {
 			o.remark("%s: the output broke off (%s); it is followed again as soon as it can be"+gap, printable(broke.Error()))
 			silent = true
 		}
+		o.flowed = false
 		a, _, err := o.cluster.Allocation(ctx, o.id, api.Query{Stale: true})
 		if err == nil && a.Phase.Terminal() {
 			o.told = true

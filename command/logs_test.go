@@ -121,6 +121,12 @@ func TestFollowingOutlivesWhatCarriesIt(t *testing.T) {
 			if n := strings.Count(p.stderr.String(), "\n"); n != 1 {
 				t.Errorf("it is said %d times: %s", n, p.stderr.String())
 			}
+			c.cut()
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if n := strings.Count(p.stderr.String(), "the output broke off"); n != 2 {
+				t.Errorf("of two times that it broke off %d are told: %s", n, p.stderr.String())
+			}
 			c.do(func() { down = true; c.jobs["web"].Stopped = true })
 			c.set(id, func(a *api.Allocation) { a.Phase = api.PhaseLost })
 			c.cut()

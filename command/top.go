@@ -37,7 +37,7 @@ With -once it prints one screen as plain text and ends, with -json or -t the dat
 			}
 			place, err := o.place(ctx, cluster)
 			if err != nil {
-				return failed(err, "reading node %q", o.node)
+				return err
 			}
 			if o.once || o.read.json || o.read.parsed != nil {
 				return topOnce(ctx, s, cluster, &o, place)
@@ -76,19 +76,30 @@ func (o *topOptions) check() error {
 	return o.read.check()
 }
 
+// place is where to begin, which must be there.
 func (o *topOptions) place(ctx context.Context, cluster api.Cluster) (topPlace, error) {
-	if o.node == "" {
+	switch {
+	case o.job != "":
+		like, _, err := cluster.ListJobs(ctx, api.Query{Prefix: o.job})
+		if err == nil && !slices.ContainsFunc(like, func(j *api.JobSummary) bool { return j.Name == o.job }) {
+			err = api.Errorf(api.CodeNotFound, "there is no job %.80q", o.job)
+		}
+		if err != nil {
+			return topPlace{}, failed(err, "reading job %q", o.job)
+		}
 		return topPlace{job: o.job}, nil
+	case o.node != "":
+		id, err := resolveNode(ctx, cluster, o.node, api.Query{})
+		if err != nil {
+			return topPlace{}, failed(err, "reading node %q", o.node)
+		}
+		n, _, err := cluster.Node(ctx, id, api.Query{})
+		if err != nil {
+			return topPlace{}, failed(err, "reading node %q", o.node)
+		}
+		return topPlace{node: n.ID, name: n.Name}, nil
 	}
-	id, err := resolveNode(ctx, cluster, o.node, api.Query{})
-	if err != nil {
-		return topPlace{}, err
-	}
-	n, _, err := cluster.Node(ctx, id, api.Query{})
-	if err != nil {
-		return topPlace{}, err
-	}
-	return topPlace{node: n.ID, name: n.Name}, nil
+	return topPlace{}, nil
 }
 
 // topOnce prints what there is now.

@@ -39,7 +39,8 @@ func TestTopSaysWhatIsWrong(t *testing.T) {
 			"top -sort age":           `-sort is name, cpu or memory, not "age"`,
 			"top -node n1 -job web":   "-node and -job exclude each other",
 			"top -once -node nowhere": `Error reading node "nowhere"`,
-			"top -once -job nothing":  `Error reading the instances of "nothing": no job is named "nothing"`,
+			"top -once -job nothing":  `Error reading job "nothing": there is no job "nothing"`,
+			"top -job nothing":        `Error reading job "nothing": there is no job "nothing"`,
 			"top web":                 "this command takes no arguments",
 		} {
 			p.stderr = buffer{}
