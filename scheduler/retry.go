@@ -354,9 +354,9 @@ func (c *change) giveWay(s *slot) bool {
 	return true
 }
 
-// wake has the job looked at again at a time, if nothing else does before.
+// wake has the job looked at again at a time, if nothing else does before. What is past has been looked at just now.
 func (c *change) wake(at time.Time) {
-	if due := at.UnixNano(); c.answer.WakeAt == 0 || due < c.answer.WakeAt {
+	if due := at.UnixNano(); due > c.options.Now && (c.answer.WakeAt == 0 || due < c.answer.WakeAt) {
 		c.answer.WakeAt = due
 	}
 }
@@ -387,23 +387,24 @@ func (c *change) notHeardOf(t *api.Task, slots []slot) string {
 // Instances that leave nodes in the version before the one in force, since the roll-out of that is held back: it would not take them
 // off their nodes for as long as that lasts.
 
-// leavesBack reports whether an instance took, or was to take, the place of one that has to leave its node, in the version of both.
+// leavesBack reports whether an instance took, or was to take, the place of one that has to leave its node, in the version of both. One
+// that is what the version in force asks for, too, takes over as in any update.
 func (c *change) leavesBack(r *request, holder, successor *api.AllocationRow) bool {
-	return successor.Version == holder.Version && c.overtaken(r, holder) && c.evicting(holder) != nil && c.evicting(successor) == nil &&
-		!c.job.Type.EveryNode() && c.standing(r.task).Held()
+	return successor.Version == holder.Version && c.overtaken(r, holder) && c.overtaken(r, successor) && c.evicting(holder) != nil &&
+		c.evicting(successor) == nil && !c.job.Type.EveryNode() && c.standing(r.task).Held()
 }
 
 // movedBack reports whether what is beside a slot's holder is there because that leaves its node in its own version.
-func (c *change) movedBack(s *slot) bool {
+func (c *change) movedBack(r *request, s *slot) bool {
 	there := s.next == slotStarting || s.next == slotWell || s.next == slotFailed
-	return there && s.state == slotOutdated && s.beside != nil && s.beside.Version == s.last.Version
+	return there && s.state == slotOutdated && s.beside != nil && c.leavesBack(r, s.last, s.beside)
 }
 
 // leavesHeld is leaves for an instance that the update would replace. What has taken its place is healthy before it goes.
-func (c *change) leavesHeld(t *api.Task, s *slot) (moving.Standing, *api.AllocationRow) {
+func (c *change) leavesHeld(r *request, s *slot) (moving.Standing, *api.AllocationRow) {
 	node, ill := c.evicting(s.last), s.last.Health != api.HealthHealthy
 	switch {
-	case s.next == slotStopping, s.next != slotVacant && !c.movedBack(s):
+	case s.next == slotStopping, s.next != slotVacant && !c.movedBack(r, s):
 		return moving.Settled, nil // the update has begun with it, or a former one is on its way out
 	case s.next == slotWell:
 		c.stop(s.last, node.Drain.Cause(node.Name))
@@ -419,7 +420,7 @@ func (c *change) leavesHeld(t *api.Task, s *slot) (moving.Standing, *api.Allocat
 		return moving.Tried, s.last
 	case node != nil:
 		return moving.Leaving, s.last
-	case ill && c.due(t, s.last) > c.options.Now:
+	case ill && c.due(r.task, s.last) > c.options.Now:
 		return moving.Out, nil
 	case ill:
 		return moving.Failed, nil

@@ -123,7 +123,7 @@ func (c *change) stages(r *request, slots []slot) []rollout.Slot {
 	for i := range slots {
 		out[i] = rollout.Slot{Holder: c.stage(r, &slots[i]), Successor: stageOf(slots[i].next)}
 		switch {
-		case !c.movedBack(&slots[i]):
+		case !c.movedBack(r, &slots[i]):
 		case slots[i].next == slotFailed:
 			out[i].Successor = rollout.None
 		default:
@@ -251,7 +251,7 @@ func (c *change) leaves(r *request, s *slot) (moving.Standing, *api.AllocationRo
 		return moving.Failed, nil
 	case slotOutdated, slotWaiting:
 		if s.state == slotOutdated && r.before != nil {
-			return c.leavesHeld(r.task, s)
+			return c.leavesHeld(r, s)
 		}
 		if s.last == nil || s.state == slotOutdated && s.last.Health == api.HealthHealthy {
 			return moving.Settled, nil
@@ -379,9 +379,7 @@ func (c *change) forsake(r *request, slots []slot, standings []moving.Standing, 
 		s := &slots[n]
 		switch {
 		case standings[n] == moving.Out && (s.state == slotStarting || s.state == slotOutdated) && s.last != nil && s.last.Live():
-			if due := c.due(r.task, s.last); due > c.options.Now { // what waits for another to stop may be past it
-				c.wake(time.Unix(0, due))
-			}
+			c.wake(time.Unix(0, c.due(r.task, s.last)))
 		case standings[n] != moving.Moving || s.state != slotWell && s.state != slotOutdated || s.next != slotStarting:
 		case c.due(r.task, s.beside) > c.options.Now:
 			c.wake(time.Unix(0, c.due(r.task, s.beside)))

@@ -299,3 +299,45 @@ func TestADrainPastAnUpdateThatIsHeldBack(t *testing.T) {
 		}
 	}
 }
+
+// TestASuccessorOfItsOwnVersionThatMayStay: what a drain put beside its holder is what the next version asks for, by its node, and
+// the holder is not: the one takes over as in any update, drained or not, held back or not.
+func TestASuccessorOfItsOwnVersionThatMayStay(t *testing.T) {
+	for _, c := range []struct {
+		status api.DeploymentStatus
+		drains bool // another node, on which the other slot is
+	}{{api.DeploymentRunning, false}, {api.DeploymentRunning, true}} {
+		w := &scheduler.World{}
+		for name, drain := range map[string]*api.Drain{"n1": nil, "n2": nil, "n3": nil} {
+			if c.drains && name == "n3" {
+				drain = &api.Drain{Stage: api.DrainMoving, By: "ada"}
+			}
+			w.PutNode(&api.Node{ID: name, Name: name, Status: api.NodeReady, Drain: drain, Ineligible: drain != nil, Resources: api.Resources{CPU: 4000, Memory: 4000},
+				Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+		}
+		version := func(n uint64, on string) {
+			task := api.DefaultTask("web")
+			task.Count, task.Update.Order = 2, api.OrderStartFirst
+			if on != "" {
+				task.Constraints = []api.Constraint{{Attribute: "node.name", Operator: "!=", Value: on}}
+			}
+			w.PutJob(&api.Job{Name: "web", Type: api.JobService, Priority: 50, Version: n, ModifyIndex: w.Index() + 1, Tasks: []*api.Task{task}})
+		}
+		version(1, "")
+		place := func(slot uint32, node string, replaces api.ID) {
+			w.Apply(&api.Plan{Jobs: []api.JobPlan{{Job: "web", Placements: []api.Placement{{Task: "web", Slot: slot, Version: 1, Node: node, Replaces: replaces, Beside: replaces != 0}}}}})
+		}
+		place(0, "n1", 0)
+		place(1, "n3", 0)
+		place(0, "n2", 1)
+		for id := range api.ID(3) {
+			w.Report(id+1, api.PhaseRunning, api.FailureNone)
+		}
+		version(2, "n1")
+		w.PutDeployment(&api.Deployment{Job: "web", Version: 2, Status: c.status})
+		p := scheduler.Schedule(w, []*api.Evaluation{{ID: 1, Job: "web", Priority: 50}}, scheduler.Options{}).Jobs[0]
+		if !slices.ContainsFunc(p.Stops, func(s api.Stop) bool { return s.Allocation == 1 }) || p.Status == api.EvalFailed {
+			t.Errorf("%s, %v: %+v", c.status, c.drains, p)
+		}
+	}
+}
