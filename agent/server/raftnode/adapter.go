@@ -22,6 +22,7 @@ const (
 	// restEvery is how long a snapshot is written at a time: then it rests for as long. Nobody waits for it, and a state of a million
 	// allocations takes a core for seconds.
 	restEvery = 5 * time.Millisecond
+	restMost  = 10 * restEvery // one write may have waited for its disk, or the process stood still: that is no reason to rest
 )
 
 // adapter hands committed entries to the state machine. An entry that cannot be decoded stops the server: the adapter
@@ -178,7 +179,7 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// paced rests as often as it writes, so that what is applied and sent meanwhile finds a processor.
+// paced rests as long as it writes, so that what is applied and sent meanwhile finds a processor.
 type paced struct {
 	w     io.Writer
 	began time.Time
@@ -187,7 +188,7 @@ type paced struct {
 func (p *paced) Write(b []byte) (int, error) {
 	n, err := p.w.Write(b)
 	if spent := time.Since(p.began); spent >= restEvery && err == nil {
-		time.Sleep(spent)
+		time.Sleep(min(spent, restMost))
 		p.began = time.Now()
 	}
 	return n, err

@@ -50,6 +50,14 @@ func TestASnapshotRests(t *testing.T) {
 				t.Errorf("after %d pieces it is %s", i+1, took)
 			}
 		}
+		p.w = slow(time.Minute) // it stood still
+		began = time.Now()
+		if _, err := p.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != time.Minute+restMost {
+			t.Errorf("a write of a minute took %s with its rest", took)
+		}
 	})
 }
 
@@ -71,6 +79,7 @@ func TestCompactionLetsAppendsIn(t *testing.T) {
 	for _, c := range []struct{ from, to, first, last uint64 }{
 		{1, 2*deleteAtOnce + 10, 2*deleteAtOnce + 11, 3*deleteAtOnce + 500},                   // compacted
 		{2*deleteAtOnce + 11, 2*deleteAtOnce + 11, 2*deleteAtOnce + 12, 3*deleteAtOnce + 500}, // one entry
+		{2*deleteAtOnce + 20, 2*deleteAtOnce + 19, 2*deleteAtOnce + 12, 3*deleteAtOnce + 500}, // nothing
 		{2*deleteAtOnce + 20, 3*deleteAtOnce + 500, 2*deleteAtOnce + 12, 2*deleteAtOnce + 19}, // cut from the end
 	} {
 		if err := w.DeleteRange(c.from, c.to); err != nil {

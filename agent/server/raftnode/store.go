@@ -324,7 +324,7 @@ func (w *watchedStore) DeleteRange(first, last uint64) error {
 	if err != nil {
 		return err
 	}
-	for last < end && last-first >= deleteAtOnce {
+	for last < end && first+deleteAtOnce <= last {
 		if err := w.delete(first, first+deleteAtOnce-1); err != nil {
 			return err
 		}
