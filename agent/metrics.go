@@ -37,9 +37,11 @@ func runtimeMetrics(p *prometheus) {
 	s := []metrics.Sample{
 		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"},
 		{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/user:cpu-seconds"},
+		{Name: "/gc/heap/live:bytes"},
 	}
 	metrics.Read(s)
 	p.gauge("go_heap_objects_bytes", "Memory held by live and not yet collected objects.", "", float64(s[0].Value.Uint64()))
+	p.gauge("go_heap_live_bytes", "Memory that the last garbage collection found in use.", "", float64(s[5].Value.Uint64()))
 	p.gauge("go_memory_total_bytes", "Memory mapped by the Go runtime.", "", float64(s[1].Value.Uint64()))
 	p.counter("go_gc_cycles_total", "Garbage collections.", float64(s[2].Value.Uint64()))
 	p.counter("go_gc_cpu_seconds_total", "Processor time spent on them, as of the last one.", s[3].Value.Float64())

@@ -32,7 +32,7 @@ func TestProfilesAreServedWhereTheyAreWanted(t *testing.T) {
 func TestRuntimeMetrics(t *testing.T) {
 	var b strings.Builder
 	runtimeMetrics(&prometheus{&b})
-	for _, name := range []string{"go_goroutines", "go_heap_objects_bytes", "go_memory_total_bytes", "go_gc_cycles_total", "go_gc_cpu_seconds_total", "go_gc_pause_seconds_total"} {
+	for _, name := range []string{"go_goroutines", "go_heap_objects_bytes", "go_heap_live_bytes", "go_memory_total_bytes", "go_gc_cycles_total", "go_gc_cpu_seconds_total", "go_gc_pause_seconds_total"} {
 		if !strings.Contains(b.String(), "\n"+name+" ") {
 			t.Errorf("%s is missing in\n%s", name, b.String())
 		}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"sync"
 
 	"cube/internal/bench/process"
 )
@@ -18,9 +19,10 @@ import (
 // Command is the name under which the program that uses this package must call Serve.
 const Command = "fleet"
 
-// Fleet is a fleet process, seen by the process that started it. Its methods are not safe for concurrent use.
+// Fleet is a fleet process, seen by the process that started it. Its methods are safe for concurrent use, but for Kill.
 type Fleet struct {
 	process *process.Process
+	mu      sync.Mutex // one question at a time
 	in      io.WriteCloser
 	out     *bufio.Reader
 }
@@ -66,7 +68,15 @@ func (f *Fleet) Usage() (process.Usage, error) { return process.ReadUsage(f.proc
 // processor time.
 func (f *Fleet) Stats() (Stats, error) {
 	var s Stats
-	return s, f.ask(askStats, &s)
+	err := f.ask(askStats, &s)
+	return s, err
+}
+
+// Live is the memory that the fleet's last garbage collection found in use, in bytes.
+func (f *Fleet) Live() (uint64, error) {
+	var bytes uint64
+	err := f.ask(askLive, &bytes)
+	return bytes, err
 }
 
 // Profile has a CPU profile begin.
@@ -76,6 +86,8 @@ func (f *Fleet) Profile(path string) error { return f.ask(askProfile+path, &stru
 func (f *Fleet) Profiled(path string) error { return f.ask(askProfiled+path, &struct{}{}) }
 
 func (f *Fleet) ask(what string, answer any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	_, err := io.WriteString(f.in, what+"\n")
 	var line []byte
 	if err == nil {

@@ -3,6 +3,7 @@ package fleet
 import (
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,12 +50,13 @@ func TestTheLimitOfOpenFiles(t *testing.T) {
 
 // TestServe answers what is asked, and ends with its input, nodes and all, although no server answers them.
 func TestServe(t *testing.T) {
-	in := `{"Servers":["127.0.0.1:1"],"Nodes":3,"Classes":2,"Node":{"CPU":1000}}` + "\nstats\n"
+	in := `{"Servers":["127.0.0.1:1"],"Nodes":3,"Classes":2,"Node":{"CPU":1000}}` + "\nlive\nstats\n"
 	var out strings.Builder
 	if err := Serve(t.Context(), strings.NewReader(in), &out); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(out.String(), `{"Nodes":3,`) || !strings.Contains(out.String(), `"Instances":0,"Running":0}`) {
+	live, stats, _ := strings.Cut(out.String(), "\n")
+	if n, err := strconv.Atoi(live); err != nil || n < 0 || !strings.HasPrefix(stats, `{"Nodes":3,`) || !strings.Contains(out.String(), `"Instances":0,"Running":0}`) {
 		t.Errorf("got %s", out.String())
 	}
 	for text, want := range map[string]string{

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"runtime/pprof"
 	"strings"
 	"syscall"
@@ -37,6 +39,7 @@ type Stats struct {
 // The words that a fleet process understands: one a line, with what follows it. Each is answered with one line of JSON.
 const (
 	askStats     = "stats"     // Stats
+	askLive      = "live"      // a number of bytes
 	askProfile   = "profile "  // and a path: a CPU profile begins; {}
 	askProfiled  = "profiled " // and a path: it ends, and a heap profile is written; {}
 	reserveFiles = 256         // descriptors beside the sessions: the runtime's, the log, the pipes
@@ -49,6 +52,11 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines.Buffer(nil, 1<<20)
 	if !lines.Scan() {
 		return fmt.Errorf("read what the fleet is to be: %w", errors.Join(lines.Err(), io.ErrUnexpectedEOF))
+	}
+	if os.Getenv("GOGC") == "" {
+		// One process is thousands of machines: its collector slows all of them for the same second, which no cluster does. So it
+		// works seldom.
+		defer debug.SetGCPercent(debug.SetGCPercent(400))
 	}
 	n := &nodes{}
 	if err := json.Unmarshal(lines.Bytes(), &n.cfg); err != nil {
@@ -102,6 +110,8 @@ func (n *nodes) answer(ctx context.Context, asked <-chan string, out *json.Encod
 			err = errors.Join(p.stop(), heapProfile(path))
 		} else if text == askStats {
 			reply = n.stats()
+		} else if text == askLive {
+			reply = live()
 		} else {
 			err = fmt.Errorf("nobody here understands %.80q", text)
 		}
@@ -121,6 +131,13 @@ func (n *nodes) stats() Stats {
 	s := Stats{Nodes: n.cfg.Nodes - int(n.left.Load()), Goroutines: runtime.NumGoroutine(), Bytes: int64(m.HeapAlloc + m.StackInuse)}
 	s.Instances, s.Running = n.count()
 	return s
+}
+
+// live is the memory that the last collection found in use.
+func live() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
 }
 
 // raiseFiles makes sure that the process may open so many files.

@@ -18,6 +18,7 @@ type reading struct {
 	servers []process.Usage
 	metrics []map[string]float64
 	fleet   process.Usage // of all fleets
+	live    uint64        // bytes of the fleets, as of their last collections
 	self    process.Usage
 }
 
@@ -39,6 +40,11 @@ func (s *stage) read(ctx context.Context) (r reading, err error) {
 		if err != nil {
 			return r, err
 		}
+		live, err := f.Live()
+		if err != nil {
+			return r, err
+		}
+		r.live += live
 		r.fleet.CPU, r.fleet.RSS, r.fleet.PeakRSS = r.fleet.CPU+u.CPU, r.fleet.RSS+u.RSS, r.fleet.PeakRSS+u.PeakRSS
 	}
 	r.self, err = process.ReadUsage(os.Getpid())

@@ -46,7 +46,7 @@ func (c Churn) Run(ctx context.Context, cfg Config) (_ *result.Result, err error
 	}
 	total := c.Instances
 	c.Instances -= moving
-	s, err := c.settle(ctx, cfg, apart(cfg.Nodes)...)
+	s, err := c.settle(ctx, cfg, cfg.Nodes)
 	if err != nil {
 		return nil, err
 	}
@@ -79,19 +79,6 @@ func (c Churn) Run(ctx context.Context, cfg Config) (_ *result.Result, err error
 	s.others(r, before, after)
 	s.growth(r, readings, rounds)
 	return r, s.account(ctx, r, before, after, total)
-}
-
-// processes hold the simulated nodes of a churn. The collector of one process that held all would slow 5,000 nodes for the
-// same second every quarter of a minute, which no fleet of machines does, and the p99 would measure that.
-const processes = 10
-
-// apart shares nodes out over the processes.
-func apart(nodes int) (shares []int) {
-	for left := processes; left > 0 && nodes > 0; left-- {
-		n := (nodes + left - 1) / left
-		shares, nodes = append(shares, n), nodes-n
-	}
-	return shares
 }
 
 // beat runs the churn and reads what everybody uses before it, every minute, and after it.
@@ -157,6 +144,7 @@ func (s *stage) growth(r *result.Result, readings []reading, rounds []load.Round
 		r.Add(fmt.Sprintf("minute %d: submit to running, p99", i), percentile(took, 99, time.Millisecond), "ms")
 		r.Add(fmt.Sprintf("minute %d: the leader's share of a core", i), s.share(a, b, s.leader), "%")
 		r.Add(fmt.Sprintf("minute %d: RSS of the leader", i), float64(b.servers[s.leader].RSS)/gib, "GiB")
-		r.Add(fmt.Sprintf("minute %d: RSS of the simulated nodes", i), float64(b.fleet.RSS)/gib, "GiB")
+		r.Add(fmt.Sprintf("minute %d: heap in use of the leader", i), b.metrics[s.leader]["go_heap_live_bytes"]/gib, "GiB")
+		r.Add(fmt.Sprintf("minute %d: heap in use of the simulated nodes", i), float64(b.live)/gib, "GiB")
 	}
 }
