@@ -3,12 +3,16 @@ package fleet
 import (
 	"errors"
 	"io"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"cube/api"
+	"cube/api/rest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -73,5 +77,35 @@ func TestServe(t *testing.T) {
 func TestClasses(t *testing.T) {
 	if a, b, c := Class(0, 2), Class(3, 2), Class(3, 0); a != "class_0" || b != "class_1" || c != "class_0" {
 		t.Error(a, b, c)
+	}
+}
+
+// TestVersionsAreForgotten that no node has any more, and shared while one has.
+func TestVersionsAreForgotten(t *testing.T) {
+	var s specs
+	body, err := rest.EncodeJob(&api.Job{Name: "web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.decode(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	if second, err := s.decode(body); err != nil || second != first {
+		t.Errorf("decoded again: %v", err)
+	}
+	runtime.KeepAlive(first)
+	kept := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.decoded)
+	}
+	for n := 0; kept() > 0 && n < 1000; n++ { // clean-ups run some time after a collection
+		runtime.GC()
+		runtime.Gosched()
+	}
+	if n := kept(); n > 0 {
+		t.Errorf("%d versions are kept", n)
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
@@ -98,18 +100,18 @@ func (n *nodes) count() (all, running int) {
 	return all, running
 }
 
-// specs decodes each version of a job once for all nodes of this process. Real nodes have one process each and decode for
-// themselves; here thousands of equal copies would be the simulation's weight, not theirs.
+// specs decodes each version of a job once for all nodes of this process, as long as one of them has it. Real nodes have one process
+// each and decode for themselves; here thousands of equal copies would be the simulation's weight, not theirs.
 type specs struct {
 	mu      sync.Mutex // guards what follows
-	decoded map[[sha256.Size]byte]*api.Job
+	decoded map[[sha256.Size]byte]weak.Pointer[api.Job]
 }
 
 func (s *specs) decode(body []byte) (*api.Job, error) {
 	key := sha256.Sum256(body)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if j := s.decoded[key]; j != nil {
+	if j := s.decoded[key].Value(); j != nil {
 		return j, nil
 	}
 	j, err := rest.DecodeJob(body)
@@ -117,8 +119,18 @@ func (s *specs) decode(body []byte) (*api.Job, error) {
 		return nil, err
 	}
 	if s.decoded == nil {
-		s.decoded = map[[sha256.Size]byte]*api.Job{}
+		s.decoded = map[[sha256.Size]byte]weak.Pointer[api.Job]{}
 	}
-	s.decoded[key] = j
+	s.decoded[key] = weak.Make(j)
+	runtime.AddCleanup(j, s.forget, key)
 	return j, nil
+}
+
+// forget is told that no node has a version any more; it may have been decoded again since.
+func (s *specs) forget(key [sha256.Size]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.decoded[key].Value() == nil {
+		delete(s.decoded, key)
+	}
 }
