@@ -33,7 +33,7 @@ func TestParseUsage(t *testing.T) {
 // TestAProcess is started, measured, asked to end and killed.
 func TestAProcess(t *testing.T) {
 	dir := t.TempDir()
-	p, err := Start("/bin/sh", []string{"-c", "echo here; trap 'echo asked; exit 3' INT; while :; do sleep 0.01; done"}, dir+"/1", nil)
+	p, err := Start("/bin/sh", []string{"-c", "trap 'echo asked; exit 3' INT; echo here; while :; do sleep 0.01; done"}, dir+"/1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
