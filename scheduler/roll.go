@@ -227,6 +227,8 @@ func (c *change) waitsFor(t *api.Task, s *slot) string {
 		return "waits for " + name + " to run"
 	case state == slotFailed, state == slotLater:
 		return "held up by " + name + ", which failed"
+	case state == slotAway:
+		return "waits for " + name + ", which is not heard of"
 	case state == slotOutdated && row.Health != api.HealthHealthy:
 		return "waits for " + name + " to be healthy"
 	case state == slotOutdated:
@@ -249,6 +251,11 @@ func (c *change) leaves(r *request, s *slot) (moving.Standing, *api.AllocationRo
 	switch s.state {
 	case slotFailed, slotLater:
 		return moving.Failed, nil
+	case slotAway:
+		if s.last.Health != api.HealthHealthy { // nobody knows when
+			return moving.Failed, nil
+		}
+		return moving.Settled, nil
 	case slotOutdated, slotWaiting:
 		if s.state == slotOutdated && r.before != nil {
 			return c.leavesHeld(r, s)
