@@ -196,12 +196,12 @@ func (c *change) meeting(t *api.Task, condition string) (n int) {
 		if len(rows) == 0 {
 			continue
 		}
-		last := &rows[len(rows)-1]
-		current := last.Version == c.job.Version || c.same(r, last)
-		up := current && !last.Away && last.Phase == api.PhaseRunning && last.Desired == api.DesiredRun
-		switch {
-		case c.job.Type.Completes() && c.state.Completed(c.job.Name, t.Name, c.job.Version, last.Slot),
-			up && condition == api.DependRunning, up && condition == api.DependHealthy && last.Health == api.HealthHealthy:
+		if c.job.Type.Completes() && c.state.Completed(c.job.Name, t.Name, c.job.Version, rows[0].Slot) {
+			n++
+		} else if slices.ContainsFunc(rows, func(row api.AllocationRow) bool { // what was tried after it may have failed, and be the last
+			return (row.Version == c.job.Version || c.same(r, &row)) && !row.Away && row.Phase == api.PhaseRunning && row.Desired == api.DesiredRun &&
+				(condition == api.DependRunning || condition == api.DependHealthy && row.Health == api.HealthHealthy)
+		}) {
 			n++
 		}
 	}

@@ -202,8 +202,12 @@ func (w *world) judgePlacements(s *fsm.Snapshot, job *api.Job, t *api.Task, p *a
 		if b.live > 1 {
 			w.fatalf("%s[%d] gets a third instance", t.Name, a.Slot)
 		}
-		last, placed := s.JobVersion(job.Name, b.newest.Version), s.JobVersion(job.Name, a.Version)
-		same := b.newest.ID != 0 && last != nil && last.Task(t.Name) != nil && api.SameInstance(last.Task(t.Name), t)
+		before := b.newest
+		if a.Beside { // others may have been tried since
+			before, _ = s.Row(a.Replaces)
+		}
+		last, placed := s.JobVersion(job.Name, before.Version), s.JobVersion(job.Name, a.Version)
+		same := before.ID != 0 && last != nil && last.Task(t.Name) != nil && api.SameInstance(last.Task(t.Name), t)
 		if a.Version == job.Version && !same {
 			for _, d := range t.DependsOn {
 				if met := w.meeting(s, job, job.Task(d.Task), d.Condition); !met {
@@ -228,7 +232,7 @@ func (w *world) meeting(s *fsm.Snapshot, job *api.Job, t *api.Task, condition st
 	all := slots(s, job, t.Name, nil)
 	for slot := range uint32(t.Count) {
 		b := all[slot]
-		met := b != nil && (b.newest.Live() || job.Type.Completes() && s.Completed(job.Name, t.Name, job.Version, slot)) &&
+		met := b != nil && (b.live > 0 || job.Type.Completes() && s.Completed(job.Name, t.Name, job.Version, slot)) &&
 			(condition != api.DependHealthy || b.healthy > 0 || job.Type.Completes())
 		if !met {
 			return false
