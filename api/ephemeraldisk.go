@@ -67,6 +67,9 @@ func (t *Task) validateEphemeralDisk() error {
 		return in("migrate", faultf("order", "order %s runs two instances side by side, so the data of a sticky ephemeral_disk cannot move with them; use %s, or move = %q in ephemeral_disk",
 			OrderStartFirst, OrderStopFirst, MoveNever))
 	}
+	if d.Sticky && t.Update.Canary > 0 {
+		return in("update", faultf("canary", "a canary runs beside the instance whose place it is to take, and a sticky ephemeral_disk is handed from one to the next; leave canary out"))
+	}
 	if d.Sticky && t.Update.Order == OrderStartFirst {
 		return in("update", faultf("order", "order %s runs two instances side by side, and a sticky ephemeral_disk is handed from one to the next; use %s", OrderStartFirst, OrderStopFirst))
 	}

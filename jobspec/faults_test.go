@@ -212,6 +212,7 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		{inTask("ephemeral_disk {\n destination = \"/dev\"\n}"), `4:16: destination "/dev" is the kernel's`},
 		{inTask("ephemeral_disk {\n destination = \"/d\"\n}\nvolume \"a\" {\n destination = \"/d\"\n}"), `4:16: destination "/d" belongs to volume "a" already`},
 		{inTask("ephemeral_disk {\n sticky = true\n}\nupdate { order = \"start-first\" }"), `6:18: order start-first runs two instances side by side, and a sticky ephemeral_disk is handed from one to the next; use stop-first`},
+		{inTask("ephemeral_disk {\n sticky = true\n}\nupdate { canary = 1 }"), `6:19: a canary runs beside the instance whose place it is to take, and a sticky ephemeral_disk is handed from one to the next; leave canary out`},
 		{inTask("sticky = true"), `3:3: unknown key "sticky"; it belongs into ephemeral_disk { ... }`},
 		// devices
 		{inTask("device \"gpu\" {}"), `3:3: unknown key "device"; it belongs into resources { ... }`},
