@@ -157,7 +157,7 @@ func (s *JobSummary) Judge(j *Job, live int, open bool) string {
 		return JobRunning // until the last instance is gone
 	case j.Launches():
 		return JobWaiting
-	case j.Type.Completes() && s.Desired > 0 && c.Complete == s.Desired:
+	case j.Type.Completes() && c.Complete == s.Desired && (s.Desired > 0 || live == 0 && !open): // of no instances none is missing
 		return JobComplete
 	case c.Failed > 0 && j.Type.Completes() && live == 0 && !open: // open: what failed may be placed again
 		return JobFailed

@@ -283,3 +283,21 @@ func TestStoryOfLaunches(t *testing.T) {
 		`+name+`: version 1 submitted by ada@host: dispatched as "a"`)
 	wants(t, "the timeline in the state", c.timeline("resize"), "version 1 submitted by test")
 }
+
+// TestOfNothingNothingIsLeft: a job that runs to its end and has no instances is at its end when the scheduler has seen that, and does not
+// stand there as running for ever: whoever waits for a launch of a job that was scaled to none waits for nothing.
+func TestOfNothingNothingIsLeft(t *testing.T) {
+	c := newCluster(t)
+	c.nodes("n1")
+	c.register(parameterizedJob("resize"))
+	c.ok(&ScaleJob{Name: "resize", Count: 0})
+	name := c.ok(dispatch("resize", "", "big")).Registered[0].Name
+	if status := c.m.Snapshot().Summary(name).Status; status == api.JobComplete {
+		t.Errorf("before anybody has looked at it, it is %s", status)
+	}
+	c.ok(&CommitPlan{Plan: c.plan(name, api.EvalComplete)})
+	equal(t, "status", c.m.Snapshot().Summary(name).Status, api.JobComplete)
+	c.register(testJob("web", api.JobService, 0))
+	c.ok(&CommitPlan{Plan: c.plan("web", api.EvalComplete)})
+	equal(t, "a service of none", c.m.Snapshot().Summary("web").Status, api.JobRunning)
+}
