@@ -13,6 +13,10 @@ import (
 
 // submit draws a version of a job and registers it.
 func (w *world) submit(name string, n int) {
+	if name == "tick" || name == "resize" {
+		w.submitParent(name, n)
+		return
+	}
 	kinds := map[string]api.JobType{"web": api.JobService, "high": api.JobService, "work": api.JobBatch, "logger": api.JobSystem, "sweep": api.JobSysbatch}
 	priorities := map[string]int{"web": 50, "high": 80, "work": 30, "logger": 70, "sweep": 20}
 	job := &api.Job{Name: name, Type: kinds[name], Priority: priorities[name]}
@@ -20,11 +24,19 @@ func (w *world) submit(name string, n int) {
 	if name == "web" && w.pick("tasks", 2) == 1 {
 		names = []string{"app", "db"}
 	}
+	if name == "work" && w.pick("tasks", 2) == 1 {
+		names = []string{"then", "first"}
+	}
 	for _, task := range names {
 		job.Tasks = append(job.Tasks, w.drawTask(job, task, n))
 	}
 	if len(names) > 1 && w.pick("depends", 3) > 0 {
-		job.Task("app").DependsOn = []api.Dependency{{Task: "db", Condition: rapid.SampledFrom([]string{api.DependHealthy, api.DependRunning}).Draw(w.t, "condition")}}
+		conditions := []string{api.DependHealthy, api.DependRunning}
+		if job.Type.Completes() {
+			conditions = []string{api.DependComplete}
+		}
+		job.Task(names[0]).DependsOn = []api.Dependency{{Task: names[1], Condition: rapid.SampledFrom(conditions).Draw(w.t, "condition"),
+			Timeout: time.Duration(max(0, w.pick("depend timeout", 12)-8)) * time.Minute}}
 	}
 	w.register(job)
 }
@@ -66,13 +78,14 @@ func (w *world) drawTask(job *api.Job, name string, n int) *api.Task {
 		task.Migrate.Order = rapid.SampledFrom([]string{api.OrderStartFirst, api.OrderStopFirst}).Draw(w.t, "move")
 		task.Migrate.HealthyDeadline = time.Duration(w.pick("move deadline", 3)) * time.Minute
 	}
+	w.drawHoldings(job, task)
 	return task
 }
 
 // step is one thing that happens.
 func (w *world) step(n int) {
 	m := w.machines[w.pick("machine", machines)]
-	switch w.pick("step", 16) {
+	switch w.pick("step", 19) {
 	case 0:
 		w.submit(w.drawJob().Name, n)
 	case 1:
@@ -96,6 +109,10 @@ func (w *world) step(n int) {
 		w.at = w.at.Add(time.Duration(w.pick("minutes", 12)) * time.Minute)
 	case 9:
 		w.at = w.at.Add(time.Duration(w.pick("seconds", 45)) * time.Second)
+	case 10:
+		w.dispatch()
+	case 11:
+		w.rebalance()
 	default:
 		lucky := w.pick("lucky", 3) > 0
 		for _, m := range w.machines {
@@ -112,8 +129,9 @@ func (w *world) step(n int) {
 	}
 }
 
+// drawJob draws one of the jobs that people have submitted.
 func (w *world) drawJob() *api.Job {
-	jobs := slices.Collect(w.m.Snapshot().Jobs())
+	jobs := slices.DeleteFunc(slices.Collect(w.m.Snapshot().Jobs()), func(j *api.Job) bool { return j.Parent != "" })
 	return jobs[w.pick("job", len(jobs))]
 }
 

@@ -56,6 +56,12 @@ func (w *world) judgePlan(s *fsm.Snapshot, p *api.Plan) {
 		if job == nil || job.Stopped {
 			continue
 		}
+		if job.Launches() && len(j.Placements) > 0 {
+			w.fatalf("%s launches others, and is placed itself", job.Name)
+		}
+		for i := range j.Placements {
+			w.judgeHoldings(s, job, &j.Placements[i], p)
+		}
 		for _, t := range job.Tasks {
 			w.judgeStops(s, job, t, j)
 			w.judgePlacements(s, job, t, j)
@@ -128,7 +134,7 @@ func (w *world) judgeStops(s *fsm.Snapshot, job *api.Job, t *api.Task, p *api.Jo
 		switch {
 		case strings.Contains(stop.Reason, " is back, and the "):
 			w.judgeReunion(s, t, &row, after[row.Slot])
-		case strings.HasSuffix(stop.Reason, "its successor is healthy"):
+		case strings.HasSuffix(stop.Reason, "its successor is healthy"), strings.Contains(stop.Reason, " to balance"):
 			if after[row.Slot].healthy == 0 {
 				w.fatalf("%s[%d] has nothing healthy left", t.Name, row.Slot)
 			}
@@ -232,7 +238,7 @@ func (w *world) meeting(s *fsm.Snapshot, job *api.Job, t *api.Task, condition st
 	all := slots(s, job, t.Name, nil)
 	for slot := range uint32(t.Count) {
 		b := all[slot]
-		met := b != nil && (b.live > 0 || job.Type.Completes() && s.Completed(job.Name, t.Name, job.Version, slot)) &&
+		met := b != nil && (b.live > 0 && condition != api.DependComplete || job.Type.Completes() && s.Completed(job.Name, t.Name, job.Version, slot)) &&
 			(condition != api.DependHealthy || b.healthy > 0 || job.Type.Completes())
 		if !met {
 			return false
@@ -256,8 +262,8 @@ func (w *world) atRest() {
 	s := w.m.Snapshot()
 	for job := range s.Jobs() {
 		plan := scheduler.Schedule(s, []*api.Evaluation{{ID: ^api.ID(0), Job: job.Name, Type: job.Type, Priority: job.Priority}},
-			scheduler.Options{Now: w.at.UnixNano(), Preempt: w.preempt})
-		if open := s.Open(job.Name); !plan.Empty() && !(open != nil && (open.Status == api.EvalPending || underWay(s, job.Name))) {
+			w.options())
+		if open := s.Open(job.Name); !plan.Empty() && !(open != nil && (open.Status == api.EvalPending || underWay(s, job.Name))) && !w.gaveUp(s, job) {
 			w.fatalf("job %s was overlooked: there is %+v to do, and its evaluation is %+v", job.Name, plan.Jobs[0], open)
 		}
 	}
@@ -279,6 +285,23 @@ func (w *world) atRest() {
 	if due, _ := drain.Due(s, w.at.UnixNano()); len(due) > 0 {
 		w.fatalf("the drains of %v were overlooked", due)
 	}
+	if due, _ := s.RebalanceDue(w.at.UnixNano()); due {
+		w.fatalf("the rebalance was overlooked: %+v", s.Rebalancing())
+	}
+	w.launchesAtRest(s)
+}
+
+// gaveUp reports whether a task of the job has waited for another for as long as it was to: it is not placed then before the job is
+// looked at for another reason.
+func (w *world) gaveUp(s *fsm.Snapshot, job *api.Job) bool {
+	for _, t := range job.Tasks {
+		for _, d := range t.DependsOn {
+			if at := d.GivesUp(job, s.Deployment(job.Name)); !at.IsZero() && !at.After(w.at) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // underWay reports whether the job has an instance that begins, or any job one that ends: then the job is looked at again.
@@ -292,6 +315,10 @@ func underWay(s *fsm.Snapshot, job string) (yes bool) {
 // quiet checks what must hold some time after the last fault: nothing is stuck half way.
 func (w *world) quiet() {
 	s := w.m.Snapshot()
+	w.launchesQuiet(s)
+	if r := s.Rebalancing(); r != nil {
+		w.fatalf("the rebalance is stuck: %+v", r)
+	}
 	for n := range s.Nodes() {
 		if n.Status != api.NodeReady || n.Drain.Active() {
 			w.fatalf("node %s is stuck: %s, drain %+v", n.ID, n.Status, n.Drain)
@@ -316,7 +343,7 @@ func (w *world) quiet() {
 					w.fatalf("%s/%s[%d] has %d instances, %d of which are to run", job.Name, t.Name, slot, b.live, b.wanted)
 				}
 			}
-			if job.Type.EveryNode() || job.Stopped {
+			if job.Type.EveryNode() || job.Stopped || job.Launches() {
 				continue
 			}
 			for slot := range uint32(t.Count) {
@@ -325,6 +352,7 @@ func (w *world) quiet() {
 				case b != nil && b.live == 1, open != nil:
 				case b != nil && b.newest.Phase == api.PhaseFailed, gaveUp(s, job.Name, t.Name):
 				case job.Type.Completes() && s.Completed(job.Name, t.Name, job.Version, slot):
+				case w.gaveUp(s, job):
 				default:
 					w.fatalf("%s/%s[%d] is empty, and nobody is looking: %+v", job.Name, t.Name, slot, b)
 				}
@@ -362,6 +390,12 @@ func (w *world) compare(s *fsm.Snapshot, m *machine) {
 func (w *world) whole() {
 	s := w.m.Snapshot()
 	for job := range s.Jobs() {
+		if job.Launches() || job.Parent != "" {
+			if job.Parent != "" && !finished(s, job.Name) {
+				w.fatalf("%s does not come to its end: %+v", job.Name, s.Summary(job.Name))
+			}
+			continue
+		}
 		if d := s.Deployment(job.Name); job.Type == api.JobService && d.Status != api.DeploymentSuccessful {
 			w.fatalf("a sound version of %s did not get through: %+v", job.Name, d)
 		}

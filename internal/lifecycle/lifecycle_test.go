@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ var (
 )
 
 // TestAnyLife drives submissions, counts, orders of people, ends of instances, flips of checks, losses and returns of nodes, drains,
-// preemption, reports that come late and changes of the leader through the state, the scheduler and the leader's loops. At every entry
+// preemption, rebalances, launches, reports that come late and changes of the leader through the state, the scheduler and the leader's loops. At every entry
 // nothing breaks an invariant, nothing is taken away without a recorded cause and no update costs more than it may; at every rest
 // nothing was overlooked; and when the faults are over everything is as it was asked for.
 func TestAnyLife(t *testing.T) {
@@ -41,6 +42,7 @@ func TestAnyLife(t *testing.T) {
 			w.progress()
 		}
 		w.mend()
+		w.retire()
 		w.calm(30, time.Minute)
 		w.calm(int(api.MaxHold/time.Hour)+1, time.Hour) // what waits for a person is given up, drains come to their deadlines
 		w.calm(30, time.Minute)
@@ -49,12 +51,15 @@ func TestAnyLife(t *testing.T) {
 		w.calm(40, time.Minute)
 		w.quiet()
 		w.whole()
+		if w.pick("level", 3) == 0 {
+			w.level()
+		}
 	})
 }
 
 // begin submits the jobs of the history.
 func (w *world) begin() {
-	for _, name := range []string{"web", "high", "work", "logger", "sweep"} {
+	for _, name := range []string{"web", "high", "work", "logger", "sweep", "tick", "resize"} {
 		if name == "web" || rapid.IntRange(0, 2).Draw(w.t, "has "+name) == 0 {
 			w.submit(name, 0)
 		}
@@ -109,12 +114,20 @@ func (w *world) finish() {
 	}
 	w.settle()
 	for job := range w.m.Snapshot().Jobs() {
+		if job.Parent != "" {
+			continue
+		}
 		last := *job
 		last.Tasks = nil
 		for _, old := range job.Tasks {
 			task := *old
 			task.Image, task.Count, task.Resources.CPU = "good-last", min(task.Count, 3), 20
 			task.Update.Canary, task.Update.AutoPromote, task.Update.Order = 0, false, api.OrderStopFirst
+			task.DependsOn = slices.Clone(task.DependsOn)
+			for i := range task.DependsOn {
+				task.DependsOn[i].Timeout = 0
+			}
+			modest(&last, &task)
 			last.Tasks = append(last.Tasks, &task)
 		}
 		w.register(&last)

@@ -20,6 +20,7 @@ type machine struct {
 	telling     bool // that it is ready is
 	cleaning    bool // its inventory is judged, and being put right
 	memory      int64
+	volumes     []api.NodeVolume
 	instances   map[api.ID]*instance
 }
 
@@ -27,14 +28,16 @@ type machine struct {
 type instance struct {
 	status api.AllocationStatus
 	told   uint64 // the sequence that is acknowledged
+	task   *api.Task
+	ports  []api.PortBinding
 	kind   string // what its image does: good, bad (it is never healthy), crash
 	batch  bool
 	stop   bool // it is to go
 	left   bool // its row has ended, or is gone: nobody asks for it any more
 }
 
-func newMachine(id string) *machine {
-	return &machine{id: id, incarnation: 1, up: true, memory: 1000, instances: map[api.ID]*instance{}}
+func newMachine(id string, volumes []api.NodeVolume) *machine {
+	return &machine{id: id, incarnation: 1, up: true, memory: 1000, volumes: volumes, instances: map[api.ID]*instance{}}
 }
 
 func (m *machine) connected() bool { return m.up && !m.cut }
@@ -75,7 +78,7 @@ func (w *world) enroll(m *machine) {
 	}
 	s := w.m.Snapshot()
 	c := &fsm.RegisterNode{Ready: w.verdicts(m, s), Node: &api.Node{ID: m.id, Name: m.id, Incarnation: m.incarnation,
-		Resources: api.Resources{CPU: 1000, Memory: m.memory}, Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}}}
+		Resources: api.Resources{CPU: 1000, Memory: m.memory}, Volumes: m.volumes, Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}}}
 	if known := s.Node(m.id); known != nil {
 		c.JudgedOn = known.ModifyIndex
 	}
@@ -111,19 +114,27 @@ func (w *world) verdicts(m *machine, s *fsm.Snapshot) (clean bool) {
 	return clean
 }
 
+func newInstance(s *fsm.Snapshot, row *api.AllocationRow, status api.AllocationStatus) *instance {
+	j := s.JobVersion(row.Job, row.Version)
+	task := j.Task(row.Task)
+	kind, _, _ := strings.Cut(task.Image, "-")
+	return &instance{status: status, task: task, ports: s.Ports(row.ID), kind: kind, batch: j.Type.Completes()}
+}
+
 // poll takes over what is to run, and what is not.
 func (w *world) poll(m *machine) {
 	s := w.m.Snapshot()
 	for row := range s.NodeRows(m.id, 0) {
 		i := m.instances[row.ID]
 		if i == nil && row.Desired == api.DesiredRun && row.Phase == api.PhasePending {
-			j := s.JobVersion(row.Job, row.Version)
-			kind, _, _ := strings.Cut(j.Task(row.Task).Image, "-")
-			m.instances[row.ID] = &instance{status: api.AllocationStatus{ID: row.ID, Seq: 1, Phase: api.PhasePreparing}, kind: kind, batch: j.Type.Completes()}
+			begun := newInstance(s, &row, api.AllocationStatus{ID: row.ID, Seq: 1, Phase: api.PhasePreparing})
+			w.alone(m, row.ID, begun)
+			m.instances[row.ID] = begun
 			continue
 		}
 		if i == nil && !row.Phase.Terminal() { // stopped before it began, or forgotten by the machine
-			i = &instance{status: api.AllocationStatus{ID: row.ID, Seq: row.Seq, Restarts: row.Restarts, Phase: row.Phase, Health: row.Health}, told: row.Seq, stop: true}
+			i = newInstance(s, &row, api.AllocationStatus{ID: row.ID, Seq: row.Seq, Restarts: row.Restarts, Phase: row.Phase, Health: row.Health})
+			i.told, i.stop = row.Seq, true
 			m.instances[row.ID] = i
 		}
 		if i != nil && row.Desired == api.DesiredStop {

@@ -32,10 +32,11 @@ type world struct {
 	log      []entry
 	machines []*machine
 	leader   *leader
+	order    string // by which nodes are chosen
 	preempt  []api.JobType
-	events   []api.Event // of the latest entry
-	removed  map[api.ID]bool
-	trail    []string // what happened, for who has to find out
+	events   []api.Event     // of the latest entry
+	launched map[string]bool // jobs that others launched, forgotten ones included
+	trail    []string        // what happened, for who has to find out
 }
 
 // entry is what somebody wants written.
@@ -48,15 +49,17 @@ type entry struct {
 
 // leader is what a leader keeps in its memory. A new one has none of it.
 type leader struct {
-	memory   scheduler.Memory
-	deployer *deployer.Deployer
-	planning bool // a plan is in the log
-	judging  bool
-	draining bool
-	reaping  bool
-	barren   map[api.ID]look      // evaluations that a plan left pending though it changed nothing
-	silent   map[string]time.Time // nodes, and since when
-	declared map[string]bool      // what is in the log
+	memory    scheduler.Memory
+	deployer  *deployer.Deployer
+	planning  bool // a plan is in the log
+	judging   bool
+	draining  bool
+	balancing bool
+	reaping   bool
+	launching map[string]bool      // jobs
+	barren    map[api.ID]look      // evaluations that a plan left pending though it changed nothing
+	silent    map[string]time.Time // nodes, and since when
+	declared  map[string]bool      // what is in the log
 }
 
 type look struct {
@@ -65,15 +68,16 @@ type look struct {
 }
 
 func newWorld(t *rapid.T) *world {
-	w := &world{t: t, at: time.Unix(1_700_000_000, 0), removed: map[api.ID]bool{}}
+	w := &world{t: t, at: time.Unix(1_700_000_000, 0), launched: map[string]bool{}}
 	w.m = fsm.New()
 	w.m.Observe(w)
 	w.elect()
 	w.propose("leader/lead", &fsm.InitCluster{ClusterID: "c"}, nil)
 	w.propose("leader/lead", &fsm.RaiseRules{Version: fsm.RulesVersion}, nil)
 	for n := range machines {
-		w.machines = append(w.machines, newMachine(fmt.Sprint("n", n)))
+		w.machines = append(w.machines, newMachine(fmt.Sprint("n", n), volumesOf(n)))
 	}
+	w.order = rapid.SampledFrom([]string{api.AlgorithmBinpack, api.AlgorithmSpread}).Draw(t, "algorithm")
 	for _, kinds := range [][]api.JobType{{api.JobService}, {api.JobBatch, api.JobSystem}} {
 		if rapid.Bool().Draw(t, "preempt") {
 			w.preempt = append(w.preempt, kinds...)
@@ -99,7 +103,7 @@ func (w *world) fatalf(format string, args ...any) {
 
 // elect makes another server the leader, one that knows nothing but the state.
 func (w *world) elect() {
-	w.leader = &leader{silent: map[string]time.Time{}, declared: map[string]bool{}, barren: map[api.ID]look{}}
+	w.leader = &leader{silent: map[string]time.Time{}, declared: map[string]bool{}, barren: map[api.ID]look{}, launching: map[string]bool{}}
 	l := w.leader
 	l.deployer = &deployer.Deployer{Machine: w.m, Now: func() int64 { return w.at.UnixNano() }, Logger: hclog.NewNullLogger(),
 		Commit: func(b *fsm.JudgeDeployments) error {
@@ -165,6 +169,10 @@ func (w *world) commit() {
 	}
 	w.tell(e, r)
 	w.causes(before, after)
+	w.judgeMoves(after)
+	if order, ok := e.body.(*fsm.LaunchJob); ok {
+		w.judgeLaunch(before, after, order, r)
+	}
 	if e.done != nil {
 		e.done(r, false)
 	}
@@ -190,10 +198,15 @@ func (w *world) tell(e entry, r fsm.Result) {
 // lead has the leader's loops look once at what there is, in the order in which they are drawn or listed. It reports whether
 // any of them did something.
 func (w *world) lead() (did bool) {
-	for _, loop := range []func() bool{w.plan, w.judge, w.drains, w.watch, w.reap} {
+	for _, loop := range []func() bool{w.plan, w.judge, w.drains, w.balances, w.launch, w.watch, w.reap} {
 		did = loop() || did
 	}
 	return did
+}
+
+// options are what a plan depends on besides the state.
+func (w *world) options() scheduler.Options {
+	return scheduler.Options{Now: w.at.UnixNano(), Preempt: w.preempt, Algorithm: w.order}
 }
 
 // plan is the loop that schedules: one plan is in the log at a time.
@@ -212,7 +225,9 @@ func (w *world) plan() bool {
 	if len(open) == 0 {
 		return false
 	}
-	p := scheduler.Schedule(s, open, scheduler.Options{Now: w.at.UnixNano(), Preempt: w.preempt, Memory: &l.memory})
+	options := w.options()
+	options.Memory = &l.memory
+	p := scheduler.Schedule(s, open, options)
 	w.judgePlan(s, p)
 	l.planning = true
 	w.propose("leader/schedule", &fsm.CommitPlan{Plan: p}, func(_ fsm.Result, lost bool) {
