@@ -31,7 +31,7 @@ func (w *world) drawHoldings(job *api.Job, task *api.Task) {
 	if w.pick("dynamic port", 3) == 0 {
 		task.Ports = append(task.Ports, api.Port{Label: "peer"})
 	}
-	switch w.pick("holds", 6) {
+	switch w.pick("holds", 4) {
 	case 0:
 		access := rapid.SampledFrom(api.Accesses()).Draw(w.t, "access")
 		task.Volumes = []api.VolumeRequest{{Name: "data", Destination: "/data", Access: access}}

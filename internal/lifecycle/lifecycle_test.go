@@ -123,6 +123,7 @@ func (w *world) finish() {
 			task := *old
 			task.Image, task.Count, task.Resources.CPU = "good-last", min(task.Count, 3), 20
 			task.Update.Canary, task.Update.AutoPromote, task.Update.Order = 0, false, api.OrderStopFirst
+			task.Migrate.HealthyDeadline = 0 // the default: instances take minutes here
 			task.DependsOn = slices.Clone(task.DependsOn)
 			for i := range task.DependsOn {
 				task.DependsOn[i].Timeout = 0
