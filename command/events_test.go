@@ -39,8 +39,11 @@ func TestTimeline(t *testing.T) {
 	p.cube(0, "task", "timeline", "-t", "{{range .}}{{.Type}} {{end}}", "-n", "-1", "web")
 	p.shows("submitted placed restarted")
 	p = eventTerminal(t, c)
-	p.cube(1, "task", "timeline", "-n", "-2", "web")
-	p.complains("-n is a number of lines, or -1 for all")
+	for _, n := range []string{"-2", "0"} {
+		p = eventTerminal(t, c)
+		p.cube(1, "task", "timeline", "-n", n, "web")
+		p.complains("-n is a number of lines, or -1 for all")
+	}
 	c.events = nil
 	p = newTerminal(t, c)
 	p.cube(0, "task", "timeline", "web")

@@ -27,7 +27,7 @@ The servers agree on it, so it survives restarts and changes of leader; they kee
 			if err := read.check(); err != nil {
 				return err
 			}
-			if last < -1 {
+			if last < -1 || last == 0 {
 				return failed(errors.New("-n is a number of lines, or -1 for all"), "reading the arguments")
 			}
 			cluster, err := s.cluster()
