@@ -50,7 +50,7 @@ func (a Affinity) validate() error {
 func CheckAttribute(name string) error {
 	root, key, dotted := strings.Cut(name, ".")
 	if len(name) > maxKey || !printable(name) || dotted && key == "" {
-		return fmt.Errorf("%.80q is not the name of an attribute", name)
+		return fmt.Errorf("%.80q is not the name of an attribute, such as node.name, attr.KEY or meta.KEY", name)
 	}
 	switch {
 	case !dotted && (name == "id" || name == "name" || name == "datacenter" || name == "address"):
@@ -66,7 +66,7 @@ func CheckAttribute(name string) error {
 	case root == "node":
 		return fmt.Errorf("nodes have no %q; there are node.id, node.name, node.datacenter and node.address", name)
 	}
-	return fmt.Errorf("%.80q does not begin with node., attr. or meta.", name)
+	return fmt.Errorf("%.80q does not begin with node., attr. or meta., as node.name and attr.KEY do", name)
 }
 
 // Validate checks a canonical constraint as far as the standard library can: versions are checked where they are used.

@@ -130,7 +130,8 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		// where it runs
 		{inTask("constraint {\n attribute = \"datacenter\"\n value = \"x\"\n }"), `4:14: "datacenter" is not an attribute; did you mean node.datacenter?`},
 		{inTask("constraint {\n attribute = \"rack\"\n value = \"x\"\n }"), `4:14: "rack" is not an attribute; did you mean meta.rack?`},
-		{inTask("constraint {\n attribute = \"env.HOME\"\n value = \"x\"\n }"), `4:14: "env.HOME" does not begin with node., attr. or meta.`},
+		{inTask("constraint {\n attribute = \"env.HOME\"\n value = \"x\"\n }"), `4:14: "env.HOME" does not begin with node., attr. or meta., as node.name and attr.KEY do`},
+		{inTask("constraint {\n attribute = \"node.nmae\"\n value = \"x\"\n }"), `4:14: nodes have no "node.nmae"; there are node.id, node.name, node.datacenter and node.address`},
 		{inTask("constraint {\n attribute = node.name\n value = \"x\"\n }"), `4:14: node.name is known only when an instance starts: it stands by itself in a text, as in "${node.name}"`},
 		{inTask("constraint {\n attribute = \"${node.name}x\"\n value = \"x\"\n }"), `4:14: `},
 		{inTask("constraint {\n value = \"x\"\n }"), `3:3: attribute is missing`},

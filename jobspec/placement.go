@@ -93,12 +93,7 @@ func readAttribute(r *body, to *string) {
 		*to = strings.TrimSuffix(inner, "}")
 	}
 	if err := api.CheckAttribute(*to); err != nil {
-		place := r.attr("attribute").Expr.Range()
-		if strings.Contains(err.Error(), "did you mean") {
-			r.p.addf(place, "%s", err)
-			return
-		}
-		r.p.addf(place, "%s; it is node.id, node.name, node.datacenter, node.address, attr.KEY or meta.KEY", err)
+		r.p.addf(r.attr("attribute").Expr.Range(), "%s", err)
 	}
 }
 
