@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"cube/api"
@@ -155,8 +156,12 @@ func (g *runGoal) deploymentVerdict(now time.Time) (v verdict, waits bool) {
 	}
 	switch d.Status {
 	case api.DeploymentFailed, api.DeploymentReverted:
-		return verdict{outcome: stuck, summary: fmt.Sprintf("the deployment of version %d of job %q failed", g.version, g.name),
-			reasons: append([]string{printable(d.Reason)}, g.reasons(g.slots(now))...)}, false
+		why := printable(d.Reason)
+		more := slices.DeleteFunc(g.reasons(g.slots(now)), func(reason string) bool {
+			_, cause, named := strings.Cut(reason, ": ")
+			return named && strings.HasSuffix(why, ": "+cause) // what befell an instance is said once
+		})
+		return verdict{outcome: stuck, summary: fmt.Sprintf("the deployment of version %d of job %q failed", g.version, g.name), reasons: append([]string{why}, more...)}, false
 	case api.DeploymentPaused:
 		return verdict{outcome: stuck, summary: fmt.Sprintf("the deployment of version %d of job %q is paused", g.version, g.name), reasons: []string{"it goes on with: cube deployment resume " + g.name}}, false
 	case api.DeploymentRunning:

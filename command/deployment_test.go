@@ -50,16 +50,25 @@ func TestARunEndsWithItsDeployment(t *testing.T) {
 	}
 }
 
-// A deployment says which instance it failed for, and the instance why.
+// A deployment says which instance it failed for, and the instance why, unless the deployment has said that already.
 func TestAFailedDeploymentIsExplained(t *testing.T) {
-	g := newRunGoal(api.RegisteredJob{Name: "web", Version: 1, Changed: true}, time.Unix(0, 0))
-	g.look(&api.JobStatus{
-		Job:         &api.Job{Name: "web", Type: api.JobService, Version: 1, Tasks: []*api.Task{api.DefaultTask("web")}},
-		Deployment:  &api.DeploymentView{Version: 1, Status: api.DeploymentFailed, Reason: "web[0] failed"},
-		Allocations: []*api.Allocation{{ID: "a", Name: "web[0]", Job: "web", Task: "web", JobVersion: 1, Desired: api.DesiredRun, Phase: api.PhaseFailed, Message: "exit code 2"}},
-	}, nil, time.Unix(1, 0))
-	if got, want := g.verdict(time.Unix(1, 0)).reasons, []string{"web[0] failed", "web[0]: exit code 2"}; !slices.Equal(got, want) {
-		t.Errorf("%q", got)
+	for _, c := range []struct {
+		reason string
+		want   []string
+	}{
+		{"web[0] failed", []string{"web[0] failed", "web[0]: exit code 2"}},
+		{"web[0] failed: exit code 2", []string{"web[0] failed: exit code 2"}},
+		{"web[1] failed: exit code 25", []string{"web[1] failed: exit code 25", "web[0]: exit code 2"}},
+	} {
+		g := newRunGoal(api.RegisteredJob{Name: "web", Version: 1, Changed: true}, time.Unix(0, 0))
+		g.look(&api.JobStatus{
+			Job:         &api.Job{Name: "web", Type: api.JobService, Version: 1, Tasks: []*api.Task{api.DefaultTask("web")}},
+			Deployment:  &api.DeploymentView{Version: 1, Status: api.DeploymentFailed, Reason: c.reason},
+			Allocations: []*api.Allocation{{ID: "a", Name: "web[0]", Job: "web", Task: "web", JobVersion: 1, Desired: api.DesiredRun, Phase: api.PhaseFailed, Message: "exit code 2"}},
+		}, nil, time.Unix(1, 0))
+		if got := g.verdict(time.Unix(1, 0)).reasons; !slices.Equal(got, c.want) {
+			t.Errorf("%q: %q", c.reason, got)
+		}
 	}
 }
 
