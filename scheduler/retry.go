@@ -394,6 +394,49 @@ func (c *change) leavesBack(r *request, holder, successor *api.AllocationRow) bo
 		c.evicting(successor) == nil && !c.job.Type.EveryNode() && c.standing(r.task).Held()
 }
 
+// before is the version that a roll-out which is held back leaves in place: the stable one of those that the task's instances are of or
+// were, else the newest. One that never was stable, and of which an instance has failed for good, is none.
+func (c *change) before(r *request, slots []slot) (before *api.Job) {
+	broken := map[uint64]bool{} // looked up, never ranged over
+	for i := range slots {
+		if last := slots[i].last; last != nil && failedForGood(last) && last.Desired == api.DesiredRun {
+			broken[last.Version] = true
+		}
+	}
+	for i := range slots {
+		s := &slots[i]
+		if !c.outdated(r, s) || before != nil && s.last.Version == before.Version {
+			continue
+		}
+		j := c.state.JobVersion(c.job.Name, s.last.Version)
+		if j == nil || broken[j.Version] && !j.Stable {
+			continue
+		}
+		if before == nil || j.Stable && !before.Stable || j.Stable == before.Stable && j.Version > before.Version {
+			before = j
+		}
+	}
+	return before
+}
+
+// putBack has a slot be filled in the version before. What failed in that is tried again as its task says, and no more often: then the
+// slot is for the version in force.
+func (c *change) putBack(s *slot, before *api.Job, t *api.Task) {
+	if s.last == nil || s.last.Version != before.Version || !failedForGood(s.last) || s.last.Desired == api.DesiredStop || slices.Contains(c.asked, s.last.ID) {
+		s.state = slotBack
+		return
+	}
+	past := c.state.Past(s.last.ID)
+	trial, due, ok := t.Rescheduling(c.job.Type).Next(past)
+	if !ok {
+		return
+	}
+	s.state, s.retry = slotBack, &retry{trial, due, past.Failed}
+	if due > c.options.Now {
+		s.state = slotLater
+	}
+}
+
 // movedBack reports whether what is beside a slot's holder is there because that leaves its node in its own version.
 func (c *change) movedBack(r *request, s *slot) bool {
 	there := s.next == slotStarting || s.next == slotWell || s.next == slotFailed

@@ -20,27 +20,20 @@ func (c *change) outdated(r *request, s *slot) bool {
 	return s.last != nil && s.last.Version != c.job.Version && !c.same(r, s.last)
 }
 
-// holdBack has what is missing be placed in the version before while the roll-out is held back: the stable one of those that the
-// task's instances are of or were, else the newest.
+// holdBack has what is missing be placed in the version before while the roll-out is held back. An automatic revert has none to go back
+// to: that is the one that failed before it.
 func (c *change) holdBack(r *request, slots []slot) {
-	if c.job.Type.EveryNode() || !c.standing(r.task).Held() {
+	d := c.state.Deployment(c.job.Name)
+	if c.job.Type.EveryNode() || !c.standing(r.task).Held() || d.Automatic {
 		return
 	}
-	var before *api.Job
-	for i := range slots {
-		if s := &slots[i]; c.outdated(r, s) && (before == nil || s.last.Version != before.Version) {
-			j := c.state.JobVersion(c.job.Name, s.last.Version)
-			if j != nil && (before == nil || j.Stable && !before.Stable || j.Stable == before.Stable && j.Version > before.Version) {
-				before = j
-			}
-		}
-	}
+	before := c.before(r, slots)
 	if before == nil {
 		return
 	}
 	for i := range slots {
 		if s := &slots[i]; s.state == slotVacant && (s.last == nil || c.outdated(r, s)) {
-			s.state = slotBack
+			c.putBack(s, before, before.Task(r.task.Name))
 		}
 	}
 	r.before = newRequest(c.view, before, before.Task(r.task.Name))

@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -148,7 +149,7 @@ func TestACanaryWaitsForWhatItIsPutBeside(t *testing.T) {
 	}
 	version(1, "v1")
 	schedule()
-	w.Report(1, api.PhaseFailed, api.FailureExit)
+	w.Report(1, api.PhaseLost, api.FailureNone)
 	version(2, "v2")
 	w.PutDeployment(&api.Deployment{Job: "web", Version: 2, Status: api.DeploymentRunning, Tasks: []api.DeploymentTask{{Task: "web", Canaries: 1, Desired: 1}}})
 	p := schedule()
@@ -339,5 +340,52 @@ func TestASuccessorOfItsOwnVersionThatMayStay(t *testing.T) {
 		if !slices.ContainsFunc(p.Stops, func(s api.Stop) bool { return s.Allocation == 1 }) || p.Status == api.EvalFailed {
 			t.Errorf("%s, %v: %+v", c.status, c.drains, p)
 		}
+	}
+}
+
+// TestWhatARollOutThatIsHeldBackGoesBackTo: to a version that was good, as often as its task says; not to one that is known to be broken,
+// nor from an automatic revert to what that reverted.
+func TestWhatARollOutThatIsHeldBackGoesBackTo(t *testing.T) {
+	canary := &api.Deployment{Job: "web", Version: 3, Status: api.DeploymentRunning, Tasks: []api.DeploymentTask{{Task: "web", Canaries: 1, Desired: 1}}}
+	for _, c := range []struct {
+		name    string
+		d       *api.Deployment
+		stable  bool // version 2, an instance of which has failed
+		wait    time.Duration
+		want    uint64 // the version that is placed; 0: none
+		trial   uint32
+		retried int // attempts that version 2 has
+	}{
+		{"it was good, and failed a moment ago", canary, true, 0, 0, 0, -1},
+		{"it was good, and failed a while ago", canary, true, time.Minute, 2, 1, -1},
+		{"it was good, and is not to be tried again", canary, true, time.Minute, 3, 0, 0},
+		{"it never was", canary, false, 0, 3, 0, -1},
+		{"it never was, and the next one is paused", &api.Deployment{Job: "web", Version: 3, Status: api.DeploymentPaused}, false, 0, 3, 0, -1},
+		{"what reverts it has failed, too", &api.Deployment{Job: "web", Version: 3, Status: api.DeploymentFailed, Automatic: true}, true, 0, 3, 0, -1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := &scheduler.World{}
+			w.PutNode(&api.Node{ID: "n1", Name: "n1", Status: api.NodeReady, Resources: api.Resources{CPU: 4000, Memory: 4000},
+				Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+			for n, image := range []string{"good", "bad", "good"} {
+				task := api.DefaultTask("web")
+				task.Image, task.Reschedule = image, api.DefaultReschedule(api.JobService)
+				task.Reschedule.Attempts = c.retried
+				w.PutJob(&api.Job{Name: "web", Type: api.JobService, Version: uint64(n + 1), Stable: n != 1 || c.stable, Tasks: []*api.Task{task}})
+				if n == 1 {
+					w.Apply(&api.Plan{Jobs: []api.JobPlan{{Job: "web", Placements: []api.Placement{{Task: "web", Version: 2, Node: "n1"}}}}})
+					w.Report(1, api.PhaseFailed, api.FailureExit)
+				}
+			}
+			w.PutDeployment(c.d)
+			w.Pass(c.wait)
+			p := scheduler.Schedule(w, []*api.Evaluation{{ID: 1, Job: "web"}}, scheduler.Options{Now: w.Now()}).Jobs[0]
+			switch {
+			case c.want == 0 && (len(p.Placements) > 0 || p.WakeAt == 0 || !p.Status.Open()):
+				t.Errorf("it is to wait: %+v", p)
+			case c.want != 0 && (len(p.Placements) != 1 || p.Placements[0].Version != c.want || p.Placements[0].Trial.Used != c.trial):
+				t.Errorf("want version %d, tried %d times: %+v", c.want, c.trial, p)
+			}
+		})
 	}
 }
