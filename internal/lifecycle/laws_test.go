@@ -263,7 +263,11 @@ func (w *world) atRest() {
 	for job := range s.Jobs() {
 		plan := scheduler.Schedule(s, []*api.Evaluation{{ID: ^api.ID(0), Job: job.Name, Type: job.Type, Priority: job.Priority}},
 			w.options())
-		if open := s.Open(job.Name); !plan.Empty() && !(open != nil && (open.Status == api.EvalPending || underWay(s, job.Name))) && !w.gaveUp(s, job) {
+		open := s.Open(job.Name)
+		if open != nil && open.Status == api.EvalBlocked && open.SeenIndex < w.released {
+			continue // room that is kept for another and not taken wakes nobody: it is found when something else ends
+		}
+		if !plan.Empty() && !(open != nil && (open.Status == api.EvalPending || underWay(s, job.Name))) && !w.gaveUp(s, job) {
 			w.fatalf("job %s was overlooked: there is %+v to do, and its evaluation is %+v", job.Name, plan.Jobs[0], open)
 		}
 	}
