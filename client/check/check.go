@@ -91,6 +91,9 @@ func reason(ctx context.Context, err error, c *api.Check) string {
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner
 	}
+	if c.Type == api.CheckGRPC && strings.HasPrefix(err.Error(), "http2: ") { // an HTTP/1 server, most often
+		return "what answers does not speak gRPC (" + err.Error() + ")"
+	}
 	return err.Error()
 }
 
