@@ -22,6 +22,9 @@ func (t *Task) validatePlacement() error {
 		if err := c.Validate(); err != nil {
 			return in(fmt.Sprintf("constraint %d", i+1), err)
 		}
+		if o := slices.IndexFunc(t.Constraints[:i], c.Excludes); o >= 0 {
+			return in(fmt.Sprintf("constraint %d", i+1), faultf("value", "%s cannot be %.80q and, as another constraint has it, %.80q: no node is both; for one of several use regexp", c.Attribute, c.Value, t.Constraints[o].Value))
+		}
 	}
 	for i, a := range t.Affinities {
 		if err := a.validate(); err != nil {
@@ -34,6 +37,11 @@ func (t *Task) validatePlacement() error {
 		}
 	}
 	return nil
+}
+
+// Excludes reports whether no node can meet both constraints, whatever there is on it: an attribute has one value.
+func (c Constraint) Excludes(o Constraint) bool {
+	return c.Operator == OpEqual && o.Operator == OpEqual && c.Attribute == o.Attribute && c.Value != o.Value
 }
 
 func (a Affinity) validate() error {

@@ -248,10 +248,13 @@ func TestRedacted(t *testing.T) {
 // TestFaultsKnowTheirPlace holds the way to a fault together with its text: what parses task files points by it.
 func TestFaultsKnowTheirPlace(t *testing.T) {
 	for path, break_ := range map[string]func(*Job, *Task){
-		`priority`:                                func(j *Job, _ *Task) { j.Priority = 101 },
-		`task "web"/count`:                        func(_ *Job, k *Task) { k.Count = -1 },
-		`task "web"/port "http"/static`:           func(_ *Job, k *Task) { k.Ports[1].Static = 65536 },
-		`task "web"/constraint 1/operator`:        func(_ *Job, k *Task) { k.Constraints[0].Operator = "~" },
+		`priority`:                         func(j *Job, _ *Task) { j.Priority = 101 },
+		`task "web"/count`:                 func(_ *Job, k *Task) { k.Count = -1 },
+		`task "web"/port "http"/static`:    func(_ *Job, k *Task) { k.Ports[1].Static = 65536 },
+		`task "web"/constraint 1/operator`: func(_ *Job, k *Task) { k.Constraints[0].Operator = "~" },
+		`task "web"/constraint 2/value`: func(_ *Job, k *Task) {
+			k.Constraints = []Constraint{{"meta.rack", OpEqual, "a"}, {"meta.rack", OpEqual, "b"}}
+		},
 		`task "web"/config/privileged`:            func(_ *Job, k *Task) { k.Config["privileged"] = true },
 		`task "web"/check "live"/port`:            func(_ *Job, k *Task) { k.Checks[0].Port = "https" },
 		`task "web"/check "ready"/headers/Host`:   func(_ *Job, k *Task) { k.Checks[1].Headers["Host"] = "a\n" },

@@ -135,6 +135,7 @@ func TestEachFaultIsSaidWhereItIs(t *testing.T) {
 		{inTask("constraint {\n attribute = node.name\n value = \"x\"\n }"), `4:14: node.name is known only when an instance starts: it stands by itself in a text, as in "${node.name}"`},
 		{inTask("constraint {\n attribute = \"${node.name}x\"\n value = \"x\"\n }"), `4:14: `},
 		{inTask("constraint {\n value = \"x\"\n }"), `3:3: attribute is missing`},
+		{inTask("constraint {\n attribute = \"meta.rack\"\n value = \"a\"\n }\n constraint {\n attribute = \"meta.rack\"\n value = \"b\"\n }"), `9:10: meta.rack cannot be "b" and, as another constraint has it, "a": no node is both`},
 		{inTask("constraint {\n attribute = \"node.name\"\n operator = \"~\"\n value = \"x\"\n }"), `5:13: operator "~" is none of`},
 		{inTask("constraint {\n attribute = \"node.name\"\n operator = \"regexp\"\n value = \"a[\"\n }"), `6:10: "a[" is not a regular expression`},
 		{inTask("constraint {\n attribute = \"node.name\"\n operator = \"regexp\"\n value = \"((a{1,100}){1,10}){1,1}" + strings.Repeat("b{1,1000}", 20) + "\"\n }"), `6:10: the regular expressions of this file are too large`},

@@ -2,6 +2,7 @@ package jobspec
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-version"
@@ -24,7 +25,11 @@ func (p *parser) readPlacement(b *body, t *api.Task) {
 		} else if r.attr("distinct_hosts") != nil {
 			return // false asks for nothing
 		}
-		if p.sound(r, func(t *api.Task) { t.Constraints = []api.Constraint{c} }) {
+		together := []api.Constraint{c}
+		if i := slices.IndexFunc(t.Constraints, c.Excludes); i >= 0 {
+			together = []api.Constraint{t.Constraints[i], c}
+		}
+		if p.sound(r, func(t *api.Task) { t.Constraints = together }) {
 			t.Constraints = append(t.Constraints, c)
 		}
 	})
