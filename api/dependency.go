@@ -21,7 +21,8 @@ type Dependency struct {
 }
 
 // GivesUp is when a task of the job that waits for a dependency gives up, the zero time for never. It could have begun when its
-// version came or a count was changed, or when the version's deployment, nil for none, began or went on.
+// version came or a count was changed, or when the version's deployment, nil for none, began or went on. One of which an instance was
+// placed since then does not give up: the condition has been met, and what it waits for now is another wait.
 func (d Dependency) GivesUp(j *Job, deployment *Deployment) time.Time {
 	if d.Timeout == 0 {
 		return time.Time{}

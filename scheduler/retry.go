@@ -131,6 +131,9 @@ func (c *change) unmet(t *api.Task) (w wait) {
 			return wait{over: true, text: fmt.Sprintf("waits in vain for %s to be %s: %s", on.Name, d.Condition, why)}
 		}
 		due := d.GivesUp(c.job, c.state.Deployment(c.job.Name))
+		if !due.IsZero() && c.begun(t, due.Add(-d.Timeout)) { // the condition has been met since: what is not met now is another wait
+			due = time.Time{}
+		}
 		if !due.IsZero() && due.UnixNano() <= c.options.Now {
 			return wait{over: true, text: fmt.Sprintf("has waited %s for %s to be %s, and gives up: %d of %d instances are", api.Brief(d.Timeout), on.Name, d.Condition, n, on.Count)}
 		}
@@ -145,6 +148,13 @@ func (c *change) unmet(t *api.Task) (w wait) {
 		w.text += "; gives up at " + w.due.UTC().Format("15:04:05 MST")
 	}
 	return w
+}
+
+// begun reports whether an instance of the task's version in force has been placed since a time.
+func (c *change) begun(t *api.Task, since time.Time) bool {
+	return slices.ContainsFunc(c.rows, func(row api.AllocationRow) bool {
+		return row.Task == t.Name && row.Version == c.job.Version && row.CreatedAt >= since.UnixNano()
+	})
 }
 
 // begins reports whether what takes the place of a slot's last instance, nil for none, is a beginning: there was none, or one of another
@@ -447,8 +457,11 @@ func (c *change) movedBack(r *request, s *slot) bool {
 func (c *change) leavesHeld(r *request, s *slot) (moving.Standing, *api.AllocationRow) {
 	node, ill := c.evicting(s.last), s.last.Health != api.HealthHealthy
 	switch {
-	case s.next == slotStopping, s.next != slotVacant && !c.movedBack(r, s):
-		return moving.Settled, nil // the update has begun with it, or a former one is on its way out
+	case s.next == slotStopping, s.next != slotVacant && !c.movedBack(r, s): // the update has begun with it, or a former one is on its way out
+		if ill && s.next != slotWell {
+			return moving.Failed, nil
+		}
+		return moving.Settled, nil
 	case s.next == slotWell:
 		c.stop(s.last, node.Drain.Cause(node.Name))
 		s.state = slotStopping

@@ -69,10 +69,15 @@ type count struct {
 	up    []bool // by slot: one that runs
 	extra []bool // by slot: another one that is to run
 	kept  []bool // by slot: a healthy instance of the version that is not heard of any more
+	// newest is when the latest instance of the version was placed.
+	newest time.Time
 }
 
 func (j *judgement) count(c *count, row *api.AllocationRow) {
 	ours, wanted := row.Version == j.d.Version, row.Live() && row.Desired == api.DesiredRun
+	if placed := time.Unix(0, row.CreatedAt); ours && placed.After(c.newest) {
+		c.newest = placed
+	}
 	switch {
 	case wanted && row.Away: // what is placed beside it counts, or it is as well as it was
 		c.kept[row.Slot] = ours && row.Health == api.HealthHealthy
@@ -130,7 +135,8 @@ func (j *judgement) blame(row *api.AllocationRow, what string) {
 // waits has the deployment fail when a task has waited for another for as long as it may, and has not begun.
 func (j *judgement) waits() {
 	for _, t := range j.job.Tasks {
-		if c := j.tasks[t.Name]; c.Placed >= c.Desired {
+		c := j.tasks[t.Name]
+		if c.Placed >= c.Desired {
 			continue
 		}
 		for _, d := range t.DependsOn {
@@ -141,6 +147,7 @@ func (j *judgement) waits() {
 			}
 			switch {
 			case due.IsZero() || !slices.Contains(met, false):
+			case !c.newest.Before(due.Add(-d.Timeout)): // it has begun, so that the condition has been met since
 			case due.After(j.now):
 				j.next = earliest(j.next, due)
 			case j.cause == "":
