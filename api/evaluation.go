@@ -113,6 +113,14 @@ type Evaluation struct {
 	ModifyIndex   uint64
 }
 
+// Kept is for how many of its job's instances room is kept from less important jobs.
+func (e *Evaluation) Kept() int {
+	if e.Status != EvalBlocked {
+		return 0
+	}
+	return len(e.Promises)
+}
+
 // Interrupts reports whether the evaluation has nothing to do with why an instance of a version takes the place of last: the update to
 // that version does so, and some other node came or went in the middle of it.
 func (e *Evaluation) Interrupts(last *AllocationRow, version uint64) bool {

@@ -305,7 +305,7 @@ func (c *checker) evaluations() {
 			if moved {
 				stirred++
 			}
-			if len(e.Promises) > 0 {
+			if e.Kept() > 0 {
 				owed++
 				c.that(inLane(t.owed, lane{rank(e), 0, e.ID}), "evaluation %d has room promised and is not in its lane", e.ID)
 			}

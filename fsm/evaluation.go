@@ -197,6 +197,9 @@ func (s *state) putEvaluation(j *job, old, e *api.Evaluation) {
 	s.jobs.tallies.Set(t)
 	s.evaluations.rows.Set(evaluationRow{e.ID, e})
 	s.enterLane(e, t.progress)
+	if s.rules >= rulesStep && old != nil && e.Kept() < old.Kept() {
+		s.free()
+	}
 	s.touch(WatchKey{Table: TableEvaluations, ID: e.ID})
 	s.touch(WatchKey{Table: TableJobEvaluations, Key: j.name})
 	if e.Status == api.EvalPending {
@@ -219,7 +222,7 @@ func (s *state) enterLane(e *api.Evaluation, progress uint64) {
 		s.evaluations.pending.Set(lane{rank(e), 0, e.ID})
 	case api.EvalBlocked:
 		s.evaluations.blocked.Set(lane{rank(e), e.SeenIndex, e.ID})
-		if len(e.Promises) > 0 {
+		if e.Kept() > 0 {
 			s.evaluations.owed.Set(lane{rank(e), 0, e.ID})
 		}
 	}

@@ -482,8 +482,12 @@ func TestLessImportantOnesGiveWay(t *testing.T) {
 	equal(t, "what waits", c.status("web"), api.EvalBlocked)
 	c.report(low, api.PhaseComplete)
 	equals(t, "there is room for what is more important first", c.runnable(), []string{"web", "low"})
+	c.ok(&CommitPlan{Plan: c.plan("low", api.EvalBlocked)})
+	equals(t, "what is kept for another is not for it", c.runnable(), []string{"web"})
+	c.ok(&RaiseRules{Version: rulesStep})
 	c.ok(&CommitPlan{Plan: c.plan("web", api.EvalComplete)})
 	equal(t, "promises of what is done", len(collect(c.m.Snapshot().Promised())), 0)
+	equals(t, "room that is kept no more", c.runnable(), []string{"low"})
 }
 
 // TestRoomThatARejectedPlacementLeavesIsOfferedAnew: the plan's other jobs went without it.

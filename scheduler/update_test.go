@@ -389,3 +389,43 @@ func TestWhatARollOutThatIsHeldBackGoesBackTo(t *testing.T) {
 		})
 	}
 }
+
+// TestADrainCountsWhatTheUpdateHasBegunWith: an instance that is not healthy, with an unpromoted one beside it, is one that is out, so that a
+// drain by stop-first takes no other.
+func TestADrainCountsWhatTheUpdateHasBegunWith(t *testing.T) {
+	for _, c := range []struct {
+		health api.HealthStatus
+		stops  int
+	}{{api.HealthUnhealthy, 0}, {api.HealthHealthy, 1}} {
+		w := &scheduler.World{}
+		node := func(name string, drain *api.Drain) {
+			w.PutNode(&api.Node{ID: name, Name: name, Status: api.NodeReady, Drain: drain, Ineligible: drain != nil, Resources: api.Resources{CPU: 4000, Memory: 4000},
+				Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+		}
+		node("n1", nil)
+		version := func(n uint64, image string) {
+			task := api.DefaultTask("web")
+			task.Image, task.Count, task.Update.Canary, task.Migrate = image, 2, 1, api.Migrate{MaxParallel: 1, Order: api.OrderStopFirst}
+			w.PutJob(&api.Job{Name: "web", Type: api.JobService, Priority: 50, Version: n, ModifyIndex: w.Index() + 1, Tasks: []*api.Task{task}})
+		}
+		version(1, "web:1")
+		place := func(slot uint32, version uint64, node string, replaces api.ID) {
+			w.Apply(&api.Plan{Jobs: []api.JobPlan{{Job: "web", Placements: []api.Placement{{Task: "web", Slot: slot, Version: version, Node: node, Replaces: replaces, Beside: replaces != 0}}}}})
+		}
+		place(0, 1, "n1", 0)
+		place(1, 1, "n1", 0)
+		node("n2", nil)
+		version(2, "web:2")
+		w.PutDeployment(&api.Deployment{Job: "web", Version: 2, Status: api.DeploymentRunning, Tasks: []api.DeploymentTask{{Task: "web", Desired: 2, Canaries: 1}}})
+		place(0, 2, "n2", 1)
+		for id := range api.ID(2) {
+			w.Report(id+1, api.PhaseRunning, api.FailureNone)
+		}
+		w.SetHealth(1, c.health)
+		node("n1", &api.Drain{Stage: api.DrainMoving, By: "ada"})
+		p := scheduler.Schedule(w, []*api.Evaluation{{ID: 1, Job: "web", Priority: 50}}, scheduler.Options{}).Jobs[0]
+		if len(p.Stops) != c.stops || c.stops > 0 && p.Stops[0].Allocation != 2 {
+			t.Errorf("web[0] is %s: %+v", c.health, p)
+		}
+	}
+}

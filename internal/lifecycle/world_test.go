@@ -36,7 +36,6 @@ type world struct {
 	preempt  []api.JobType
 	events   []api.Event     // of the latest entry
 	launched map[string]bool // jobs that others launched, forgotten ones included
-	released uint64          // the index at which room that was kept for an evaluation was last given up, see atRest
 	trail    []string        // what happened, for who has to find out
 }
 
@@ -171,23 +170,12 @@ func (w *world) commit() {
 	w.tell(e, r)
 	w.causes(before, after)
 	w.judgeMoves(after)
-	if promises(after) < promises(before) {
-		w.released = w.index
-	}
 	if order, ok := e.body.(*fsm.LaunchJob); ok {
 		w.judgeLaunch(before, after, order, r)
 	}
 	if e.done != nil {
 		e.done(r, false)
 	}
-}
-
-// promises counts the instances for which room is kept.
-func promises(s *fsm.Snapshot) (n int) {
-	for e := range s.Promised() {
-		n += len(e.Promises)
-	}
-	return n
 }
 
 // tell notes what an entry did, as far as it helps to understand a history.
