@@ -39,7 +39,7 @@ func TestRebalance(t *testing.T) {
 	f.deployed(1, api.DeploymentSuccessful)
 	f.says(0, "Nothing to move: each of 4 instances", "rebalance", "-plan")
 	f.says(0, "Nothing to move", "rebalance")
-	f.says(1, "no rebalance is under way", "rebalance", "-cancel")
+	f.says(255, "no rebalance is under way", "rebalance", "-cancel")
 	f.join("n2", "127.0.9.45")
 
 	if out := f.says(1, "2 moves", "rebalance", "-plan"); !strings.Contains(out, "nodes in use 1 -> 2") {
