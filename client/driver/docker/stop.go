@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
 
 	"cube/client/driver"
 )
@@ -110,6 +112,33 @@ func (d *Driver) Remove(ctx context.Context, h driver.Handle) error {
 		d.log.Warn("the last output of a container is lost", "container", d.name(h.Key), "error", err)
 	}
 	return d.clear(ctx, h.Data, false)
+}
+
+// How long before and after a container's end the kernel's word may come that it had no memory left. What came long before was of a
+// program that the main one survived.
+const (
+	oomEarly = time.Second
+	oomLate  = 200 * time.Millisecond
+)
+
+// hearOOM has a state say that its container was killed for want of memory, if the engine has heard of that. It hears of the want and of
+// the end side by side, and its own state tells of the want only if that came first.
+func (d *Driver) hearOOM(ctx context.Context, id string, s *container.State) {
+	if !hasEnded(s) || s.OOMKilled || s.ExitCode != 128+int(syscall.SIGKILL) {
+		return
+	}
+	ctx, cancel := d.within(ctx)
+	defer cancel()
+	messages, errs := d.engine.Events(ctx, events.ListOptions{
+		Since:   instant(s.FinishedAt).Add(-oomEarly).Format(time.RFC3339Nano),
+		Until:   time.Now().Add(oomLate).Format(time.RFC3339Nano),
+		Filters: filters.NewArgs(filters.Arg("container", id), filters.Arg("event", string(events.ActionOOM))),
+	})
+	select {
+	case <-messages:
+		s.OOMKilled = true
+	case <-errs: // there was none, or nobody knows
+	}
 }
 
 // exitOf is how the container ended. Docker tells a death by signal as a shell does, by 128 and the signal's number: a

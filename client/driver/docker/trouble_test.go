@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"strings"
@@ -332,6 +333,39 @@ func TestReason(t *testing.T) {
 	} {
 		if got := reason(errors.New(in)); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestAWantOfMemoryThatTheEngineHeardOfLate: its state knows nothing of it, but its events do.
+func TestAWantOfMemoryThatTheEngineHeardOfLate(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	for _, c := range []struct {
+		signal string
+		want   bool
+	}{{"SIGUSR1", true}, {"SIGKILL", false}} {
+		h := s.start(drivertest.Program{Lines: 1, Memory: 256})
+		output, err := s.fault.engine.ContainerLogs(s.ctx, h.Data, container.LogsOptions{ShowStdout: true, Follow: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadFull(output, make([]byte, 8)) // once it prints, it listens to signals
+		if err = errors.Join(err, output.Close()); err != nil {
+			t.Fatal(err)
+		}
+		seen := s.watch()
+		if err := s.fault.engine.ContainerKill(s.ctx, h.Data, c.signal); err != nil {
+			t.Fatal(err)
+		}
+		s.await(seen, h)
+		full, err := s.fault.engine.ContainerInspect(s.ctx, h.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		full.State.OOMKilled = false
+		if s.hearOOM(s.ctx, h.Data, full.State); full.State.OOMKilled != c.want {
+			t.Errorf("after %s (%d) a want of memory is heard of: %v, want %v", c.signal, full.State.ExitCode, full.State.OOMKilled, c.want)
 		}
 	}
 }

@@ -249,6 +249,7 @@ func (w *watcher) next(ctx context.Context) {
 			if err != nil {
 				return answer{of: &c, err: err}
 			}
+			w.d.hearOOM(ctx, c.id, full.State)
 			return answer{of: &c, state: full.State}
 		})
 	}
