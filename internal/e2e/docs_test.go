@@ -254,6 +254,7 @@ func normalize(s string) string {
 		{`\b\d+s left\b`, "AGE left"},
 		{`\bn[12](, n[12])?\b`, "NODE"}, // which of two that are alike
 		{`\[(\d+(\.\.|,))+\d+\]`, "[SLOTS]"},
+		{`\[\d\](.* node NODE is drained)`, "[SLOT]$1"}, // which of those that are alike was there
 		{`(cannot be pulled: ).*`, "${1}WHY"}, // what the network says
 		{` +-?\d\.\d{3}\b`, " SCORE"},
 		{`\b(uid \d+|[\w-]+)@`, "WHO@"},
