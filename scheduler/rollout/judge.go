@@ -39,8 +39,13 @@ func Judge(d *api.Deployment, job *api.Job, rows iter.Seq[api.AllocationRow], no
 		j.tasks[t.Name] = c
 	}
 	for row := range rows {
-		if c := j.tasks[row.Task]; c != nil && int64(row.Slot) < int64(c.task.Count) {
+		c := j.tasks[row.Task]
+		switch {
+		case c == nil:
+		case int64(row.Slot) < int64(c.task.Count):
 			j.count(c, &row)
+		case row.Version != d.Version && row.Live() && row.Desired == api.DesiredRun:
+			c.surplus = true
 		}
 	}
 	for _, t := range job.Tasks {
@@ -71,6 +76,9 @@ type count struct {
 	kept  []bool // by slot: a healthy instance of the version that is not heard of any more
 	// newest is when the latest instance of the version was placed.
 	newest time.Time
+	// surplus tells that an instance of an older version is to run for which there is no place any more. It is about to stop; if the count
+	// grows before it does, the deployment has it to replace.
+	surplus bool
 }
 
 func (j *judgement) count(c *count, row *api.AllocationRow) {
@@ -187,7 +195,7 @@ func (j *judgement) verdict() Verdict {
 		v.Tasks = append(v.Tasks, c.DeploymentTask)
 		v.Healthy += c.Healthy
 		desired += c.Desired
-		complete := true
+		complete := !c.surplus
 		for slot := range c.well {
 			complete = complete && c.well[slot] && !c.extra[slot]
 		}
