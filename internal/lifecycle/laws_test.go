@@ -162,8 +162,12 @@ func (w *world) judgeStops(s *fsm.Snapshot, job *api.Job, t *api.Task, p *api.Jo
 			without++
 		}
 	}
-	if updates && between > t.Update.MaxParallel {
-		w.fatalf("%d slots of %s are between two instances; the update allows %d", between, t.Name, t.Update.MaxParallel)
+	allowed := t.Update.MaxParallel
+	if moves { // a drain in the same plan goes as far as migrate allows
+		allowed = max(allowed, t.Migrate.MaxParallel)
+	}
+	if updates && between > allowed {
+		w.fatalf("%d slots of %s are between two instances; the update allows %d", between, t.Name, allowed)
 	}
 	if moves && without > t.Migrate.MaxParallel {
 		w.fatalf("%d slots of %s have no healthy instance; migrate allows %d", without, t.Name, t.Migrate.MaxParallel)
