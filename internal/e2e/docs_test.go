@@ -255,7 +255,7 @@ func normalize(s string) string {
 		{`\bn[12](, n[12])?\b`, "NODE"}, // which of two that are alike
 		{`\[(\d+(\.\.|,))+\d+\]`, "[SLOTS]"},
 		{`\[\d\](.* node NODE is drained)`, "[SLOT]$1"}, // which of those that are alike was there
-		{`(cannot be pulled: ).*`, "${1}WHY"}, // what the network says
+		{`(cannot be pulled: ).*`, "${1}WHY"},           // what the network says
 		{` +-?\d\.\d{3}\b`, " SCORE"},
 		{`\b(uid \d+|[\w-]+)@`, "WHO@"},
 		{`\b(vm|` + regexp.QuoteMeta(host) + `)\b`, "HOST"},
