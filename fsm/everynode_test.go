@@ -58,6 +58,35 @@ func TestANodeThatCanTakeInstancesIsAReasonToLookAtSystemJobs(t *testing.T) {
 	equal(t, "after a restore", len(causes(other.m.Snapshot(), "logger")), before+1)
 }
 
+// TestWhatWaitsForANodeGoesOnWithoutIt: a roll-out that waits for the slot of a node goes on when the node is not to have one
+// any more.
+func TestWhatWaitsForANodeGoesOnWithoutIt(t *testing.T) {
+	leaves := map[string]Body{
+		"drained":  &DrainNode{Node: "n2", Begin: &api.DrainRequest{Deadline: time.Hour}},
+		"excluded": &SetEligibility{Node: "n2", Ineligible: true},
+		"down":     &NodesDown{Nodes: []string{"n2"}, Reason: "gone"},
+	}
+	for how, leave := range leaves {
+		c := newCluster(t)
+		c.ok(&RaiseRules{Version: rulesStep})
+		c.nodes("n1", "n2")
+		c.register(testJob("logger", api.JobSystem, 1))
+		c.register(testJob("web", api.JobService, 1))
+		for _, job := range []string{"logger", "web"} {
+			c.ok(&CommitPlan{Plan: c.plan(job, api.EvalBlocked)})
+		}
+		equal(t, how+": runnable before", len(c.m.Snapshot().Runnable(10)), 0)
+		c.ok(leave)
+		other := restored(t, c.m.Snapshot())
+		for _, s := range []*Snapshot{c.m.Snapshot(), other.Snapshot()} {
+			runnable := s.Runnable(10)
+			if len(runnable) != 1 || runnable[0].Job != "logger" {
+				t.Fatalf("%s: runnable are %v, want logger", how, runnable)
+			}
+		}
+	}
+}
+
 func TestASlotIsANode(t *testing.T) {
 	c := newCluster(t)
 	c.nodes("n1", "n2")

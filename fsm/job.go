@@ -37,7 +37,7 @@ type tally struct {
 	well        int32                    // of these, healthy
 	kept        int32                    // evaluations
 	open        api.ID                   // the open evaluation
-	progress    uint64                   // the index at which an allocation last became running or terminal
+	progress    uint64                   // the index at which an allocation last became running or terminal, or a node ceased to be one to be on
 	ended       uint64                   // the index at which an allocation last became terminal
 	allocations uint64                   // the index at which any allocation last changed
 	evaluations uint64                   // the index at which any evaluation last changed

@@ -88,13 +88,17 @@ func (o *nodeOrder) handle(t *nodeTables, ordinal int) uint32 {
 }
 
 func (s *state) putNode(n nodeRow) {
+	old, known := s.nodes.get(n.id)
 	n.node.ModifyIndex = s.index
 	s.nodes.rows.Set(n)
 	s.nodes.noteAway(n.handle, n.node.Away())
 	s.touch(WatchKey{Table: TableNodes, Key: n.id})
-	if n.node.Ready() {
+	switch {
+	case n.node.Ready():
 		s.free()
 		s.welcome(n.id)
+	case known && old.node.Ready() && s.rules >= rulesStep:
+		s.excuse()
 	}
 }
 
@@ -303,6 +307,17 @@ func (s *state) noteEveryNode(j *job) {
 func (s *state) welcome(node string) {
 	s.nodely.Scan(func(name string) bool {
 		s.look(s.jobs.get(name), api.CauseNodeUp, node, nil)
+		return true
+	})
+}
+
+// excuse notes that a job which wants an instance on every node may go on: what it waits for there may be wanted no more.
+func (s *state) excuse() {
+	s.nodely.Scan(func(name string) bool {
+		t := s.tally(s.jobs.get(name).handle)
+		t.progress = s.index
+		s.jobs.tallies.Set(t)
+		s.stir(t.open)
 		return true
 	})
 }

@@ -383,7 +383,7 @@ const (
 	rulesTell      uint16 = 2   // what happens is noted
 	rulesOffer     uint16 = 3   // room that a rejected placement leaves is offered anew, and what gives way is noted
 	rulesWord      uint16 = 4   // who made a node eligible or not, and why, is kept; of a roll-out's turn it is told which
-	rulesStep      uint16 = 5   // what an update places is told as that, whatever had its job looked at; room that is kept no more is offered anew
+	rulesStep      uint16 = 5   // what an update places is told as that, whatever had its job looked at; room that is kept no more, and a node less to be on, wake who waits
 	maxEventDetail        = 200 // bytes of an event's text
 )
 
