@@ -127,10 +127,10 @@ func (c *change) stages(r *request, slots []slot) []rollout.Slot {
 }
 
 // twice returns the place of a slot that has two instances of the same version though nothing wants the first to leave any more, as after
-// a drain that was cancelled: the one to come is to take over. A move of a rebalance says itself what it waits for. It is -1 if there is none.
+// a drain that was cancelled: the one to come is to take over, whether the first is well or not. A move of a rebalance says itself what it waits for. It is -1 if there is none.
 func (c *change) twice(slots []slot) int {
 	return slices.IndexFunc(slots, func(s slot) bool {
-		return s.next == slotStarting && s.state == slotWell && c.evicting(s.last) == nil && c.moveOf(s.last.ID) == nil
+		return s.next == slotStarting && (s.state == slotWell || s.state == slotStarting) && c.evicting(s.last) == nil && c.moveOf(s.last.ID) == nil
 	})
 }
 
@@ -315,6 +315,7 @@ func (c *change) moveOut(r *request, slots []slot) {
 		}
 	}
 	if len(leaving) == 0 {
+		c.leftToUpdate(r, slots)
 		return
 	}
 	c.answer.Status = api.EvalBlocked
@@ -368,6 +369,22 @@ func (c *change) moveOut(r *request, slots []slot) {
 		c.messages = append(c.messages, "draining: "+c.waitsFor(r.task, &slots[n]))
 	} else if n := slices.Index(standings, moving.Failed); n >= 0 && leaving[n] == nil && r.task.Migrate.Order == api.OrderStopFirst {
 		c.messages = append(c.messages, "draining: "+c.waitsFor(r.task, &slots[n]))
+	}
+}
+
+// leftToUpdate says which instance on a node that is being drained waits for the update, though that is held back: there is no version
+// to move it in, for as long as what failed in its own is not succeeded.
+func (c *change) leftToUpdate(r *request, slots []slot) {
+	if r.before != nil || !c.standing(r.task).Held() {
+		return
+	}
+	for i := range slots {
+		if s := &slots[i]; s.state == slotOutdated && c.evicting(s.last) != nil {
+			c.answer.Status = api.EvalBlocked
+			c.messages = append(c.messages, fmt.Sprintf("draining %s: %s leaves it with the update, or when its time is up",
+				c.evicting(s.last).Name, api.InstanceName(c.job.Name, r.task.Name, s.number)))
+			return
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -427,5 +428,45 @@ func TestADrainCountsWhatTheUpdateHasBegunWith(t *testing.T) {
 		if len(p.Stops) != c.stops || c.stops > 0 && p.Stops[0].Allocation != 2 {
 			t.Errorf("web[0] is %s: %+v", c.health, p)
 		}
+	}
+}
+
+// TestADrainSaysWhatItLeavesToTheUpdate: where the version in force has failed, and the one before it is broken, nothing is moved in
+// either; the job is looked at again when what failed in the version before is succeeded.
+func TestADrainSaysWhatItLeavesToTheUpdate(t *testing.T) {
+	w := &scheduler.World{}
+	node := func(name string, drain *api.Drain) {
+		w.PutNode(&api.Node{ID: name, Name: name, Status: api.NodeReady, Drain: drain, Ineligible: drain != nil, Resources: api.Resources{CPU: 4000, Memory: 4000},
+			Drivers: map[string]api.DriverInfo{"docker": {Detected: true, Healthy: true}}})
+	}
+	version := func(n uint64, image string) {
+		task := api.DefaultTask("web")
+		task.Image, task.Count, task.Migrate = image, 2, api.Migrate{MaxParallel: 1, Order: api.OrderStopFirst}
+		w.PutJob(&api.Job{Name: "web", Type: api.JobService, Priority: 50, Version: n, ModifyIndex: w.Index() + 1, Tasks: []*api.Task{task}})
+	}
+	look := func() api.JobPlan {
+		p := scheduler.Schedule(w, []*api.Evaluation{{ID: 1, Job: "web", Priority: 50}}, scheduler.Options{})
+		w.Apply(p)
+		return p.Jobs[0]
+	}
+	node("n1", nil)
+	version(1, "web:1")
+	look()
+	w.Report(1, api.PhaseRunning, api.FailureNone)
+	w.Report(2, api.PhaseFailed, api.FailureExit)
+	node("n2", nil)
+	version(2, "web:2")
+	w.PutDeployment(&api.Deployment{Job: "web", Version: 2, Status: api.DeploymentFailed})
+	node("n1", &api.Drain{Stage: api.DrainMoving, By: "ada"})
+
+	p := look()
+	if len(p.Placements) != 1 || p.Placements[0].Version != 2 || len(p.Stops) != 0 || p.Status != api.EvalBlocked ||
+		!strings.Contains(p.Message, "draining n1: web[0] leaves it with the update, or when its time is up") {
+		t.Errorf("web[1] is to be of version 2, and web[0] to wait: %+v", p)
+	}
+	w.Report(3, api.PhaseRunning, api.FailureNone)
+	w.SetHealth(3, api.HealthHealthy)
+	if p := look(); len(p.Stops) != 1 || p.Stops[0].Allocation != 1 {
+		t.Errorf("web[0] is to leave: %+v", p)
 	}
 }
