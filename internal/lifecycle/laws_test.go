@@ -283,6 +283,10 @@ func (w *world) atRest() {
 		return true
 	})
 	for row := range s.Rows() {
+		open := s.Open(row.Job)
+		if open != nil && open.Status == api.EvalPending {
+			continue // it is looked at again in a second
+		}
 		if a, _ := s.Allocation(row.ID); a.Away != nil && !a.Away.GivenUpAt.After(w.at) && s.Node(row.Node).Status == api.NodeDown {
 			w.fatalf("%s #%d was to be given up: %+v", a.Name, row.ID, *a.Away)
 		}
