@@ -117,6 +117,11 @@ func (w *world) takes(s *fsm.Snapshot, node string, t *api.Task, p *api.Plan) bo
 			return false
 		}
 	}
+	for i := range p.Jobs {
+		if len(p.Jobs[i].Promises) > 0 {
+			return false
+		}
+	}
 	for n, held := range s.Nodes() {
 		if n.ID != node || !n.Ready() {
 			continue
