@@ -320,7 +320,7 @@ type Want struct {
 func NewRoom(s State) *Room {
 	b := &batch{view: newView(s, Options{})}
 	for e := range s.Promised() { // whoever is less important has to do without that
-		b.keep(e.Promises)
+		b.keep(e.Job, e.Promises)
 	}
 	r := &Room{view: b.view, tasks: map[*api.Task]*room{}}
 	free := make([]float64, len(r.view.nodes))

@@ -49,7 +49,7 @@ const maxPasses = 16
 func Rebalance(s Cluster, most int, minGain float64, o Options) *Relocations {
 	b := &batch{state: s, options: o, view: newView(s, o)}
 	for e := range s.Promised() {
-		b.keep(e.Promises)
+		b.keep(e.Job, e.Promises)
 	}
 	h := &search{batch: b, out: &Relocations{}, least: minGain / 100, left: map[string]int{}}
 	h.vacated = &vacated{State: s}

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -187,7 +188,7 @@ func (r *request) askPort(port int) {
 			if r.view.state.Quarantined(node, port) {
 				return "taken by something outside Cube"
 			}
-			return "held by another instance"
+			return cmp.Or(r.view.taken[nodePort{node, port}], portGiven)
 		},
 	})
 }
@@ -270,12 +271,7 @@ func (r *request) count(rows []api.AllocationRow, placed []api.Placement) {
 func (r *request) give(node int, g grant) {
 	v := r.view
 	v.give(node, r.task.Holds(), g)
-	for i := range r.task.Volumes {
-		held := v.volumes(node)
-		hold := held[r.task.Volumes[i].Source]
-		hold.Add(r.task.Volumes[i].Access)
-		held[r.task.Volumes[i].Source] = hold
-	}
+	v.hold(node, r.task.Volumes)
 	v.counts.note(node)
 	v.counts.task[node]++
 	v.counts.job[node]++

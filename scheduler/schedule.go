@@ -148,16 +148,14 @@ func (b *batch) attempt(e *api.Evaluation) (answer api.JobPlan) {
 			for _, p := range b.plan.Jobs[i].Placements {
 				b.view.give(b.view.ordinal(p.Node), p.Held, grant{p.Ports, p.Devices})
 			}
-			b.keep(b.plan.Jobs[i].Promises)
+			b.keep(b.plan.Jobs[i].Job, b.plan.Jobs[i].Promises)
 		}
 		b.kept = 0
 	}
 	for ; b.kept < len(b.owed) && b.owed[b.kept].Priority >= e.Priority; b.kept++ {
-		b.keep(b.owed[b.kept].Promises)
+		b.keep(b.owed[b.kept].Job, b.owed[b.kept].Promises)
 	}
-	answer = b.answer(e)
-	b.keep(answer.Promises)
-	return answer
+	return b.answer(e)
 }
 
 func (b *batch) answer(e *api.Evaluation) api.JobPlan {
@@ -202,13 +200,19 @@ func owed(s State, batch []*api.Evaluation) (out []*api.Evaluation) {
 	return out
 }
 
-// keep takes promised room off the nodes, as far as it is there: what is answered from here on is less important.
-func (b *batch) keep(promises []api.Promise) {
+// keep keeps what a job was promised from those that are answered from here on: they are less important.
+func (b *batch) keep(name string, promises []api.Promise) {
+	job := b.view.state.Job(name)
 	for _, p := range promises {
-		if node := b.view.ordinal(p.Node); node < len(b.view.nodes) && b.view.nodes[node].ID == p.Node {
-			free := b.view.free[node]
-			b.view.give(node, api.Resources{CPU: min(p.Room.CPU, max(free.CPU, 0)), Memory: min(p.Room.Memory, max(free.Memory, 0)),
-				Disk: min(p.Room.Disk, max(free.Disk, 0))}, grant{})
+		node := b.view.ordinal(p.Node)
+		if node == len(b.view.nodes) || b.view.nodes[node].ID != p.Node {
+			continue
+		}
+		b.view.reserve(node, p.Room)
+		for i := 0; job != nil && i < len(job.Tasks); i++ { // a promise names no task, and the size tells
+			if job.Tasks[i].Holds() == p.Room {
+				b.view.keep(node, job.Tasks[i])
+			}
 		}
 	}
 }
@@ -231,6 +235,10 @@ func (c *change) preempt(r *request, vacant int, nodes func(i int) iter.Seq[int]
 		}
 		promised++
 		c.answer.Promises = append(c.answer.Promises, api.Promise{Node: c.view.nodes[node].ID, Room: r.task.Holds()})
+		c.view.reserve(node, r.task.Holds())
+		c.view.keep(node, r.task)
+		c.view.counts.note(node)
+		c.view.counts.live[node]++
 		for _, i := range stops {
 			if !c.take() {
 				return

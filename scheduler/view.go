@@ -22,7 +22,7 @@ type view struct {
 	changes     []int32         // nodes that are not as they were, in the order in which they changed
 	ratings     shelf[*ratings]
 
-	taken       map[nodePort]bool                 // ports this plan gives away
+	taken       map[nodePort]string               // ports this plan gives away or keeps, and which of these
 	portCursor  []int32                           // where the search for dynamic ports goes on; 0: not begun
 	counts      counts                            // of the task being placed
 	devices     *devices                          // nil if no node has any
@@ -36,6 +36,12 @@ type view struct {
 }
 
 type nodePort struct{ node, port int }
+
+// What a plan does with a port, in the words of an explanation.
+const (
+	portGiven = "held by another instance"
+	portKept  = "kept for what others give way to"
+)
 
 // counts are the instances that a task and its job have on each node.
 type counts struct {
@@ -88,7 +94,7 @@ func (m *Memory) keep(v *view) {
 }
 
 func newView(s State, o Options) *view {
-	v := &view{taken: map[nodePort]bool{}, ratings: newShelf[*ratings](maxRatings)}
+	v := &view{taken: map[nodePort]string{}, ratings: newShelf[*ratings](maxRatings)}
 	var held []api.Resources
 	for n, h := range s.Nodes() {
 		v.nodes = append(v.nodes, n)
@@ -186,7 +192,7 @@ func (v *view) give(node int, held api.Resources, g grant) {
 	v.free[node] = v.free[node].Sub(held)
 	v.given[node] = v.given[node].Add(held)
 	for _, p := range g.ports {
-		v.taken[nodePort{node, p.Host}] = true
+		v.taken[nodePort{node, p.Host}] = portGiven
 	}
 	if len(g.devices) > 0 {
 		v.devices.take(node, v.nodes[node].Devices, g.devices)
@@ -199,6 +205,33 @@ func (v *view) give(node int, held api.Resources, g grant) {
 		v.devices.outlook.changed(node)
 	}
 	v.changes = append(v.changes, int32(node))
+}
+
+// reserve takes promised room off a node, as far as it is there already.
+func (v *view) reserve(node int, room api.Resources) {
+	free := v.free[node]
+	v.give(node, api.Resources{CPU: min(room.CPU, max(free.CPU, 0)), Memory: min(room.Memory, max(free.Memory, 0)),
+		Disk: min(room.Disk, max(free.Disk, 0))}, grant{})
+}
+
+// keep takes off a node what an instance of the task will want of it besides room.
+func (v *view) keep(node int, t *api.Task) {
+	for _, p := range t.Ports {
+		if p.Static != 0 {
+			v.taken[nodePort{node, p.Static}] = portKept
+		}
+	}
+	v.hold(node, t.Volumes)
+}
+
+// hold notes that one more instance stands on the volumes.
+func (v *view) hold(node int, wanted []api.VolumeRequest) {
+	for i := range wanted {
+		held := v.volumes(node)
+		hold := held[wanted[i].Source]
+		hold.Add(wanted[i].Access)
+		held[wanted[i].Source] = hold
+	}
 }
 
 // volumes is what stands on a node's volumes, what this batch gives away included.
@@ -235,7 +268,7 @@ const dynamicPorts = api.MaxDynamicPort - api.MinDynamicPort + 1
 
 // portFree reports whether a host port can be given to an instance on the node.
 func (v *view) portFree(node, port int) bool {
-	return !v.state.PortHeld(node, port) && !v.state.Quarantined(node, port) && !v.taken[nodePort{node, port}]
+	return !v.state.PortHeld(node, port) && !v.state.Quarantined(node, port) && v.taken[nodePort{node, port}] == ""
 }
 
 // bind chooses a host port for each port of a task. Static ports are known to be free. The search for dynamic ones goes

@@ -339,7 +339,7 @@ func (w *world) quiet() {
 			w.fatalf("the deployment of %s is stuck: %+v", job.Name, d)
 		}
 		open := s.Open(job.Name)
-		if open != nil && open.Status == api.EvalPending && w.at.Sub(open.ModifiedAt) >= time.Second { // what was tried a moment ago is tried again in a second
+		if open != nil && open.Status == api.EvalPending && w.at.Sub(open.ModifiedAt) > time.Minute { // what the last look tried in vain is tried again a second after it
 			w.fatalf("the evaluation of %s is pending, though nothing happens: %+v", job.Name, open)
 		}
 		for _, t := range job.Tasks {
