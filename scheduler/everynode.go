@@ -145,6 +145,27 @@ func (c *change) fillSticky(r *request, slots []slot, vacant slotState) (placed 
 	return placed
 }
 
+// placeOn places a successor beside a slot's holder on a node, if that can take it.
+func (c *change) placeOn(r *request, s *slot, id string) bool {
+	node := c.view.ordinal(id)
+	if node >= len(c.view.nodes) || c.view.nodes[node].ID != id || c.left == 0 {
+		c.cut = c.cut || c.left == 0
+		return false
+	}
+	r.count(c.rows, c.answer.Placements)
+	if !r.open.has(node) {
+		return false
+	}
+	given, ok := r.grantOn(node)
+	if !ok {
+		return false
+	}
+	copied := *s // the slot is still its holder's
+	c.put(r, &copied, node, given).Beside = true
+	s.next = slotStarting
+	return true
+}
+
 // grantOn gives an instance to a node, if the node can take it now.
 func (r *request) grantOn(node int) (given grant, ok bool) {
 	if !r.fits(node) {

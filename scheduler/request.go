@@ -220,6 +220,21 @@ func (r *request) fits(node int) bool {
 	return true
 }
 
+// succeeds reports whether an instance would have a node if the one whose place it takes had ended: that one's, or, unless each has its
+// own, any that can take it as things are. What else but room is held by what ends is not looked at.
+func (r *request) succeeds(old *api.AllocationRow) bool {
+	own := old.NodeOrdinal
+	if own >= 0 && r.open.has(own) && r.task.Holds().Fits(r.view.free[own].Add(old.Held)) {
+		return true
+	}
+	for node := 0; node < len(r.view.nodes) && !r.job.Type.EveryNode(); node++ {
+		if r.open.has(node) && r.fits(node) {
+			return true
+		}
+	}
+	return false
+}
+
 // keeps reports whether an instance that is on the node may stay there.
 func (r *request) keeps(node int) bool {
 	return node >= 0 && r.stays.has(node) && !(r.distinct && r.hosts[node])

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -70,10 +71,7 @@ func (c *change) roll(r *request, slots []slot, held bool) {
 	if held {
 		return
 	}
-	for _, i := range step.Stop {
-		c.stop(slots[i].last, c.replaced())
-		slots[i].state = slotStopping
-	}
+	c.clear(r, slots, step.Stop)
 	c.begin(r, slots, step.Start)
 	waits := ""
 	switch step.Wait {
@@ -100,6 +98,25 @@ func (c *change) roll(r *request, slots []slot, held bool) {
 	}
 	c.answer.Status = api.EvalBlocked
 	c.messages = append(c.messages, "rolling update: "+waits)
+}
+
+// clear stops the holders of slots, and says which stays since its successor would have no place even then.
+func (c *change) clear(r *request, slots []slot, places []int) {
+	stays := api.Explanation{Task: r.task.Name, Wanted: len(places)}
+	r.count(c.rows, c.answer.Placements)
+	for _, i := range places {
+		if s := &slots[i]; s.last.Health == api.HealthHealthy && !c.mayPreempt(r) && !r.succeeds(s.last) {
+			stays.Note = cmp.Or(stays.Note, api.InstanceName(c.job.Name, r.task.Name, s.number)+" is not stopped: the new one would have no place even then")
+			continue
+		}
+		c.stop(slots[i].last, c.replaced())
+		slots[i].state = slotStopping
+		stays.Placed++
+	}
+	if stays.Placed < stays.Wanted {
+		r.explain(&stays)
+		c.answer.Explanations = append(c.answer.Explanations, stays)
+	}
 }
 
 // stages are the slots as a roll-out sees them; nil if there is none under way.
@@ -467,25 +484,4 @@ func (c *change) rebalance(r *request, slots []slot) {
 		c.answer.Status = api.EvalBlocked
 		c.messages = append(c.messages, "rebalancing: "+c.arrives(r, s))
 	}
-}
-
-// placeOn places a successor beside a slot's holder on a node, if that can take it.
-func (c *change) placeOn(r *request, s *slot, id string) bool {
-	node := c.view.ordinal(id)
-	if node >= len(c.view.nodes) || c.view.nodes[node].ID != id || c.left == 0 {
-		c.cut = c.cut || c.left == 0
-		return false
-	}
-	r.count(c.rows, c.answer.Placements)
-	if !r.open.has(node) {
-		return false
-	}
-	given, ok := r.grantOn(node)
-	if !ok {
-		return false
-	}
-	copied := *s // the slot is still its holder's
-	c.put(r, &copied, node, given).Beside = true
-	s.next = slotStarting
-	return true
 }

@@ -221,7 +221,7 @@ func (b *batch) keep(name string, promises []api.Promise) {
 // says in e what it waits for. nodes are where the i-th of them may be. Only room can be made: a node that
 // lacks something else is left out, and so are tasks that ask for devices.
 func (c *change) preempt(r *request, vacant int, nodes func(i int) iter.Seq[int], e *api.Explanation) {
-	if !slices.Contains(c.options.Preempt, c.job.Type) || len(r.task.Devices) > 0 {
+	if !c.mayPreempt(r) {
 		return
 	}
 	if c.rooms == nil {
@@ -257,6 +257,10 @@ func (c *change) preempt(r *request, vacant int, nodes func(i int) iter.Seq[int]
 	}
 	e.Note = strings.TrimPrefix(e.Note+"; "+note, "; ")
 	c.messages = append(c.messages, note)
+}
+
+func (c *change) mayPreempt(r *request) bool {
+	return slices.Contains(c.options.Preempt, c.job.Type) && len(r.task.Devices) == 0
 }
 
 // lackingRoom leaves out the nodes that lack something else.
