@@ -125,11 +125,12 @@ type batch struct {
 	state   State
 	options Options
 	plan    *api.Plan
-	view    *view             // nil until needed, and after a panic
-	rooms   *preempt.Rooms    // nil until needed
-	owed    []*api.Evaluation // others with promises, the most important first
-	kept    int               // of these, whose promises the view knows
-	left    int               // changes that still fit the plan
+	view    *view                 // nil until needed, and after a panic
+	rooms   *preempt.Rooms        // nil until needed
+	owed    []*api.Evaluation     // others with promises, the most important first
+	kept    int                   // of these, whose promises the view knows
+	owing   map[int]api.Resources // promised by them, by node, and not there yet
+	left    int                   // changes that still fit the plan
 }
 
 // attempt answers one evaluation. A panic costs the evaluation, not the batch: the view it may have left half changed is
@@ -208,7 +209,11 @@ func (b *batch) keep(name string, promises []api.Promise) {
 		if node == len(b.view.nodes) || b.view.nodes[node].ID != p.Node {
 			continue
 		}
-		b.view.reserve(node, p.Room)
+		owing := b.view.reserve(node, p.Room)
+		set(&b.owing, node, b.owing[node].Add(owing))
+		if b.rooms != nil {
+			b.rooms.Take(node, owing)
+		}
 		for i := 0; job != nil && i < len(job.Tasks); i++ { // a promise names no task, and the size tells
 			if job.Tasks[i].Holds() == p.Room {
 				b.view.keep(node, job.Tasks[i])
@@ -235,7 +240,7 @@ func (c *change) preempt(r *request, vacant int, nodes func(i int) iter.Seq[int]
 		}
 		promised++
 		c.answer.Promises = append(c.answer.Promises, api.Promise{Node: c.view.nodes[node].ID, Room: r.task.Holds()})
-		c.view.reserve(node, r.task.Holds())
+		c.view.reserve(node, r.task.Holds()) // what is not there yet the rooms know of
 		c.view.keep(node, r.task)
 		c.view.counts.note(node)
 		c.view.counts.live[node]++
@@ -296,7 +301,7 @@ func (b *batch) inhabitants(node int) (free api.Resources, out []preempt.Instanc
 		out = append(out, preempt.Instance{ID: row.ID, Job: row.Job, Name: api.InstanceName(row.Job, row.Task, row.Slot),
 			Priority: job.Priority, Held: row.Held, Stopping: row.Desired == api.DesiredStop})
 	}
-	return v.free[node], out
+	return v.free[node].Sub(b.owing[node]), out
 }
 
 // maxMessage bounds JobPlan.Message in bytes: a line or two on a terminal.

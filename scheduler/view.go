@@ -207,11 +207,12 @@ func (v *view) give(node int, held api.Resources, g grant) {
 	v.changes = append(v.changes, int32(node))
 }
 
-// reserve takes promised room off a node, as far as it is there already.
-func (v *view) reserve(node int, room api.Resources) {
+// reserve takes promised room off a node, as far as it is there already, and returns the rest.
+func (v *view) reserve(node int, room api.Resources) (rest api.Resources) {
 	free := v.free[node]
-	v.give(node, api.Resources{CPU: min(room.CPU, max(free.CPU, 0)), Memory: min(room.Memory, max(free.Memory, 0)),
-		Disk: min(room.Disk, max(free.Disk, 0))}, grant{})
+	there := api.Resources{CPU: min(room.CPU, max(free.CPU, 0)), Memory: min(room.Memory, max(free.Memory, 0)), Disk: min(room.Disk, max(free.Disk, 0))}
+	v.give(node, there, grant{})
+	return room.Sub(there)
 }
 
 // keep takes off a node what an instance of the task will want of it besides room.
