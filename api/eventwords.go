@@ -277,3 +277,14 @@ func DescribeEnd(f Failure, exit int32, signal uint8) string {
 	}
 	return fmt.Sprintf("exit code %d", exit)
 }
+
+// On says what became of an instance on its node, as the cause of what takes its place.
+func (f Failure) On(node string) string {
+	switch f {
+	case FailurePortTaken:
+		return "its port was taken on " + node
+	case FailureCut:
+		return "cut off from the servers on " + node
+	}
+	return "it failed on " + node
+}

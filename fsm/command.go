@@ -57,13 +57,17 @@ func (k Kind) String() string {
 
 // RulesVersion is the newest version of Apply's checks that this binary has. A leader raises the cluster's version
 // (RaiseRules) only when every voter supports it.
-//
-//	1  everything but
-//	2  the state tells what has happened and who asked for it: timelines of jobs, who is behind an evaluation and a stop
-//	3  room that a rejected placement would have taken wakes who waits for room; that instances give way is told, too
-//	4  a node says who made it eligible or not, and why; what follows from the turn of a roll-out says which turn
-//	5  what an update places is told as that, whatever node came or went in the middle
-const RulesVersion uint16 = 5
+const RulesVersion = rulesBlame
+
+// The versions, and what came with each.
+const (
+	firstRules uint16 = 1 // of a state without a RaiseRules, and so of all logs from before there was a second version
+	rulesTell  uint16 = 2 // the state tells what has happened and who asked for it: timelines of jobs, who is behind an evaluation and a stop
+	rulesOffer uint16 = 3 // room that a rejected placement would have taken wakes who waits for room; that instances give way is told, too
+	rulesWord  uint16 = 4 // a node says who made it eligible or not, and why; what follows from the turn of a roll-out says which turn
+	rulesStep  uint16 = 5 // what an update places is told as that, whatever had its job looked at; room that is kept no more, and a node less to be on, wake who waits
+	rulesBlame uint16 = 6 // what takes the place of an instance that was cut off, or whose port was taken, says that, and not that it failed
+)
 
 // envelopeVersion is the newest layout of an encoded command that this binary reads. An entry has the lowest version that
 // can say what it says:

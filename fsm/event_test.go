@@ -371,6 +371,37 @@ func TestWhatIsPlacedAgainSaysWhy(t *testing.T) {
 		web[0] placed on host-n2: node host-n1 drained by bob: kernel update`)
 }
 
+// TestWhatDidNotFailIsNotBlamed: what takes the place of an instance whose client was cut off, or whose port was taken, says that.
+func TestWhatDidNotFailIsNotBlamed(t *testing.T) {
+	c, _ := teller(t)
+	c.ok(&RaiseRules{Version: rulesBlame})
+	c.nodes("n1", "n2")
+	c.deploy("one")
+	id := c.run("web", 1, "n1")[0]
+	for _, f := range []api.Failure{api.FailureCut, api.FailurePortTaken, api.FailureOOM} {
+		row, _ := c.m.Snapshot().Row(id)
+		c.report(id, api.PhaseFailed, func(s *api.AllocationStatus) { s.Failure = f })
+		p := c.plan("web", api.EvalComplete)
+		placement := c.put(p, 0, map[string]string{"n1": "n2", "n2": "n1"}[row.Node])
+		placement.Version, placement.Replaces = 1, id
+		if r := c.ok(&CommitPlan{Plan: p}); r.Accepted != 1 {
+			t.Fatalf("%+v", r.Rejections)
+		}
+		id = c.live("web")[0]
+	}
+	var placed []string
+	for _, line := range c.timeline("web") {
+		if strings.Contains(line, " placed on ") {
+			placed = append(placed, line)
+		}
+	}
+	wants(t, "what was placed", placed, `
+		web[0] placed on host-n1: version 1
+		web[0] placed on host-n2: cut off from the servers on host-n1
+		web[0] placed on host-n1: its port was taken on host-n2
+		web[0] placed on host-n2: it failed on host-n1`)
+}
+
 // TestAnUpdateInWhichANodeGoesDown: what the update places is told as that, and only what is lost with the node is put down to it.
 func TestAnUpdateInWhichANodeGoesDown(t *testing.T) {
 	c, _ := teller(t)

@@ -265,6 +265,9 @@ func (s *state) causeOf(e *api.Evaluation, p *api.Placement) (cause, detail stri
 	row := api.AllocationRow{Version: uint64(last.version), Phase: last.phase, Node: s.names[last.node], Away: s.isAway(&last)}
 	switch {
 	case s.rules >= rulesWord && row.Phase == api.PhaseFailed && row.Version == p.Version:
+		if n, ok := s.nodes.get(row.Node); ok && s.rules >= rulesBlame {
+			return api.CauseAllocEnded, last.failure.On(n.node.Name)
+		}
 		if n, ok := s.nodes.get(row.Node); ok {
 			return api.CauseAllocEnded, "it failed on " + n.node.Name
 		}

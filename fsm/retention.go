@@ -378,14 +378,7 @@ func (s *state) eventOf(t api.EventType, a *allocation, detail string) api.Event
 		Node: s.names[a.node], Allocation: a.id, Detail: detail}
 }
 
-const (
-	firstRules     uint16 = 1   // of a state without a RaiseRules, and so of all logs from before there was a second version
-	rulesTell      uint16 = 2   // what happens is noted
-	rulesOffer     uint16 = 3   // room that a rejected placement leaves is offered anew, and what gives way is noted
-	rulesWord      uint16 = 4   // who made a node eligible or not, and why, is kept; of a roll-out's turn it is told which
-	rulesStep      uint16 = 5   // what an update places is told as that, whatever had its job looked at; room that is kept no more, and a node less to be on, wake who waits
-	maxEventDetail        = 200 // bytes of an event's text
-)
+const maxEventDetail = 200 // bytes of an event's text
 
 // note takes down that something happens with the entry being applied.
 func (s *state) note(e api.Event) {

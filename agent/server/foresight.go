@@ -171,7 +171,7 @@ func reasons(snapshot *fsm.Snapshot, job, task string) (out []api.InstanceReason
 			switch last, ok := snapshot.Row(row.Replaces); {
 			case !ok:
 			case last.Phase == api.PhaseFailed && last.Version == row.Version:
-				r.CauseText = "it failed on " + snapshot.NodeName(last.Node)
+				r.CauseText = last.Failure.On(snapshot.NodeName(last.Node))
 			case e.Interrupts(&last, row.Version):
 				r.CauseText = fmt.Sprintf("update to version %d", row.Version)
 			}
