@@ -89,12 +89,15 @@ What happened to one job for good, with less detail and for much longer, shows '
 
 // show prints events until there are no more. A stream that breaks off after it has begun is taken up where it was.
 func (o *eventFlags) show(ctx context.Context, s *session, cluster api.Cluster, r api.EventRequest) error {
-	silent := false
+	silent, shown := false, false
 	for {
 		err := cluster.Events(ctx, r, func(b api.EventBatch) error {
-			r.After, silent = &b.Index, false
+			r.After, silent, shown = &b.Index, false, shown || len(b.Events) > 0
 			return o.print(s, b)
 		})
+		if err == nil && !shown && !o.json && !o.follow {
+			s.print("No such events, of those that the server which was asked still has in memory\n")
+		}
 		if !o.follow || r.After == nil || !unreachable(err) || ctx.Err() != nil {
 			return err
 		}

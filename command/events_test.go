@@ -68,6 +68,15 @@ func TestEventsCommand(t *testing.T) {
 		t.Error(d)
 	}
 
+	p = eventTerminal(t, c)
+	p.cube(0, "events", "-since", "999")
+	p.shows("No such events, of those that the server which was asked still has in memory")
+	p = eventTerminal(t, c)
+	p.cube(0, "events", "-since", "999", "-json")
+	if got := p.stdout.String(); got != "" {
+		t.Errorf("%q", got)
+	}
+
 	// A server that goes away in the middle is replaced by another: nothing twice, nothing left out.
 	c.streams = 1
 	p = eventTerminal(t, c)
