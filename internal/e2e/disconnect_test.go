@@ -152,6 +152,8 @@ func (f *fleet) cutOff(t *testing.T, other container) {
 		}
 		return nil
 	})
+	f.says(0, ": cut off from the servers on ", "task", "timeline", "one")
+	f.says(0, "cut off from the servers on ", "task", "explain", "one")
 	for text, want := range map[string]string{
 		"replace = false":      "replace has no meaning without lost_after",
 		"lost_after = \"-1s\"": "lost_after",
