@@ -160,3 +160,19 @@ func (w *world) launchesQuiet(s *fsm.Snapshot) {
 		}
 	}
 }
+
+// launchesEnd goes on while a launch runs: where they wait for the one volume that only one may write they run one after the other, and
+// those that fail are tried again.
+func (w *world) launchesEnd() {
+	const looks = 240
+	for range looks {
+		s, runs := w.m.Snapshot(), false
+		for row := range s.Rows() {
+			runs = runs || row.Live() && s.Job(row.Job).Parent != ""
+		}
+		if !runs {
+			return
+		}
+		w.calm(1, time.Minute)
+	}
+}

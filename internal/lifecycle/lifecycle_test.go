@@ -49,6 +49,7 @@ func TestAnyLife(t *testing.T) {
 		w.quiet()
 		w.finish()
 		w.calm(40, time.Minute)
+		w.launchesEnd()
 		w.quiet()
 		w.whole()
 		if w.pick("level", 3) == 0 {
